@@ -1,0 +1,295 @@
+"""Explanation: what a method answered, where it lies, how it came about, and what was checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from torch import Tensor
+
+from pellucid import io
+from pellucid.errors import BadParameter
+from pellucid.grid import Grid, as_affine
+from pellucid.image import Image
+from pellucid.ops.resample import Keep, pull, push
+
+Status = Literal["pass", "fail", "inconclusive", "void"]
+Verdict = Literal["supported", "questionable", "not supported", "void"]
+Direction = Literal["up", "down", "zero"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number about an explanation, and what it is held against.
+
+    ``direction`` says where better lies (``up``, ``down``, or ``zero``); ``reference`` is the level that chance or a control
+    reaches, named in ``against``; ``low`` and ``high`` bound the 95 % interval. ``text`` says the finding in plain words.
+    """
+
+    name: str
+    value: float
+    unit: str
+    direction: Direction
+    status: Status
+    text: str
+    reference: float | None = None
+    against: str = ""
+    low: float | None = None
+    high: float | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+    def __float__(self) -> float:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was checked, the numbers, and the verdict with its reasons. ``level`` is none, quick, standard or full."""
+
+    level: str = "none"
+    measurements: tuple[Measurement, ...] = ()
+    verdict: Verdict | None = None
+    reasons: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> Measurement:
+        for m in self.measurements:
+            if m.name == name:
+                return m
+        have = ", ".join(m.name for m in self.measurements) or "nothing"
+        raise KeyError(f"no measurement {name!r}; this evidence (level {self.level!r}) holds {have}. Ask examine(..., level='full').")
+
+    def __contains__(self, name: object) -> bool:
+        return any(m.name == name for m in self.measurements)
+
+    def __iter__(self) -> Iterator[Measurement]:
+        return iter(self.measurements)
+
+    def __len__(self) -> int:
+        return len(self.measurements)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How an explanation came about: enough to make it again, nothing that names a patient.
+
+    ``weights`` is the sha256 of the network's parameters and buffers; it is worked out when first asked for, and says
+    ``"unknown ..."`` if the weights have changed in between.
+    """
+
+    method: str
+    target: str
+    site: str
+    image: str
+    model: str = ""
+    classes: tuple[str, ...] = ()
+    prepare: str = ""
+    normalize: str = ""
+    seed: int = 0
+    chunk: int = 1
+    forward: int = 0
+    backward: int = 0
+    setup: int = 0
+    seconds: float = 0.0
+    device: str = "cpu"
+    versions: Mapping[str, str] = field(default_factory=dict)
+    time: str = ""
+    cite: str = ""
+    caveats: tuple[str, ...] = ()
+    scan: str = ""
+    hash_weights: Callable[[], str] = field(default=lambda: "", repr=False, compare=False)
+
+    @cached_property
+    def weights(self) -> str:
+        return self.hash_weights()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values only, as written into every file."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "hash_weights"}
+        return {**plain, "versions": dict(self.versions), "weights": self.weights}
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Provenance:
+        """The reverse of ``as_dict``."""
+        known = {f.name for f in fields(cls)} - {"hash_weights"}
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items() if k in known}
+        return cls(**values, hash_weights=Fixed(str(facts.get("weights", ""))))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Provenance.from_dict, (self.as_dict(),)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A hash that is known already."""
+
+    value: str
+
+    def __call__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Abstract: every answer has a Grid, a Provenance and its Evidence."""
+
+    grid: Grid
+    provenance: Provenance
+    evidence: Evidence
+
+
+@dataclass(frozen=True, eq=False)
+class Map(Explanation):
+    """Relevance per sample: ``values`` (c, *space) on its own ``grid``, signed unless the method says otherwise.
+
+    ``image`` is the prepared image that was explained (its grid may be finer than a feature map's); ``scan`` the image as given.
+    ``score`` is the target's value for the image; ``probabilities`` those of all classes where a pass made them known.
+    ``trace`` holds what the method recorded on its way (scores along a path, gradients per step, ...).
+    """
+
+    values: Tensor
+    image: Image
+    scan: Image
+    score: float
+    trace: Mapping[str, Any] = field(default_factory=dict)
+    probabilities: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "trace", MappingProxyType(dict(self.trace)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {f.name: getattr(self, f.name) for f in fields(self)}
+        return _make_map, ({**state, "trace": dict(self.trace)},)
+
+    def __repr__(self) -> str:
+        verdict = self.evidence.verdict or "unexamined"
+        return f"Map({tuple(self.values.shape)}, score={self.score:.4g}, {self.provenance.method}, {self.provenance.target}, {verdict})"
+
+    @property
+    def relevance(self) -> Tensor:
+        """Sum over channels, (*space)."""
+        return self.values.sum(0)
+
+    @property
+    def total(self) -> float:
+        """Sum of all relevance, in float64."""
+        return float(self.values.double().sum())
+
+    def on(self, grid: Grid, *, keep: Keep = "density") -> Map:
+        """The map read on another grid: ``density`` keeps the height of relevance, ``mass`` keeps its sum."""
+        if grid == self.grid:
+            return self
+        if keep not in ("density", "mass"):
+            raise BadParameter("keep is 'density' or 'mass'", repr(keep), "Say which of height and sum must stay.")
+        values = self.values.detach().cpu()
+        moved = (
+            pull(values, grid.shape, grid.map_to(self.grid), fill=0.0)
+            if keep == "density"
+            else push(values, grid.shape, self.grid.map_to(grid))
+        )
+        return replace(self, values=moved, grid=grid)
+
+    def with_evidence(self, evidence: Evidence) -> Map:
+        """The same map with what was found out about it."""
+        return replace(self, evidence=evidence)
+
+    def save(self, path: str | Path, *, keep: Keep = "density") -> Path:
+        """Write the map by suffix: ``.nii``/``.nii.gz`` and ``.png`` on the scan's own grid, ``.npz`` on the map's own (exact).
+
+        Provenance and evidence go with it (a JSON sidecar for NIfTI and PNG, inside for NPZ). Identifiers of patients do not.
+        """
+        if Path(path).suffix == ".npz":
+            arrays = {"values": self.values, "image": self.image.values, "scan": self.scan.values}
+            return io.write_archive(path, arrays, self.facts())
+        shown = self.on(self.scan.grid, keep=keep)
+        return io.write(path, shown.values.detach().cpu(), self.scan.grid, facts=self.facts(), image=self.scan)
+
+    def facts(self) -> dict[str, Any]:
+        """Provenance, evidence and geometry as plain values."""
+        return {
+            "kind": "map",
+            "score": self.score,
+            "probabilities": list(self.probabilities),
+            "provenance": self.provenance.as_dict(),
+            "evidence": evidence_facts(self.evidence),
+            "trace": {k: v for k, v in self.trace.items() if plain_value(v)},
+            "grid": grid_facts(self.grid),
+            "image": image_facts(self.image),
+            "scan": image_facts(self.scan),
+        }
+
+
+def _make_map(state: dict[str, Any]) -> Map:
+    return Map(**state)
+
+
+def plain_value(value: Any) -> bool:
+    """Whether JSON can hold it: numbers, strings, and lists of them."""
+    if isinstance(value, (list, tuple)):
+        return all(plain_value(v) for v in value)
+    return isinstance(value, (int, float, str, bool)) or value is None
+
+
+def grid_facts(grid: Grid) -> dict[str, Any]:
+    """A Grid as plain values."""
+    return {"shape": list(grid.shape), "affine": [list(r) for r in grid.affine], "unit": grid.unit, "frame": grid.frame}
+
+
+def grid_from(facts: Mapping[str, Any]) -> Grid:
+    """The reverse of ``grid_facts``."""
+    return Grid(tuple(facts["shape"]), as_affine(facts["affine"]), facts["unit"], facts["frame"])
+
+
+def image_facts(image: Image) -> dict[str, Any]:
+    """What may be told of an image: geometry and meaning, its fingerprint, technical facts; no identifiers."""
+    told = {k: v for k, v in image.facts.items() if k != "phi" and plain_value(v)}
+    return {
+        "grid": grid_facts(image.grid),
+        "quantity": image.quantity,
+        "channels": list(image.channels),
+        "facts": told,
+        "notes": list(image.notes),
+        "fingerprint": image.fingerprint,
+    }
+
+
+def image_from(values: Tensor, facts: Mapping[str, Any]) -> Image:
+    """The reverse of ``image_facts``."""
+    return Image(values, grid_from(facts["grid"]), facts["quantity"], tuple(facts["channels"]), None, facts["facts"], tuple(facts["notes"]))
+
+
+def evidence_facts(evidence: Evidence) -> dict[str, Any]:
+    """Evidence as plain values."""
+    rows = [{f.name: getattr(m, f.name) for f in fields(m) if f.name != "detail"} | {"detail": dict(m.detail)} for m in evidence]
+    return {"level": evidence.level, "verdict": evidence.verdict, "reasons": list(evidence.reasons), "measurements": rows}
+
+
+def evidence_from(facts: Mapping[str, Any]) -> Evidence:
+    """The reverse of ``evidence_facts``."""
+    rows = tuple(Measurement(**row) for row in facts["measurements"])
+    return Evidence(facts["level"], rows, facts["verdict"], tuple(facts["reasons"]))
+
+
+def load(path: str | Path) -> Map:
+    """Read a Map back from the ``.npz`` that ``Map.save`` wrote; every number is as it was."""
+    arrays, facts = io.read_archive(path)
+    return Map(
+        grid=grid_from(facts["grid"]),
+        provenance=Provenance.from_dict(facts["provenance"]),
+        evidence=evidence_from(facts["evidence"]),
+        values=arrays["values"],
+        image=image_from(arrays["image"], facts["image"]),
+        scan=image_from(arrays["scan"], facts["scan"]),
+        score=facts["score"],
+        trace=facts["trace"],
+        probabilities=tuple(facts["probabilities"]),
+    )
+
+
+def as_json(facts: Mapping[str, Any]) -> str:
+    """Facts as JSON text, numbers exact."""
+    return json.dumps(facts, indent=2, default=lambda v: v.tolist() if isinstance(v, Tensor) else str(v))
