@@ -1,0 +1,195 @@
+"""Baselines: where a path starts, and what a hidden part is filled with, in the image's own values."""
+
+from __future__ import annotations
+
+import ast
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+
+from pellucid.errors import BadParameter
+from pellucid.grid import Grid
+from pellucid.image import Image, digest
+from pellucid.ops.blur import gaussian
+from pellucid.params import Distance, Kind
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What a baseline may look at: the image (c, *space), its grid, its lowest and highest value, and a source of chance."""
+
+    x: Tensor
+    grid: Grid
+    low: float
+    high: float
+    random: torch.Generator
+
+    def samples(self, length: Distance) -> tuple[float, ...]:
+        """A length in samples along each axis."""
+        return samples(length, self.grid)
+
+
+def samples(length: Distance, grid: Grid) -> tuple[float, ...]:
+    """A length in samples along each axis of a grid.
+
+    Raises:
+        BadParameter: millimeters on an image that has none.
+    """
+    unit = length.unit or grid.unit
+    if unit == "px":
+        return (length.value,) * grid.ndim
+    if grid.unit != "mm":
+        raise BadParameter("a length in mm needs an image that knows its spacing", repr(length), f"Write '{length.value:g}px'.")
+    return tuple(length.value / s for s in grid.spacing)
+
+
+class Starts(ABC):
+    """A baseline: one or several images like the given one, from which nothing can be told."""
+
+    @abstractmethod
+    def starts(self, at: Setting) -> list[Tensor]:
+        """One or several tensors shaped like ``at.x``."""
+
+    @property
+    def count(self) -> int:
+        return 1
+
+
+@dataclass(frozen=True)
+class Constant(Starts):
+    """One value everywhere, or one per channel."""
+
+    value: float | tuple[float, ...] = 0.0
+
+    def starts(self, at: Setting) -> list[Tensor]:
+        if isinstance(self.value, Sequence) and len(self.value) != len(at.x):
+            raise BadParameter(f"Constant has one value per channel ({len(at.x)})", repr(self.value), "Give them all, or one number.")
+        value = torch.as_tensor(self.value, dtype=at.x.dtype, device=at.x.device).view(-1, *[1] * (at.x.ndim - 1))
+        return [value.expand_as(at.x).clone()]
+
+
+@dataclass(frozen=True)
+class _Level(Starts):
+    """A share of the way from the image's lowest to its highest value."""
+
+    name: str
+    parts: tuple[float, ...]
+
+    def starts(self, at: Setting) -> list[Tensor]:
+        return [torch.full_like(at.x, at.low + p * (at.high - at.low)) for p in self.parts]
+
+    @property
+    def count(self) -> int:
+        return len(self.parts)
+
+    def __repr__(self) -> str:
+        return repr(self.name)
+
+
+@dataclass(frozen=True)
+class _Random(Starts):
+    """Uniform noise between the lowest and the highest value."""
+
+    n: int
+
+    def starts(self, at: Setting) -> list[Tensor]:
+        draws = (torch.rand(at.x.shape, generator=at.random, dtype=torch.float64) for _ in range(self.n))
+        return [(at.low + (at.high - at.low) * d).to(at.x) for d in draws]
+
+    @property
+    def count(self) -> int:
+        return self.n
+
+    def __repr__(self) -> str:
+        return f"random({self.n})"
+
+
+@dataclass(frozen=True)
+class _Blurred(Starts):
+    """The image itself, blurred."""
+
+    sigma: Distance
+
+    def starts(self, at: Setting) -> list[Tensor]:
+        return [gaussian(at.x, at.samples(self.sigma))]
+
+    def __repr__(self) -> str:
+        return f"blurred({self.sigma!r})"
+
+
+@dataclass(frozen=True, eq=False)
+class _Given(Starts):
+    """An image, or the mean of a set of them, on the explained image's grid."""
+
+    values: Tensor
+    of: int
+
+    def starts(self, at: Setting) -> list[Tensor]:
+        if self.values.shape != at.x.shape:
+            raise BadParameter(
+                f"a baseline image has the prepared image's shape {tuple(at.x.shape)}", f"{tuple(self.values.shape)}", "Prepare it alike."
+            )
+        return [self.values.to(at.x)]
+
+    def __repr__(self) -> str:
+        return f"<mean of {self.of}, {digest(self.values)[:12]}>" if self.of > 1 else f"<image {digest(self.values)[:12]}>"
+
+
+black = _Level("black", (0.0,))
+white = _Level("white", (1.0,))
+half_gray = _Level("half_gray", (0.5,))
+black_and_white = _Level("black_and_white", (0.0, 1.0))
+
+
+def random(n: int = 1) -> Starts:
+    """``n`` images of uniform noise between the lowest and highest value."""
+    return _Random(int(n))
+
+
+def blurred(sigma: float | str | Distance = 4.0) -> Starts:
+    """The image blurred by ``sigma`` (in the grid's unit, or ``"4mm"``, ``"8px"``)."""
+    return _Blurred(Distance.read(sigma))
+
+
+def mean_of(images: Sequence[Image | Tensor]) -> Starts:
+    """The mean of a set of prepared images."""
+    stack = torch.stack([i.values if isinstance(i, Image) else i for i in images])
+    return _Given(stack.double().mean(0).to(stack.dtype), len(stack))
+
+
+NAMED: dict[str, Starts] = {b.name: b for b in (black, white, half_gray, black_and_white)}
+CALLED: dict[str, Callable[..., Starts]] = {"Constant": Constant, "random": random, "blurred": blurred}
+
+
+def read(value: Any) -> Starts:
+    """A baseline from what a user may give: a Starts, a name (``"black"``, ``"random(4)"``), a number, an Image or a tensor."""
+    if isinstance(value, Starts):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return Constant(float(value))
+    if isinstance(value, Image):
+        return _Given(value.values, 1)
+    if isinstance(value, Tensor):
+        return _Given(value.detach(), 1)
+    if isinstance(value, str):
+        if value in NAMED:
+            return NAMED[value]
+        call = ast.parse(value, mode="eval").body
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in CALLED:
+            return CALLED[call.func.id](*map(ast.literal_eval, call.args), **{str(k.arg): ast.literal_eval(k.value) for k in call.keywords})
+    raise ValueError(value)
+
+
+_wants = f"a number, an Image, one of {', '.join(NAMED)}, random(n), blurred(sigma), Constant(v) or mean_of(images)"
+Baseline = Annotated[Starts | float | str | Image | Tensor, Kind("baseline", _wants, lambda v: _checked(v))]
+
+
+def _checked(value: Any) -> Starts:
+    try:
+        return read(value)
+    except SyntaxError:
+        raise ValueError(value) from None

@@ -1,0 +1,223 @@
+"""Model: the user's network described. It touches nothing and owns nothing."""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.errors import BadImage, BadModel, BadParameter
+from pellucid.image import Image, digest
+from pellucid.target import Output, Reading
+
+_hashes: weakref.WeakKeyDictionary[nn.Module, tuple[Hashable, str]] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """Per channel ``(x - mean) / std``: the last, differentiated step before the network. Numbers, or one per channel."""
+
+    mean: float | tuple[float, ...] = 0.0
+    std: float | tuple[float, ...] = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, tuple(map(float, value)) if isinstance(value, Sequence) else float(value))
+        spread = self.std if isinstance(self.std, tuple) else (self.std,)
+        if any(s == 0 for s in spread):
+            raise BadParameter("std differs from 0", repr(self.std), "Give the training set's standard deviation.")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Batch (n, c, *space) to the same shape."""
+
+        def column(value: float | tuple[float, ...]) -> Tensor:
+            return torch.as_tensor(value, dtype=x.dtype, device=x.device).view(-1, *[1] * (x.ndim - 2))
+
+        return (x - column(self.mean)) / column(self.std)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How a network runs inputs larger than it takes: overlapping tiles of ``size``, blended."""
+
+    size: int | tuple[int, ...]
+    overlap: float = 0.25
+    blend: Literal["gaussian", "constant"] = "gaussian"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network described: nothing of it is changed, and nothing is kept but a reference.
+
+    Args:
+        module: the network; takes (n, c, *space).
+        classes: names, in the order of the outputs.
+        output: what its numbers are; None reads it from the shape ((n, k): logits, (n,) or (n, 1): a single logit, (n, k, *space):
+            segmentation). A single logit z with two class names stands for (-z, z).
+        select: where the output lies if the network returns a tuple or dict: an index, a key, or a tuple of them.
+        prepare: Image -> Image, not differentiated (windowing, orientation, resampling, crop); see ``Prepare``.
+        normalize: per channel, differentiated. Baselines, noise and fills are given in the units before it.
+        range: lowest and highest value of a prepared image ("black" and "white"); None: (0, 1) if the image lies in it, else its own.
+        windows: tiles for big inputs.
+        ends_in: "softmax" or "sigmoid" where the network gives probabilities; targets then go back to the logit.
+    """
+
+    module: nn.Module
+    classes: tuple[str, ...] = ()
+    output: Output | None = None
+    select: Any = None
+    prepare: Callable[[Image], Image] | None = None
+    normalize: Normalize | None = None
+    range: tuple[float, float] | None = None
+    windows: Windows | None = None
+    ends_in: Literal["softmax", "sigmoid"] | None = None
+    name: str = field(default="")
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.module, nn.Module):
+            raise BadModel("a model is a torch.nn.Module", type(self.module).__name__, "Wrap a function in a Module.")
+        module = self.module
+        while isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            module = module.module  # replicas run in threads of their own, where no rule would reach them
+        object.__setattr__(self, "module", module)
+        object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "name", self.name or type(module).__name__)
+        if self.output is not None and self.output not in ("logits", "multi-label", "single logit", "segmentation", "regression"):
+            raise BadModel("output is logits, multi-label, single logit, segmentation or regression", repr(self.output), "Say which.")
+
+    @property
+    def reading(self) -> Reading:
+        return Reading(self.output, self.classes, self.ends_in)
+
+    @property
+    def device(self) -> torch.device:
+        first = next((t for t in [*self.module.parameters(), *self.module.buffers()]), None)
+        return torch.device("cpu") if first is None else first.device
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Type of the parameters (None: it has none).
+
+        Raises:
+            BadModel: half precision, or weights made under inference_mode.
+        """
+        kinds = {p.dtype for p in self.module.parameters() if p.is_floating_point()}
+        if any(k in (torch.float16, torch.bfloat16) for k in kinds):
+            raise BadModel("attribution needs weights in float32 or float64", ", ".join(map(str, kinds)), "Explain model.float().")
+        if any(p.is_inference() for p in self.module.parameters()):
+            raise BadModel("weights that autograd can see", "weights made under torch.inference_mode()", "Load the network outside of it.")
+        return torch.float64 if torch.float64 in kinds else torch.float32 if kinds else None
+
+    def ready(self, image: Image) -> tuple[Image, Tensor]:
+        """The prepared image, and its tensor as the network wants it (device, dtype), before ``normalize``."""
+        seen = self.prepare(image) if self.prepare is not None else image
+        if not isinstance(seen, Image):
+            raise BadModel("prepare gives an Image", type(seen).__name__, "Return image.with_values(...).")
+        if self.normalize is not None:
+            for value in (self.normalize.mean, self.normalize.std):
+                if isinstance(value, tuple) and len(value) != len(seen.values):
+                    raise BadImage(f"normalize has {len(value)} channels", f"an image of {len(seen.values)}", "Check the channels.")
+        return seen, seen.values.to(self.device, self.dtype or seen.values.dtype)
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Batch (n, c, *space) of prepared images to the selected output, a plain tensor (n, ...)."""
+        x = batch if self.normalize is None else self.normalize(batch)
+        try:
+            out = self.module(x)
+        except RuntimeError as error:
+            if _about_shapes(error):
+                raise BadModel(
+                    f"{self.name} takes another input",
+                    f"a batch of shape {tuple(x.shape)} ({_first_line(error)})",
+                    "Check channels and size, or give prepare=.",
+                ) from error
+            raise
+        out = _selected(out, self.select)
+        if not isinstance(out, Tensor):
+            raise BadModel("the network gives a tensor", _described(out), "Name the part: pl.Model(..., select=" + _example(out) + ").")
+        out = out.as_subclass(Tensor)
+        if out.ndim == 0 or len(out) != len(batch):
+            raise BadModel(f"one output per sample, first axis {len(batch)}", f"shape {tuple(out.shape)}", "The batch is axis 0.")
+        return out
+
+    def state(self) -> Hashable:
+        """Changes whenever a weight does: identity and version of every parameter and buffer."""
+        tensors = [*self.module.parameters(), *self.module.buffers()]
+        return tuple((t.data_ptr() if t.layout == torch.strided else id(t), -1 if t.is_inference() else t._version) for t in tensors)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of all parameters and buffers with their names."""
+        state = self.state()
+        known = _hashes.get(self.module)
+        if known is None or known[0] != state:
+            parts: list[Tensor | str] = []
+            for name, t in self.module.state_dict().items():
+                parts += [name, t.as_subclass(Tensor)] if isinstance(t, Tensor) else [name, repr(t)]
+            known = _hashes[self.module] = (state, digest(*parts))
+        return known[1]
+
+    def weights_later(self) -> Callable[[], str]:
+        """The fingerprint as of now, worked out when called; says so if the weights have changed by then."""
+        then = self.state()
+
+        def find() -> str:
+            return self.fingerprint if self.state() == then else "unknown (the weights changed before they were hashed)"
+
+        return find
+
+
+def as_model(net: Any) -> Model:
+    """A Model from a Model or a bare network."""
+    return net if isinstance(net, Model) else Model(net)
+
+
+def written(part: Any) -> str:
+    """How a prepare or normalize step is written into a provenance."""
+    if part is None:
+        return ""
+    if inspect.isfunction(part):
+        return f"<{part.__module__}.{part.__qualname__}>"
+    return repr(part) if type(part).__repr__ is not object.__repr__ else f"<{type(part).__module__}.{type(part).__qualname__}>"
+
+
+def _selected(out: Any, path: Any) -> Any:
+    for step in () if path is None else path if isinstance(path, tuple) else (path,):
+        try:
+            out = getattr(out, step) if isinstance(step, str) and hasattr(out, step) and not isinstance(out, dict) else out[step]
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise BadModel(f"select={path!r} names a part of the output", _described(out), "Choose one of these.") from error
+    return out
+
+
+def _described(out: Any) -> str:
+    if isinstance(out, dict):
+        return f"a dict with {', '.join(repr(k) for k in out)}"
+    if isinstance(out, (tuple, list)):
+        return f"a {type(out).__name__} of {len(out)}: " + ", ".join(
+            str(tuple(o.shape)) if isinstance(o, Tensor) else type(o).__name__ for o in out
+        )
+    return type(out).__name__
+
+
+def _example(out: Any) -> str:
+    if isinstance(out, dict):
+        return repr(next((k for k, v in out.items() if isinstance(v, Tensor)), next(iter(out), "key")))
+    return "0"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+
+
+def _about_shapes(error: RuntimeError) -> bool:
+    text = str(error)
+    signs = ("expected input", "to have", "channels", "size mismatch", "shapes cannot be multiplied", "must match the size", "Calculated padded")
+    signs += ("Sizes of tensors", "output size is too small", "Kernel size can't be greater", "expected scalar type", "shape '[")
+    return any(s in text for s in signs)
