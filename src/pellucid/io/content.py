@@ -1,0 +1,103 @@
+"""What a file is, told by its first bytes; and the one place where a reader's exceptions become ``BadFile``."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pellucid.errors import BadFile, PellucidError
+
+MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+    (b"\x93NUMPY", "NPY"),
+    (b"PK\x03\x04", "ZIP"),
+)
+KNOWN = "Pellucid reads DICOM, NIfTI (.nii, .nii.gz), PNG, JPEG, TIFF, .npy and its own .npz."
+
+
+def kind_of(data: bytes) -> str | None:
+    """The format that the bytes show, or None: a suffix is never believed."""
+    if data[128:132] == b"DICM":
+        return "DICOM"
+    if data[344:348] in (b"n+1\0", b"ni1\0") or data[4:8] in (b"n+2\0", b"ni2\0"):
+        return "NIfTI"
+    for magic, kind in MAGIC:
+        if data.startswith(magic):
+            return kind
+    # DICOM without preamble: the first element is of group 2 or 8, in either byte order
+    if data[:4] in (b"\x02\0\0\0", b"\0\x02\0\0") or (data[:2] in (b"\x08\0", b"\0\x08") and len(data) > 132):
+        return "DICOM"
+    return None
+
+
+def load(path: Path) -> tuple[bytes, str]:
+    """The bytes of a file, gunzipped where they are gzipped, and the sha256 of the file as it lies on disk.
+
+    Raises:
+        BadFile: the file cannot be read, is empty, or its gzip stream is damaged.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadFile(f"read {path}", error.strerror or type(error).__name__, "Check the path and its permissions.") from error
+    if not data:
+        raise BadFile(f"read {path}", "an empty file (0 bytes)", "Copy or download it again.")
+    digest = hashlib.sha256(data).hexdigest()
+    if data.startswith(b"\x1f\x8b"):
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise BadFile(f"gunzip {path}", f"a damaged stream ({error})", "Copy or download it again.") from error
+    return data, digest
+
+
+@contextmanager
+def decoding(kind: str, path: Path, *, private: bool = False) -> Iterator[None]:
+    """Turn whatever a third-party reader raises on a corrupt file into ``BadFile``.
+
+    ``private`` keeps the reader's own words out of message and traceback: they may quote header values, which may name
+    a patient. For the same reason its warnings are not shown; what a person must know is found and noted by us.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except PellucidError:
+        raise
+    except Exception as error:
+        said = type(error).__name__ if private else f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        fix = "It is truncated or corrupt: copy or export it again."
+        raise BadFile(f"read {path} as {kind}", said, fix) from (None if private else error)
+
+
+def tensor(values: np.ndarray, path: Path) -> Tensor:
+    """An array of any real dtype as a contiguous float32 tensor (float64 where float32 would round integers).
+
+    Raises:
+        BadFile: not real numbers, or not finite.
+    """
+    if values.dtype.kind not in "biuf":
+        raise BadFile(f"read {path}", f"samples of type {values.dtype}", "Save real numbers: magnitude, real part or labels.")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        bad = int((~np.isfinite(values)).sum())
+        fix = "Save it without them, e.g. numpy.nan_to_num(values)."
+        raise BadFile(f"read {path}", f"{bad} of {values.size} samples NaN or infinite", fix)
+    wide = values.dtype.kind in "iu" and values.dtype.itemsize > 2 and int(np.abs(values.astype(np.float64)).max()) > 2**24
+    out = np.ascontiguousarray(values, dtype=np.float64 if wide else np.float32)
+    if not np.isfinite(out).all():
+        raise BadFile(f"read {path}", "values beyond the range of float32", "Scale them before saving.")
+    return torch.from_numpy(out.copy() if out is values or not out.flags.writeable else out)

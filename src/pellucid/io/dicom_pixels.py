@@ -1,0 +1,182 @@
+"""From stored DICOM samples to numbers that mean something: decoding, color, modality transform, padding, uptake."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pellucid.errors import BadFile
+from pellucid.io.content import decoding
+from pellucid.io.dicom_geometry import numbers
+
+GRAY = ("MONOCHROME1", "MONOCHROME2")
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The modality transform of one frame: value = slope * stored + intercept, and the unit that the file claims (RescaleType)."""
+
+    slope: float | None
+    intercept: float
+    unit: str
+
+
+def decode(ds: Any, path: Path) -> tuple[np.ndarray, str]:
+    """Stored samples as (frames, rows, columns[, 3]), YBR and palette turned into RGB; and the photometric interpretation they now have.
+
+    Raises:
+        BadFile: no pixels, too few bytes, a transfer syntax without a decoder, or samples that cannot be shown as gray or RGB.
+    """
+    from pydicom.pixels import apply_color_lut, get_decoder
+    from pydicom.uid import UID, ImplicitVRLittleEndian
+
+    syntax = UID(ds.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian))
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise BadFile(f"decode {path}", f"transfer syntax {syntax.name}", "Convert it: gdcmconv --raw in.dcm out.dcm.") from None
+    if not decoder.is_available:
+        raise BadFile(
+            f"decode {path}", f"transfer syntax {syntax.name}, for which no decoder is installed", "Run `pip install pellucid[dicom]`."
+        )
+    try:
+        with decoding("DICOM", path):  # a decoder's words are about bytes, not about the patient
+            stored, now = decoder.as_array(ds)
+    except BadFile as error:
+        if syntax.is_compressed:
+            fix = "It is corrupt, or needs another decoder: `pip install pellucid[dicom]`, or convert it with gdcmconv --raw."
+            raise BadFile(f"decode {path}", f"{syntax.name} data that the decoder refuses ({error.got})", fix) from None
+        raise
+    photometric = str(now["photometric_interpretation"])
+    frames = int(now.get("number_of_frames", 1) or 1)
+    if photometric == "PALETTE COLOR":
+        with decoding("DICOM", path, private=True):
+            stored, photometric = apply_color_lut(stored, ds)[..., :3], "RGB"
+    color = photometric == "RGB"
+    if not color and photometric not in GRAY:
+        raise BadFile(f"decode {path}", f"photometric interpretation {photometric}", "Convert it to MONOCHROME2 or RGB.")
+    if stored.ndim == (3 if color else 2):
+        stored = stored[None]
+    if stored.ndim != (4 if color else 3) or len(stored) != frames:
+        raise BadFile(f"decode {path}", f"samples of shape {stored.shape} as {photometric}", "The header is corrupt: export it again.")
+    return stored, photometric
+
+
+def scaling(holder: Any, ds: Any) -> Scaling:
+    """Rescale slope, intercept and type from a dataset (or a functional group), dose grids included."""
+    dose = numbers(ds, "DoseGridScaling", 1)
+    if dose is not None:
+        return Scaling(dose[0], 0.0, "GY" if str(ds.get("DoseUnits", "")).upper() == "GY" else "a.u.")
+    slope, intercept = numbers(holder, "RescaleSlope", 1), numbers(holder, "RescaleIntercept", 1)
+    kind = str(holder.get("RescaleType", "") or "").upper()
+    return Scaling(slope[0] if slope else None, intercept[0] if intercept else 0.0, kind)
+
+
+def apply_modality(frame: np.ndarray, how: Scaling, ds: Any, path: Path) -> np.ndarray:
+    """One frame in modality units, float32: a modality LUT if the file holds one, else the rescale (computed in float64)."""
+    if ds.get("ModalityLUTSequence"):
+        from pydicom.pixels import apply_modality_lut
+
+        with decoding("DICOM", path, private=True):
+            return np.asarray(apply_modality_lut(frame, ds)).astype(np.float32)
+    if how.slope == 0:
+        raise BadFile(f"rescale {path}", "RescaleSlope 0, which would make every value equal", "The header is corrupt: export it again.")
+    if how.slope is None:
+        return frame.astype(np.float32)
+    return np.asarray(frame.astype(np.float64) * how.slope + how.intercept).astype(np.float32)
+
+
+def padding(stored: np.ndarray, ds: Any) -> np.ndarray | None:
+    """Where the scanner put padding instead of patient (PixelPaddingValue, with its range limit); None if the file names none."""
+    low = numbers(ds, "FloatPixelPaddingValue", 1) or numbers(ds, "PixelPaddingValue", 1)
+    if low is None or stored.ndim == 4:
+        return None
+    high = numbers(ds, "FloatPixelPaddingRangeLimit", 1) or numbers(ds, "PixelPaddingRangeLimit", 1) or low
+    ends = [_as_stored(v, stored.dtype) for v in (*low, *high)]
+    return np.asarray((stored >= min(ends)) & (stored <= max(ends)))
+
+
+def _as_stored(value: float, dtype: np.dtype) -> float:
+    """A padding value written unsigned beside signed samples, or the reverse, means the same bits."""
+    if dtype.kind not in "iu":
+        return value
+    bits, limit = 8 * dtype.itemsize, np.iinfo(dtype)
+    if value > limit.max:
+        return value - 2.0**bits
+    return value + 2.0**bits if value < limit.min else value
+
+
+def quantity(ds: Any, how: Scaling, photometric: str) -> tuple[str, list[str]]:
+    """What the numbers are: HU, SUV, Gy, BQML, intensity (color), or a.u."""
+    modality = str(ds.get("Modality", ""))
+    if photometric == "RGB":
+        return "intensity", []
+    if how.unit == "GY":
+        return "Gy", []
+    if modality == "CT" and how.unit in ("", "HU", "US"):
+        if how.slope is None:
+            return "a.u.", ["CT without rescale: the values are not Hounsfield units"]
+        scout = ["a CT scout: its values are no calibrated Hounsfield units"] if "LOCALIZER" in str(ds.get("ImageType", "")) else []
+        return ("a.u.", scout) if scout else ("HU", [])
+    if modality == "CT":
+        return "a.u.", [f"CT rescaled to {how.unit}, not to Hounsfield units"]
+    if modality == "PT":
+        units = str(ds.get("Units", "") or "a.u.")
+        if units == "GML" and str(ds.get("SUVType", "BW") or "BW") == "BW":
+            return "SUV", []
+        return units, []
+    return "a.u.", []
+
+
+def suv_factor(ds: Any) -> tuple[float | None, str]:
+    """Factor from Bq/ml to body-weight SUV (g/ml), or None and what is missing.
+
+    SUV = activity * weight / dose, the dose decayed to the time that the images are corrected to: the start of the
+    series (DecayCorrection START) or the injection (ADMIN). After the QIBA FDG-PET/CT profile, appendix on vendor-neutral SUV.
+    """
+    if str(ds.get("Units", "")) != "BQML":
+        return None, f"units {ds.get('Units', 'absent')}"
+    if "ATTN" not in str(ds.get("CorrectedImage", "")) or "DECY" not in str(ds.get("CorrectedImage", "")):
+        return None, "not corrected for attenuation and decay"
+    drugs = ds.get("RadiopharmaceuticalInformationSequence") or []
+    weight = numbers(ds, "PatientWeight", 1)
+    if len(drugs) != 1 or weight is None or weight[0] <= 0:
+        return None, "no body weight or no single radiopharmaceutical"
+    dose, half_life = numbers(drugs[0], "RadionuclideTotalDose", 1), numbers(drugs[0], "RadionuclideHalfLife", 1)
+    if dose is None or half_life is None or dose[0] <= 0 or half_life[0] <= 0:
+        return None, "no injected dose or half-life"
+    correction = str(ds.get("DecayCorrection", ""))
+    waited = 0.0 if correction == "ADMIN" else _seconds_waited(ds, drugs[0]) if correction == "START" else None
+    if waited is None or not 0 <= waited <= 20 * half_life[0]:
+        return None, "no usable time between injection and scan"
+    return weight[0] * 1000.0 / (dose[0] * 2.0 ** (-waited / half_life[0])), ""
+
+
+def _seconds_waited(ds: Any, drug: Any) -> float | None:
+    """Seconds from injection to the start of the series; a scan after midnight counts on."""
+    scan = _moment(str(ds.get("SeriesDate", "")) + str(ds.get("SeriesTime", "")))
+    acquired = _moment(str(ds.get("AcquisitionDate", "")) + str(ds.get("AcquisitionTime", "")))
+    if scan is None or (acquired is not None and scan > acquired):
+        return None  # SeriesTime was rewritten by later processing
+    injected = _moment(str(drug.get("RadiopharmaceuticalStartDateTime", "")).split("+")[0].split("-")[0])
+    if injected is not None:
+        return (scan - injected).total_seconds()
+    injected = _moment(str(ds.get("SeriesDate", "")) + str(drug.get("RadiopharmaceuticalStartTime", "")))
+    if injected is None:
+        return None
+    return (scan - injected + timedelta(days=1 if injected > scan else 0)).total_seconds()
+
+
+def _moment(text: str) -> datetime | None:
+    """YYYYMMDDHHMMSS[.ffffff] as a time, or None."""
+    whole, _, part = text.partition(".")
+    if len(whole) != 14 or not whole.isdigit():
+        return None
+    try:
+        return datetime.strptime(whole, "%Y%m%d%H%M%S") + timedelta(seconds=float(f"0.{part or 0}"))
+    except ValueError:
+        return None

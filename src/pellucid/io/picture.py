@@ -1,0 +1,240 @@
+"""A map laid over its scan as one picture: blue against, orange for, zero always clear."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from pellucid.grid import Grid
+from pellucid.image import Image
+
+INK, FAINT, PAPER = (232, 236, 242), (128, 138, 152), (13, 16, 21)
+# two color-blind safe ramps (blue and orange), from near zero to the extreme
+AGAINST, FOR = ((46, 98, 190), (120, 200, 255)), ((214, 96, 22), (255, 214, 120))
+GAP, BAR, MARGIN, HEAD = 14, 16, 22, 30
+ENDS = (("L", "R"), ("P", "A"), ("I", "S"))  # where each RAS axis starts and ends
+STRENGTH = 0.88  # opacity of the strongest value
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture to draw: gray base and map as (rows, columns), size of a sample, letters at its left, right, top, bottom, the cross."""
+
+    title: str
+    base: np.ndarray
+    values: np.ndarray
+    sample: tuple[float, float]
+    edges: tuple[str, str, str, str]
+    cross: tuple[float, float] | None
+
+
+def overlay(values: Tensor, grid: Grid, *, image: Image | None = None, sided: bool = False) -> Any:
+    """The map over the image as a PIL picture: a 2D map beside its scan, a volume as three slices through its largest value.
+
+    ``values`` (c, *space) are summed over channels. Where ``sided`` (left and right are known) slices are shown as radiologists
+    do, the patient's right on the viewer's left, with letters; else axes as stored, without letters.
+    """
+    if image is not None and image.grid != grid:
+        values, grid = Image(values, grid).on(image.grid, fill=0.0).values, image.grid
+    flat = values.detach().cpu().double().sum(0).numpy()
+    base = _gray(image, flat.shape)
+    top = _top(flat)
+    panels = _planes(flat, base, grid, sided) if grid.ndim == 3 else [_single(flat, base, grid, sided, image)]
+    drawn = [_draw(p, top, 384 if grid.ndim == 3 else 512) for p in panels]
+    if grid.ndim == 2 and image is not None:
+        drawn.insert(0, _draw(panels[0], top, 512, plain=True))
+    return _page(drawn, top, flat, grid, panels)
+
+
+def _top(flat: np.ndarray) -> float:
+    """The value of full color: the 99.9th percentile of |v|, so that one voxel does not darken the rest; never 0."""
+    size = np.abs(flat)
+    top = float(np.quantile(size, 0.999))
+    return top or float(size.max()) or 1.0
+
+
+def _gray(image: Image | None, shape: tuple[int, ...]) -> np.ndarray:
+    """The scan between 0 and 1: its own window where that fits its values, else the 1st to 99th percentile; color as luminance."""
+    if image is None:
+        return np.full(shape, 0.06)
+    v = image.values.detach().cpu().double().numpy()
+    color = image.channels == ("red", "green", "blue")
+    flat = np.tensordot([0.2126, 0.7152, 0.0722], v, 1) if color else v[0]
+    seen = flat if image.background is None else flat[~image.background.cpu().numpy()]
+    low, high = (float(q) for q in np.quantile(seen if seen.size else flat, (0.01, 0.99)))
+    window = image.facts.get("window")
+    if window is not None:
+        a, b = window[0] - window[1] / 2, window[0] + window[1] / 2
+        if a < high and b > low and b - a < 4 * (high - low):  # else it belongs to other units
+            low, high = a, b
+    gray = np.clip((flat - low) / ((high - low) or 1.0), 0, 1)
+    return 1 - gray if image.facts.get("photometric") in ("MONOCHROME1", "MINISWHITE") else gray
+
+
+def _world_axes(grid: Grid) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    """For each tensor axis the RAS axis that it follows most, each taken once, and whether it runs backward."""
+    cosines = grid.matrix[:3, : grid.ndim] / np.array(grid.spacing)
+    best = max(itertools.permutations(range(3), grid.ndim), key=lambda p: sum(abs(cosines[w, a]) for a, w in enumerate(p)))
+    return best, tuple(bool(cosines[w, a] < 0) for a, w in enumerate(best))
+
+
+def _planes(flat: np.ndarray, base: np.ndarray, grid: Grid, sided: bool) -> list[Panel]:
+    """Three orthogonal slices through the largest |value|."""
+    spacing = np.array(grid.spacing)
+    if grid.unit == "mm":
+        world, back = _world_axes(grid)
+        order = tuple(int(i) for i in np.argsort(world))
+        turned = [n for n, a in enumerate(order) if back[a]]
+        flat, base = (np.flip(np.transpose(t, order), tuple(turned)) for t in (flat, base))
+        spacing = spacing[list(order)]
+        views = (("axial", 1, 0), ("coronal", 2, 0), ("sagittal", 2, 1))
+    else:
+        views = (("axes 1, 2", 0, 1), ("axes 1, 3", 0, 2), ("axes 2, 3", 1, 2))
+    peak = np.unravel_index(int(np.abs(flat).argmax()), flat.shape)
+    panels = []
+    for name, rows, columns in views:
+        through = 3 - rows - columns
+        cut = [np.take(t, peak[through], through) for t in (flat, base)]
+        cut = [t if rows < columns else t.T for t in cut]
+        at = [float(peak[rows]), float(peak[columns])]
+        if grid.unit == "mm":  # superior or anterior on top; the patient's right, or anterior, on the left
+            cut = [t[::-1, ::-1] for t in cut]
+            at = [flat.shape[rows] - 1 - at[0], flat.shape[columns] - 1 - at[1]]
+        edges = (ENDS[columns][1], ENDS[columns][0], ENDS[rows][1], ENDS[rows][0]) if sided else ("",) * 4
+        title = name if sided or grid.unit == "px" else f"axes {rows + 1}, {columns + 1}"
+        panels.append(Panel(title, cut[1], cut[0], (spacing[rows], spacing[columns]), edges, (at[0], at[1])))
+    return panels
+
+
+def _single(flat: np.ndarray, base: np.ndarray, grid: Grid, sided: bool, image: Image | None) -> Panel:
+    """A 2D map as stored; transposed only where its rows run left to right (NIfTI), mammograms excepted."""
+    spacing = grid.spacing
+    if not sided:
+        return Panel("", base, flat, (spacing[0], spacing[1]), ("",) * 4, None)
+    (rows, columns), back = _world_axes(grid)
+    if rows == 0 and (image is None or image.facts.get("modality") != "MG"):
+        flat, base, spacing = flat.T, base.T, spacing[::-1]
+        rows, columns, back = columns, rows, back[::-1]
+        turn = [n for n in (0, 1) if not back[n]]
+        flat, base, back = np.flip(flat, tuple(turn)), np.flip(base, tuple(turn)), (True, True)
+    ends = [(ENDS[w][1], ENDS[w][0]) if b else ENDS[w] for w, b in ((rows, back[0]), (columns, back[1]))]
+    return Panel("", base, flat, (spacing[0], spacing[1]), (*ends[1], *ends[0]), None)
+
+
+def _ramp(strength: np.ndarray, ends: tuple[tuple[int, int, int], tuple[int, int, int]]) -> np.ndarray:
+    a, b = np.array(ends[0], float), np.array(ends[1], float)
+    return a + (b - a) * strength[..., None]
+
+
+def _colored(base: np.ndarray, values: np.ndarray, top: float) -> np.ndarray:
+    """Gray under color; opacity grows with |value| from nothing at zero."""
+    share = np.clip(np.abs(values) / top, 0, 1)
+    color = np.where((values > 0)[..., None], _ramp(share, FOR), _ramp(share, AGAINST))
+    cover = (STRENGTH * share**0.7)[..., None]
+    return base[..., None] * 255 * (1 - cover) + color * cover
+
+
+def _draw(panel: Panel, top: float, side: int, *, plain: bool = False) -> Any:
+    """One panel at its true proportions, its longer side ``side`` pixels."""
+    from PIL import Image as Pil
+    from PIL import ImageDraw
+
+    h, w = panel.base.shape
+    lengths = (h * panel.sample[0], w * panel.sample[1])
+    size = (max(24, round(side * lengths[1] / max(lengths))), max(24, round(side * lengths[0] / max(lengths))))
+
+    def fit(t: np.ndarray) -> np.ndarray:
+        picture = Pil.fromarray(np.ascontiguousarray(t, dtype=np.float32))
+        return np.asarray(picture.resize(size, Pil.Resampling.BILINEAR), dtype=np.float64)
+
+    base, values = np.clip(fit(panel.base), 0, 1), fit(panel.values)
+    rgb = np.repeat(base[..., None] * 255, 3, 2) if plain else _colored(base, values, top)
+    drawn = Pil.fromarray(np.clip(rgb + 0.5, 0, 255).astype(np.uint8))
+    pen = ImageDraw.Draw(drawn)
+    if panel.cross is not None:
+        y, x = ((c + 0.5) / n * s for c, n, s in zip(panel.cross, (h, w), (size[1], size[0]), strict=True))
+        for line in (((x, 0), (x, 9)), ((x, size[1] - 10), (x, size[1])), ((0, y), (9, y)), ((size[0] - 10, y), (size[0], y))):
+            pen.line(line, fill=INK, width=1)
+    spots = (((6, size[1] // 2), "lm"), ((size[0] - 6, size[1] // 2), "rm"), ((size[0] // 2, 4), "ma"), ((size[0] // 2, size[1] - 4), "md"))
+    for letter, (spot, anchor) in zip(panel.edges, spots, strict=True):
+        pen.text(spot, letter, fill=INK, font=_font(17), anchor=anchor, stroke_width=2, stroke_fill=PAPER)
+    return drawn
+
+
+def _font(size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+def _page(drawn: list[Any], top: float, flat: np.ndarray, grid: Grid, panels: list[Panel]) -> Any:
+    """Panels side by side with titles, a scale where lengths are known, and the color bar."""
+    from PIL import Image as Pil
+    from PIL import ImageDraw
+
+    tall = max(d.height for d in drawn)
+    wide = sum(d.width for d in drawn) + GAP * len(drawn)
+    page = Pil.new("RGB", (MARGIN + wide + BAR + 96, HEAD + tall + 40), PAPER)
+    pen = ImageDraw.Draw(page)
+    titles = [p.title for p in panels] if grid.ndim == 3 else ["scan", "map over scan"][-len(drawn) :]
+    x = MARGIN
+    for d, title in zip(drawn, titles, strict=True):
+        y = HEAD + (tall - d.height) // 2
+        page.paste(d, (x, y))
+        pen.text((x, HEAD - 9), title, fill=FAINT, font=_font(14), anchor="ls")
+        x += d.width + GAP
+    if grid.unit == "mm":
+        _scale(pen, drawn[0], panels[0], HEAD + tall + 14)
+    _bar(page, pen, x + 4, HEAD, tall, top, flat)
+    return page
+
+
+def _scale(pen: Any, drawn: Any, panel: Panel, y: int) -> None:
+    """A bar of 1, 2 or 5 times a power of ten millimeters, about a fifth of the first panel."""
+    length = panel.base.shape[1] * panel.sample[1]
+    steps = [m * 10.0**e for e in range(-4, 5) for m in (1, 2, 5)]
+    mm = max((s for s in steps if s <= length / 4), default=steps[0])
+    pixels = round(mm / length * drawn.width)
+    pen.line(((MARGIN, y), (MARGIN + pixels, y)), fill=INK, width=3)
+    pen.text((MARGIN + pixels + 8, y), f"{mm:g} mm", fill=INK, font=_font(14), anchor="lm")
+
+
+def _bar(page: Any, pen: Any, x: int, y: int, tall: int, top: float, flat: np.ndarray) -> None:
+    """The color bar, over the signs that occur, zero marked."""
+    from PIL import Image as Pil
+
+    low = -1.0 if flat.min() < 0 else 0.0
+    high = 1.0 if flat.max() > 0 or low == 0 else 0.0
+    values = np.linspace(high, low, tall)[:, None].repeat(BAR, 1)
+    page.paste(Pil.fromarray(np.clip(_colored(np.full(values.shape, 0.12), values, 1.0), 0, 255).astype(np.uint8)), (x, y))
+    beyond = {1.0: flat.max() > top * 1.001, -1.0: flat.min() < -top * 1.001}
+    for at in {high, 0.0, low}:
+        sign = {1.0: "≥ " if beyond[1.0] else "", -1.0: "≤ " if beyond[-1.0] else "", 0.0: ""}[at]
+        height = y + (high - at) / (high - low) * (tall - 1)
+        pen.line(((x + BAR, height), (x + BAR + 5, height)), fill=INK)
+        pen.text((x + BAR + 9, height), f"{sign}{at * top:.3g}", fill=INK, font=_font(14), anchor="lm")
+
+
+def save(picture: Any, target: Path) -> None:
+    """Write the picture as PNG with our name in it, so that it may be replaced later."""
+    from PIL import PngImagePlugin
+
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Software", "pellucid")
+    picture.save(target, format="PNG", pnginfo=info)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether an existing PNG was written here, so that it may be replaced."""
+    from PIL import Image as Pil
+
+    try:
+        with Pil.open(path, formats=("PNG",)) as picture:
+            return bool(getattr(picture, "text", {}).get("Software") == "pellucid")
+    except (OSError, SyntaxError):
+        return False

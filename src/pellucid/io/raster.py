@@ -1,0 +1,195 @@
+"""Pictures and bare arrays: PNG, JPEG, TIFF, NPY. The numbers stay those of the file (0..255, 0..65535); the grid is in pixels."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pellucid.errors import BadFile
+from pellucid.grid import Grid
+from pellucid.image import Image
+from pellucid.io.content import decoding, tensor
+
+FEW = 16  # a leading axis up to this long can be channels
+TURNS = {2: "mirrored", 3: "turned by 180 degrees", 4: "flipped", 5: "transposed", 6: "turned right", 7: "transversed", 8: "turned left"}
+
+
+def _image(samples: np.ndarray, path: Path, facts: dict[str, Any], notes: list[str]) -> Image:
+    """Samples (rows, columns[, pages], channels) as an Image in pixels."""
+    c = samples.shape[-1]
+    if c == 2 or c == 4:
+        notes.append("alpha channel dropped")
+        samples = samples[..., : c - 1]
+    if samples.shape[-1] not in (1, 3):
+        raise BadFile(f"read {path}", f"{c} channels", "Save gray or RGB, or an array (c, h, w) with numpy.save.")
+    names = ("red", "green", "blue") if samples.shape[-1] == 3 else ("gray",)
+    values = tensor(np.moveaxis(samples, -1, 0), path)
+    return Image(values, Grid(tuple(values.shape[1:])), "intensity", names, None, facts, tuple(notes))
+
+
+def _turned(samples: np.ndarray, orientation: int, notes: list[str]) -> np.ndarray:
+    """The array as it is meant to be seen (EXIF 2.3, table 4.6.4.A, tag Orientation)."""
+    if orientation not in TURNS:
+        return samples
+    notes.append(f"EXIF orientation {orientation} applied ({TURNS[orientation]})")
+    if orientation >= 5:
+        samples = samples.swapaxes(0, 1)
+    rows = orientation in (3, 4, 7, 8)
+    columns = orientation in (2, 3, 6, 7)
+    return samples[:: -1 if rows else 1, :: -1 if columns else 1]
+
+
+def read_picture(data: bytes, digest: str, path: Path) -> Image:
+    """A PNG or JPEG, 8 or 16 bits: gray, RGB, palette; alpha dropped and EXIF orientation applied, both noted."""
+    from PIL import Image as Pil
+
+    notes: list[str] = []
+    with decoding("picture", path), Pil.open(BytesIO(data), formats=("PNG", "JPEG")) as picture:
+        kind = str(picture.format)
+        if getattr(picture, "n_frames", 1) > 1 and kind == "PNG":
+            raise BadFile(f"read {path}", f"an animation of {picture.n_frames} frames", "Save one frame.")  # type: ignore[attr-defined]
+        orientation = int(picture.getexif().get(274, 1))
+        depth, color = (data[24], data[25]) if kind == "PNG" else (8, -1)
+        if depth == 16:
+            samples = _deep(data, color, path)
+        else:
+            samples = _shallow(picture, notes)
+    samples = _turned(samples, orientation, notes)
+    return _image(samples, path, {"format": kind, "bits": max(8, depth), "sha256": digest}, notes)
+
+
+def _shallow(picture: Any, notes: list[str]) -> np.ndarray:
+    """Up to 8 bits per sample, as (rows, columns, channels) of uint8."""
+    mode = str(picture.mode)
+    if mode == "P":
+        notes.append("palette turned into RGB")
+        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+    elif mode == "CMYK":
+        notes.append("CMYK turned into RGB")
+        picture = picture.convert("RGB")
+    elif mode == "1":
+        picture = picture.convert("L")
+    array = np.asarray(picture)
+    return array[..., None] if array.ndim == 2 else array
+
+
+def _deep(data: bytes, color: int, path: Path) -> np.ndarray:
+    """16 bits per sample, all kept. PIL keeps the high bytes of color: the file is decoded twice, once read as the other byte order."""
+    from PIL import Image as Pil
+
+    raw = {0: "I;16B", 2: "RGB;16B", 6: "RGBA;16B"}.get(color)
+    if raw is None:
+        raise BadFile(f"read {path}", "a 16-bit gray PNG with alpha", "Save it without alpha.")
+    if color == 0:
+        with Pil.open(BytesIO(data)) as picture:
+            return np.asarray(picture).astype(np.uint16)[..., None]
+    halves = []
+    for order in (raw, raw.replace("B", "L") if color == 2 else "RGBA;16L"):
+        with Pil.open(BytesIO(data)) as picture:
+            picture.tile = [tile._replace(args=order) for tile in picture.tile]  # type: ignore[attr-defined]
+            halves.append(np.asarray(picture).astype(np.uint16))
+    return halves[0] * 256 + halves[1]
+
+
+def read_tiff(data: bytes, digest: str, path: Path) -> Image:
+    """A TIFF of any bit depth, gray, RGB or palette; several pages of one size become a volume (row, column, page)."""
+    import tifffile
+
+    notes: list[str] = []
+    with decoding("TIFF", path), tifffile.TiffFile(BytesIO(data)) as file:
+        pages = list(file.pages)
+        shapes = sorted({tuple(p.shape) for p in pages})
+        if len(shapes) != 1:
+            fix = "Save one page, or pages of one size (no pyramid, no thumbnail)."
+            raise BadFile(f"read {path}", f"{len(pages)} pages of sizes {shapes}", fix)
+        first: Any = pages[0]
+        _check_strips(pages, len(data), path)
+        planes = [_page(p, data, n, path) for n, p in enumerate(pages)]
+        if first.photometric.name == "MINISWHITE":
+            notes.append("MINISWHITE: high values are dark; values are as stored, not inverted")
+        if first.photometric.name == "PALETTE":
+            notes.append("palette turned into RGB")
+        orientation = int(first.tags[274].value) if 274 in first.tags else 1
+        facts = {"format": "TIFF", "bits": int(np.max(first.bitspersample)), "photometric": first.photometric.name, "sha256": digest}
+    samples = _turned(planes[0] if len(planes) == 1 else np.stack(planes, 2), orientation, notes)
+    if len(planes) > 1:
+        notes.append(f"{len(planes)} pages read as a volume, in pixels")
+    return _image(samples, path, facts, notes)
+
+
+def _check_strips(pages: list[Any], length: int, path: Path) -> None:
+    """A strip beyond the end of the file would be read as zeros."""
+    for n, page in enumerate(pages):
+        last = max((o + c for o, c in zip(page.dataoffsets, page.databytecounts)), default=0)
+        if last > length or not page.dataoffsets:
+            fix = "It is truncated: copy or export it again."
+            raise BadFile(f"read {path}", f"{length} of {last} bytes (page {n + 1})", fix)
+        if page.compression.value == 1 and sum(page.databytecounts) * 8 < int(np.prod(page.shape)) * int(np.min(page.bitspersample)):
+            raise BadFile(f"read {path}", f"too few bytes for page {n + 1} of {page.shape}", "It is corrupt: export it again.")
+
+
+def _page(page: Any, data: bytes, number: int, path: Path) -> np.ndarray:
+    """One page as (rows, columns, channels)."""
+    name = page.photometric.name
+    if name not in ("MINISBLACK", "MINISWHITE", "RGB", "PALETTE") and page.compression.name != "JPEG":
+        raise BadFile(f"read {path}", f"a TIFF of {name} samples", "Save it as gray or RGB.")
+    try:
+        array = page.asarray()
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+        array = _page_by_pil(page, data, number, path)
+    if name == "PALETTE" and array.ndim == 2:
+        table = np.asarray(page.colormap)
+        table = (table >> 8).astype(np.uint8) if table.max() > 255 else table.astype(np.uint8)
+        return np.moveaxis(table[:, array], 0, -1)
+    if page.axes[:1] == "S" and array.ndim == 3:
+        array = np.moveaxis(array, 0, -1)
+    if array.ndim not in (2, 3):
+        raise BadFile(f"read {path}", f"a TIFF page of axes {page.axes}", "Save one (row, column) picture per page.")
+    return array[..., None] if array.ndim == 2 else array
+
+
+def _page_by_pil(page: Any, data: bytes, number: int, path: Path) -> np.ndarray:
+    """LZW and JPEG pages, which tifffile decodes only with imagecodecs; what PIL would reduce or invert is refused."""
+    from PIL import Image as Pil
+
+    deep = int(np.max(page.bitspersample)) > 8
+    if page.photometric.name == "MINISWHITE" or (deep and page.samplesperpixel > 1):
+        got = f"{page.compression.name} compression of {page.photometric.name} with {page.bitspersample} bits"
+        raise BadFile(f"read {path}", got, "Run `pip install imagecodecs`, or save it uncompressed.")
+    with Pil.open(BytesIO(data), formats=("TIFF",)) as picture:
+        picture.seek(number)
+        return np.asarray(picture)
+
+
+def read_npy(data: bytes, digest: str, path: Path) -> Image:
+    """A .npy array: (h, w), (c, h, w) or (c, i, j, k); a shape that could mean something else is refused."""
+    with decoding("NPY", path):
+        _check_npy(data, path)
+        array = np.load(BytesIO(data), allow_pickle=False)
+    array = array[None] if array.ndim == 2 else array
+    fix = "Save (h, w), (c, h, w) or (c, i, j, k): a volume as array[None], channels-last as numpy.moveaxis(array, -1, 0)."
+    if array.ndim not in (3, 4) or array.size == 0:
+        raise BadFile(f"read {path}", f"an array of shape {array.shape}", fix)
+    if array.shape[0] > FEW or (array.shape[-1] in (2, 3, 4) and array.shape[0] != 1):
+        raise BadFile(f"read {path}", f"shape {array.shape}, which is ambiguous (channels last? no channel axis?)", fix)
+    values = tensor(array, path)
+    facts = {"format": "NPY", "stored": str(array.dtype), "sha256": digest}
+    return Image(values, Grid(tuple(values.shape[1:])), "a.u.", (), None, facts)
+
+
+def _check_npy(data: bytes, path: Path) -> None:
+    """Compare the promised size with the bytes that are there, before anything is allocated."""
+    stream = BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = reader(stream)
+    if dtype.hasobject:
+        raise BadFile(f"read {path}", "an array of Python objects", "Save numbers: numpy.save(path, array.astype('float32')).")
+    need = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if need > len(data) - stream.tell():
+        raise BadFile(f"read {path}", f"{len(data) - stream.tell()} of {need} bytes", "It is truncated: copy it again.")

@@ -1,0 +1,65 @@
+"""The door for scans: ``read`` and ``series``, by content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pellucid.errors import BadFile
+from pellucid.image import Image
+from pellucid.io.archive import image_from_archive
+from pellucid.io.content import KNOWN, kind_of, load
+from pellucid.io.dicom import read_file, read_folder
+from pellucid.io.dicom_series import Series, list_series
+from pellucid.io.nifti import read_nifti
+from pellucid.io.raster import read_npy, read_picture, read_tiff
+
+
+def read(path: str | Path, *, series: str | None = None, keep_phi: bool = False) -> Image:
+    """A scan as an Image: a file of any known format, or a folder that holds one DICOM series.
+
+    The format is told by content, not by name. Values keep the numbers of the file (HU after rescale; 0..255 for a picture): no
+    windowing, no inversion, no flip. Tensor axes: (row, column) for pictures and single slices, (row, column, slice)
+    for DICOM volumes and TIFF stacks, (i, j, k) as stored for NIfTI; the grid's affine says where they lie, in RAS mm.
+
+    Args:
+        path: file or folder.
+        series: for a folder with several DICOM series: a SeriesInstanceUID, ``"uid#2"``, or its number as ``series(path)`` counts.
+        keep_phi: True puts the identifying DICOM elements into ``facts["phi"]``; otherwise none is kept.
+
+    Raises:
+        BadFile: missing, empty, truncated, corrupt or of an unknown kind; slices missing, doubled or sheared; several series.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise BadFile(f"read {path}", "no such file or folder", "Check the path.")
+    if path.is_dir():
+        return read_folder(path, series, keep_phi)
+    data, digest = load(path)
+    kind = kind_of(data)
+    if kind == "DICOM":
+        return read_file(data, digest, path, keep_phi)
+    if series is not None:
+        raise BadFile(f"read series {series!r} from {path}", f"a {kind or 'non-DICOM'} file", "series= is for DICOM folders.")
+    readers = {
+        "NIfTI": read_nifti,
+        "NPY": read_npy,
+        "ZIP": image_from_archive,
+        "TIFF": read_tiff,
+        "PNG": read_picture,
+        "JPEG": read_picture,
+    }
+    if kind is None:
+        raise BadFile(f"read {path}", f"{len(data)} bytes of no known image format", KNOWN)
+    return readers[kind](data, digest, path)
+
+
+def series(path: str | Path, *, keep_phi: bool = False) -> list[Series]:
+    """The DICOM series in a folder (or of one file), in a fixed order: number ``i`` is what ``read(..., series=str(i))`` takes.
+
+    Raises:
+        BadFile: no such path, or no DICOM image in it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise BadFile(f"list the series in {path}", "no such file or folder", "Check the path.")
+    return list_series(path, keep_phi)

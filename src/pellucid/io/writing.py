@@ -1,0 +1,140 @@
+"""The door for maps: ``write``, by suffix, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from torch import Tensor
+
+from pellucid.errors import BadFile, BadImage
+from pellucid.grid import Grid
+from pellucid.image import Image
+from pellucid.io import archive, nifti, picture
+
+SUFFIXES = (".nii.gz", ".nii", ".npz", ".png")
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def write(path: str | Path, values: Tensor, grid: Grid, *, facts: Mapping[str, Any] = NOTHING, image: Image | None = None) -> Path:
+    """A map on disk: ``.nii``/``.nii.gz`` (with a JSON file beside it), ``.npz`` (exact), ``.png`` (laid over the image).
+
+    The file appears whole or not at all, and replaces only files that Pellucid wrote; never the scan itself.
+
+    Args:
+        path: the suffix chooses the format.
+        values: ``(c, *space)`` or ``(*space)`` on ``grid``, finite.
+        grid: where the values lie; the file keeps its place in the world.
+        facts: provenance as text, numbers, sequences and mappings; no identifiers.
+        image: the scan that was explained: background of a PNG, and guarded against being overwritten.
+
+    Returns:
+        The path written.
+
+    Raises:
+        BadFile: unknown suffix, no such folder, or a file there that is not Pellucid's to replace.
+        BadImage: values that are not finite or do not fit the grid.
+        BadParameter: facts that JSON cannot hold.
+    """
+    path = Path(path)
+    suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
+    if suffix is None:
+        raise BadFile(f"write {path}", f"suffix {path.suffix!r}", f"Use one of {', '.join(SUFFIXES)}.")
+    values = _fitting(values, grid)
+    known = _sides_known(grid, facts, image)
+    scans = {str(m["sha256"]) for m in (facts, image.facts if image else {}) if "sha256" in m}
+    _guard(path, suffix, scans)
+    if suffix in (".nii", ".nii.gz"):
+        beside = path.with_name(path.name[: -len(suffix)] + ".json")
+        _guard(beside, ".json", scans)
+        text = nifti.sidecar(facts, grid, known)
+        with _whole(path, suffix) as target:
+            nifti.write_nifti(target, values, grid, facts, known)
+        with _whole(beside, ".json") as target:
+            target.write_text(text, encoding="utf-8")
+    elif suffix == ".npz":
+        with _whole(path, suffix) as target:
+            archive.pack_archive(target, {"values": values}, grid, facts)
+    else:
+        with _whole(path, suffix) as target:
+            picture.save(picture.overlay(values, grid, image=image, sided=known), target)
+    return path
+
+
+def write_archive(path: str | Path, arrays: Mapping[str, Tensor], grid: Grid, *, facts: Mapping[str, Any] = NOTHING) -> Path:
+    """Named tensors, facts and grid as one ``.npz``, exact and whole or not at all; ``read_archive`` gives them back.
+
+    Raises:
+        BadFile: another suffix, no such folder, or a file there that is not Pellucid's to replace.
+        BadParameter: a name that is not an identifier, or facts that JSON cannot hold.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".npz":
+        raise BadFile(f"write an archive to {path}", f"suffix {path.suffix!r}", "Use .npz.")
+    _guard(path, ".npz", {str(facts["sha256"])} if "sha256" in facts else set())
+    with _whole(path, ".npz") as target:
+        archive.pack_archive(target, arrays, grid, facts)
+    return path
+
+
+def _fitting(values: Tensor, grid: Grid) -> Tensor:
+    """Values as (c, *space), checked against the grid."""
+    values = values.detach()
+    values = values[None] if values.ndim == grid.ndim else values
+    if values.ndim != grid.ndim + 1 or tuple(values.shape[1:]) != grid.shape:
+        got = f"{tuple(values.shape)} on a grid of {grid.shape}"
+        raise BadImage("a map to write has shape (c, *space) or (*space) of its grid", got, "Use the map's own grid.")
+    if values.is_floating_point() and not bool(values.isfinite().all()):
+        bad = int((~values.isfinite()).sum())
+        raise BadImage("a map to write holds finite numbers", f"{bad} NaN or infinite", "Look at the evidence before saving.")
+    return values
+
+
+def _sides_known(grid: Grid, facts: Mapping[str, Any], image: Image | None) -> bool:
+    """Whether the grid's axes are the patient's: a frame of reference, or the reader said so."""
+    if grid.unit != "mm":
+        return False
+    return grid.frame is not None or any(bool(m.get("sided")) for m in (facts, image.facts if image else {}))
+
+
+def _guard(path: Path, suffix: str, scans: set[str]) -> None:
+    """Refuse to touch the scan, or any file that somebody else wrote."""
+    if not path.parent.is_dir():
+        raise BadFile(f"write {path}", f"no folder {path.parent}", "Create it first.")
+    if not path.exists():
+        return
+    if path.is_dir():
+        raise BadFile(f"write {path}", "a folder of that name", "Choose another name.")
+    if scans and hashlib.sha256(path.read_bytes()).hexdigest() in scans:
+        raise BadFile(f"write {path}", "the scan that was explained", "Choose another name: a scan is never overwritten.")
+    ours = {".npz": archive.is_ours, ".png": picture.is_ours, ".json": _is_our_sidecar}.get(suffix, nifti.is_ours)
+    if not ours(path):
+        raise BadFile(f"write {path}", "a file that Pellucid did not write", "Choose another name, or move that file away.")
+
+
+def _is_our_sidecar(path: Path) -> bool:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("pellucid") == "map"
+
+
+@contextlib.contextmanager
+def _whole(path: Path, suffix: str) -> Iterator[Path]:
+    """A temporary neighbor that takes the name only when it is complete and on disk."""
+    target = path.with_name(f".{uuid.uuid4().hex}{suffix}")
+    try:
+        yield target
+        with target.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(target, path)
+    finally:
+        target.unlink(missing_ok=True)
