@@ -218,6 +218,14 @@ def _first_line(error: BaseException) -> str:
 
 def _about_shapes(error: RuntimeError) -> bool:
     text = str(error)
-    signs = ("expected input", "to have", "channels", "size mismatch", "shapes cannot be multiplied", "must match the size", "Calculated padded")
+    signs = (
+        "expected input",
+        "to have",
+        "channels",
+        "size mismatch",
+        "shapes cannot be multiplied",
+        "must match the size",
+        "Calculated padded",
+    )
     signs += ("Sizes of tensors", "output size is too small", "Kernel size can't be greater", "expected scalar type", "shape '[")
     return any(s in text for s in signs)

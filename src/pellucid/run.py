@@ -148,6 +148,7 @@ class Plan:
     run: Run
     peaks: dict[int, int] = field(default_factory=dict)
     limit: int | None = None  # set where a larger chunk failed
+    checked: bool = False  # whether samples were found not to influence each other
 
     @property
     def size(self) -> int:

@@ -63,7 +63,9 @@ class Reading:
                 return self.classes.index(k)
             near = difflib.get_close_matches(k, self.classes, 1)
             names = ", ".join(map(repr, self.classes)) or "no names: give pl.Model(..., classes=...)"
-            raise BadTarget("the target is one of the model's classes", repr(k), f"Did you mean {near[0]!r}?" if near else f"It has {names}.")
+            raise BadTarget(
+                "the target is one of the model's classes", repr(k), f"Did you mean {near[0]!r}?" if near else f"It has {names}."
+            )
         count = len(self.classes) if count is None and self.classes else count
         if isinstance(k, bool) or k < 0 or (count is not None and k >= count):
             last = "the last class" if count is None else str(count - 1)

@@ -1,0 +1,195 @@
+"""Asking: open a question, run its method, and give the answer its provenance. Several side by side share passes."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pellucid import io
+from pellucid.errors import BadSite, Unsupported
+from pellucid.explanation import Evidence, Map, Provenance
+from pellucid.image import Image
+from pellucid.method import Ask, Asks, Method, Where
+from pellucid.model import Model, as_model, written
+from pellucid.probe.engine import Block, Engine, Question
+from pellucid.probe.ledger import untouched
+from pellucid.probe.lockstep import Answering, meet
+from pellucid.probe.probe import Drawn, Probe
+from pellucid.probe.sites import Place, find
+from pellucid.run import Meter, Run
+from pellucid.target import as_target
+
+Scan = Image | Tensor | str | Path
+AT_ONCE = 16  # explanations side by side; more would not fill a chunk better
+
+
+@dataclass(eq=False)
+class _Job:
+    """One explanation on its way."""
+
+    scan: Image
+    image: Image
+    probe: Probe
+    method: Method[Any]
+    site: str
+
+    def work(self, post: Answering) -> Drawn:
+        self.probe.post = post
+        return self.method.answer(self.probe, self.probe.x)
+
+
+def explain_all(model: Model, scans: Sequence[Image], asks: Sequence[Ask], run: Run) -> list[Map]:
+    """Every Ask about every scan, side by side; scans outermost."""
+    meter = Meter(run)
+    with untouched(model.module):
+        engine = Engine(model, run, meter)
+        engine.measure_single = len(scans) > 2
+        jobs: list[_Job] = []
+        for scan in scans:
+            image, x = model.ready(scan)
+            jobs += [_open(engine, scan, image, x, a) for a in asks]
+        costs = [j.method.cost(tuple(j.probe.x.shape), j.probe.grid) for j in jobs]
+        meter.total = None if any(c.at_most for c in costs) else sum(c.forward for c in costs)
+        maps = []
+        for group in _groups(engine, jobs, len(asks)):
+            before = (meter.forward, meter.backward, meter.setup, meter.seconds)
+            drawn = [group[0].work(engine.answer)] if len(group) == 1 else meet(engine.answer, [j.work for j in group])
+            maps += [_finish(engine, j, d, before, len(group)) for j, d in zip(group, drawn, strict=True)]
+    return maps
+
+
+def as_image(given: Any) -> Image:
+    """An Image from an Image, a tensor (c, *space), an array, or a path."""
+    if isinstance(given, Image):
+        return given
+    return io.read(given) if isinstance(given, (str, Path)) else Image(given)
+
+
+def _groups(engine: Engine, jobs: list[_Job], per_scan: int) -> list[list[_Job]]:
+    """Jobs that go side by side: the first scan's alone, so that the chunk is known; then as many scans as fill a chunk."""
+    first, rest = jobs[:per_scan], jobs[per_scan:]
+    groups = [first[i : i + AT_ONCE] for i in range(0, len(first), AT_ONCE)]
+    size = max(1, AT_ONCE // per_scan)
+    for i in range(0, len(rest), size * per_scan):
+        group = rest[i : i + size * per_scan]
+        scans = max(1, len(group) // per_scan)
+        for j in group:
+            j.probe.side_by_side = scans
+        groups += [group] if per_scan <= AT_ONCE else [group[k : k + AT_ONCE] for k in range(0, len(group), AT_ONCE)]
+    return groups
+
+
+def _open(engine: Engine, scan: Image, image: Image, x: Tensor, ask: Ask) -> _Job:
+    """Settle target and site, and set up the probe."""
+    method, facts = ask.method.on(image.grid), ask.method.facts
+    if image.grid.ndim not in facts.space:
+        raise Unsupported(
+            f"{method.name} works in {sorted(facts.space)} dimensions", f"an image in {image.grid.ndim}", "Choose another method."
+        )
+    if facts.asks & Asks.RULES and isinstance(engine.model.module, torch.jit.ScriptModule):
+        raise Unsupported(f"{method.name} needs to see the network's operations", "TorchScript", "Load the factory with its weights.")
+    site = ask.site or ("auto" if facts.where is Where.FEATURES else None)
+    if site is not None and facts.where is Where.INPUT:
+        raise BadSite(f"{method.name} explains {facts.where.value}", f"site={site!r}", "Leave site= out.")
+    question = Question(ask.target, image.grid, x)
+    if ask.target.open:
+        engine.settle(question)
+    chance = torch.Generator().manual_seed(engine.run.seed)
+    probe = Probe(engine, question, image, x, image.grid, chance)
+    if site is not None:
+        _look_inside(engine, probe, site, method)
+    return _Job(scan, image, probe, method, "input" if question.place is None else question.place.text)
+
+
+def _look_inside(engine: Engine, probe: Probe, site: str, method: Method[Any]) -> None:
+    """Move the probe to a hidden site: its activation becomes ``x``, its cells the grid."""
+    if engine.model.windows is not None:
+        raise Unsupported("a hidden site needs one pass over the whole image", "windows=", "Crop in prepare= and leave windows= out.")
+    question = probe.question
+    place, cost = find(engine.model, site, question.x)
+    engine.meter.tick(setup=cost)
+    question.place = place
+    if method.facts.where is Where.FEATURES and method.facts.asks & Asks.GRADIENTS:
+        probe.own = engine.answer([Block(question, None, True)])[0]  # one pass finds the activation and its gradient
+        probe.known = float(probe.own.scores[0])
+        probe.x = probe.own.inputs[0]
+    else:
+        probe.x = engine.activation(question, question.x)
+    if probe.x.ndim > 1:
+        probe.grid, probe.affine = _grid_of(place, probe)
+
+
+def _grid_of(place: Place, probe: Probe) -> Any:
+    grid, layout, space = probe.image.grid, place.layout, tuple(probe.x.shape[1:])
+    if layout.stride is not None and layout.offset is not None and len(space) == grid.ndim:
+        return grid.coarsen(layout.stride, layout.offset, space), True
+    if len(space) != grid.ndim:
+        raise BadSite(f"a site with {grid.ndim} spatial axes, or none", f"{place.text!r} of {tuple(probe.x.shape)}", "Choose a neighbor.")
+    probe.notes.append(f"the cells of {place.text!r} have no fixed place on the image; the map is stretched over it")
+    return grid.resize(space), False
+
+
+def _finish(engine: Engine, job: _Job, drawn: Drawn, before: tuple[int, int, int, float], shared: int) -> Map:
+    """The Map with its provenance."""
+    probe, question, meter = job.probe, job.probe.question, engine.meter
+    score = probe.known if probe.known is not None else engine.score_of(question)
+    facts = job.method.facts
+    caveats = [*dict.fromkeys(probe.notes + engine.notes)]
+    if not facts.hears_weights:
+        caveats.append(f"{job.method.name} is known to depend little on the network's weights")
+    if job.image.facts.get("photometric") == "MONOCHROME1":
+        caveats.append("the scan is MONOCHROME1 (bright means air); say which the network was trained on: Prepare(inverted=...)")
+    provenance = Provenance(
+        method=repr(job.method),
+        target=repr(question.target),
+        site=job.site,
+        image=job.image.fingerprint,
+        scan=job.scan.fingerprint if job.scan is not job.image else job.image.fingerprint,
+        model=engine.model.name,
+        classes=engine.model.classes,
+        prepare=written(engine.model.prepare),
+        normalize=written(engine.model.normalize),
+        seed=engine.run.seed,
+        chunk=meter.chunk,
+        forward=(meter.forward - before[0]) // shared if shared > 1 else meter.forward,
+        backward=(meter.backward - before[1]) // shared if shared > 1 else meter.backward,
+        setup=(meter.setup - before[2]) // shared if shared > 1 else meter.setup,
+        seconds=round((meter.seconds - before[3]) / shared, 4),
+        device=str(engine.model.device),
+        versions=versions(),
+        time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        cite=str(facts.cite),
+        caveats=tuple(caveats),
+        hash_weights=engine.model.weights_later(),
+    )
+    return Map(drawn.grid, provenance, Evidence(), drawn.values, job.image, job.scan, score, drawn.trace, question.probabilities)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions that an explanation depends on."""
+    try:
+        own = version("pellucid")
+    except PackageNotFoundError:
+        own = "source"
+    return {"pellucid": own, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def predict(net: Model | nn.Module, image: Scan) -> tuple[float, ...]:
+    """Probabilities of all classes for an image (empty for dense outputs and regressions); one pass."""
+    model = as_model(net)
+    with untouched(model.module):
+        engine = Engine(model, Run(), Meter(Run()))
+        prepared, x = model.ready(as_image(image))
+        question = Question(as_target(None), prepared.grid, x)
+        engine.settle(question)
+    return question.probabilities

@@ -1,0 +1,84 @@
+"""Integrated gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pellucid.baseline import Baseline, Constant, Starts
+from pellucid.method import COMPLETE, GRADIENTS, SIGNED, Cite, Cost, method
+from pellucid.ops.quadrature import Rule, nodes
+from pellucid.params import Count, Flag, Positive
+from pellucid.probe.probe import Drawn, Probe
+
+DOUBLINGS = 4  # with tolerance=: steps, 2, 4, 8 and 16 times steps at most
+
+
+def _cost(steps: int, baseline: Starts, tolerance: float | None, **_: object) -> Cost:
+    passes = steps * baseline.count * (1 if tolerance is None else 2 ** (DOUBLINGS + 1) - 1)
+    return Cost(forward=passes + baseline.count + 1, backward=passes, at_most=tolerance is not None)
+
+
+@method(
+    cite=Cite("Sundararajan, Taly, Yan", 2017, "Axiomatic attribution for deep networks", "ICML", arxiv="1703.01365"),
+    asks=GRADIENTS,
+    gives=SIGNED | COMPLETE,
+    cost=_cost,
+)
+def integrated_gradients(
+    probe: Probe,
+    x: Tensor,
+    *,
+    baseline: Baseline = Constant(0.0),
+    steps: Count = 64,
+    rule: Rule = "gauss",
+    times_input: Flag = True,
+    tolerance: Positive | None = None,
+) -> Drawn:
+    """How much each sample contributes to s(x) - s(start), following the straight way from a baseline image to x.
+
+    ``(x - start) * integral over t in [0, 1] of d s / d x at start + t * (x - start)``, shape (c, *space), in units of the score;
+    with several starts (``black_and_white``, ``random(n)``) their mean.
+
+    Args:
+        baseline: the image from which nothing can be told, in the image's own values.
+        steps: gradients per start. With ``gauss`` 64 meet smooth networks to 1e-3; see the gap in the trace and the evidence.
+        rule: ``gauss`` (Gauss-Legendre), ``right`` (the paper's sum) or ``trapezoid``.
+        times_input: False gives the mean gradient alone (interior gradients).
+        tolerance: double the steps until |gap| <= tolerance * |s(x) - s(start)|, 16 times at most.
+
+    Misleads when: the baseline resembles part of the image (that part gets nothing), or the way leaves the data (gray ghosts).
+
+    Source: equations 1 and 3; quadrature is ours (the paper sums on the right). The trace holds alphas, scores and the gap.
+
+    >>> import pellucid as pl, torch
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    >>> why = pl.explain(net, torch.rand(1, 2, 2), target=1, method="integrated_gradients", steps=4)
+    >>> abs(why.trace["gap"]) < 1e-5
+    True
+    """
+    assert isinstance(baseline, Starts)
+    starts = probe.starts(baseline)
+    change = probe.score() - sum(float(a.score) for a in probe.scores(starts)) / len(starts)
+    for doubling in range(DOUBLINGS + 1 if tolerance is not None else 1):
+        t, weights = nodes(rule, steps * 2**doubling)
+        values, trace = _along(probe, x, starts, t, weights)
+        gap = float((values).sum()) - change
+        if tolerance is None or abs(gap) <= tolerance * abs(change):
+            break
+    total = values if times_input else trace.pop("mean")
+    trace.pop("mean", None)
+    return probe.map(total.to(x.dtype), gap=gap, change=change, steps=len(t), **trace)
+
+
+def _along(probe: Probe, x: Tensor, starts: list[Tensor], t: list[float], weights: list[float]) -> tuple[Tensor, dict]:
+    """Relevance over all starts, and the trace of the first one's scores."""
+    values, mean = torch.zeros_like(x, dtype=torch.float64), torch.zeros_like(x, dtype=torch.float64)
+    path = ((start, a, w) for start in starts for a, w in zip(t, weights, strict=True))
+    scores = []
+    for step in probe.gradients(path, of=lambda p: p[0] + p[1] * (x - p[0])):
+        start, _, w = step.asked
+        mean += w / len(starts) * step.gradient.double()
+        values += w / len(starts) * ((x - start).double() * step.gradient.double())
+        scores.append(float(step.score))
+    return values, {"alphas": t, "scores": scores[: len(t)], "mean": mean}

@@ -1,0 +1,93 @@
+"""explain(): put model, image, target, method, site and evidence together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, overload
+
+from torch import nn
+
+from pellucid import attribution as attribution  # registers the methods
+from pellucid.asking import Scan, as_image, explain_all
+from pellucid.explanation import Map
+from pellucid.method import Ask, Method, read_method
+from pellucid.model import Model, as_model
+from pellucid.run import Run
+from pellucid.target import as_target
+
+Level = str
+
+
+@overload
+def explain(
+    net: Model | nn.Module,
+    image: Scan,
+    target: Any = ...,
+    *,
+    method: Method[Any] | str = ...,
+    site: str | None = ...,
+    run: Run | None = ...,
+    evidence: Level = ...,
+    **params: Any,
+) -> Map: ...
+@overload
+def explain(
+    net: Model | nn.Module,
+    image: Scan | Sequence[Scan],
+    target: Any = ...,
+    *,
+    method: Method[Any] | str = ...,
+    site: str | Sequence[str] | None = ...,
+    run: Run | None = ...,
+    evidence: Level = ...,
+    **params: Any,
+) -> Any: ...
+def explain(
+    net: Model | nn.Module,
+    image: Scan | Sequence[Scan],
+    target: Any = None,
+    *,
+    method: Method[Any] | str = "integrated_gradients",
+    site: str | Sequence[str] | None = None,
+    run: Run | None = None,
+    evidence: Level = "none",
+    **params: Any,
+) -> Any:
+    """Why this network gives this target for this image, seen at this site, by this method.
+
+    Args:
+        net: a Model, or a bare network.
+        image: an Image, a tensor (c, *space), a path; or a list of them.
+        target: class name or index (its logit), a Target, a callable of the output, None (the predicted class), an Ask; or a list of them.
+        method: a Method or its name or text; ``params`` bind its parameters.
+        site: ``"layer4"``, ``"relu#2"``, ``"encoder[0]"``, ``"auto"``, or a list; None: where the method looks by default.
+        run: seed, chunk, memory, progress, cancel.
+        evidence: none, quick, standard or full: what is checked of each map, see ``examine``.
+
+    Returns:
+        A Map; for a list of images, targets or sites a list of Maps in that order (images outermost, then targets, then sites).
+        Lists share their chunks, and targets of one image share their passes.
+
+    Raises:
+        PellucidError: with what was asked, what was got, and the way out. Nothing of the caller's is changed, whatever happens.
+
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(2))
+    >>> _ = net(torch.zeros(1, 1, 8, 8))
+    >>> explain(net, torch.rand(1, 8, 8), target=0, method="saliency").values.shape
+    torch.Size([1, 8, 8])
+    """
+    model, run = as_model(net), run or Run()
+    scans = [as_image(i) for i in (image if isinstance(image, (list, tuple)) else [image])]
+    asks = [
+        _as_ask(t, method, s, params)
+        for t in (target if isinstance(target, (list, tuple)) else [target])
+        for s in (site if isinstance(site, (list, tuple)) else [site])
+    ]
+    maps = explain_all(model, scans, asks, run)
+    return maps if any(isinstance(v, (list, tuple)) for v in (image, target, site)) else maps[0]
+
+
+def _as_ask(target: Any, method: Method[Any] | str, site: str | None, params: dict[str, Any]) -> Ask:
+    if isinstance(target, Ask):
+        return target
+    return Ask(read_method(method)(**params), as_target(target), site)

@@ -1,0 +1,335 @@
+"""The engine: blocks of inputs in, scores and gradients out. The only place that runs the network."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.errors import BadModel, BadSite, OutOfMemory
+from pellucid.grid import Grid
+from pellucid.model import Model
+from pellucid.probe.sites import Place, find, watching
+from pellucid.probe.tiles import tiled_gradients, tiled_output
+from pellucid.run import SMALL, Meter, Pass, Plan, Run, measured, no_memory
+from pellucid.target import Seen, Target
+
+_plans: weakref.WeakKeyDictionary[nn.Module, dict[Any, Plan]] = weakref.WeakKeyDictionary()
+
+
+@dataclass(eq=False)
+class Question:
+    """What stays the same while one explanation is made. ``target`` becomes settled with the first output."""
+
+    target: Target
+    grid: Grid
+    x: Tensor
+    place: Place | None = None
+    settled: bool = False
+    probabilities: tuple[float, ...] = ()
+
+
+@dataclass(eq=False)
+class Block:
+    """Inputs asked about at one time: (n, c, *space) images or, at a site, activations in map form.
+
+    ``inputs=None`` asks about the activation as it is, in the same pass that finds it.
+    """
+
+    question: Question
+    inputs: Tensor | None
+    gradient: bool
+
+
+@dataclass(eq=False)
+class Reply:
+    """Scores (n,) in float64 on the CPU, gradients like the inputs, class logits (n, k) of a classifier, and what was asked."""
+
+    scores: Tensor
+    gradients: Tensor | None
+    classes: Tensor | None
+    inputs: Tensor
+
+
+@dataclass(eq=False)
+class Engine:
+    """Runs one network for one or several explanations, counting and planning."""
+
+    model: Model
+    run: Run
+    meter: Meter
+    notes: list[str] = field(default_factory=list)
+    measure_single: bool = False  # whether a lone pass is measured too: worth it where many follow
+    _turn: threading.RLock = field(default_factory=threading.RLock)  # explanations side by side take turns with the network
+
+    def plan(self, kind: Pass, question: Question) -> Plan:
+        """The chunk plan for such passes over such inputs; shared by all explanations of this network."""
+        place = question.place
+        key = (kind, tuple(question.x.shape), question.x.dtype, place and place.text, self.run.chunk, self.run.memory)
+        known = _plans.setdefault(self.model.module, {})
+        if key not in known:
+            known[key] = Plan(self.model.device, self.run)
+        return known[key]
+
+    def activation(self, question: Question, image: Tensor) -> Tensor:
+        """The activation at the question's site, in map form (c, *space), for an image (c, *space); one setup pass."""
+        assert question.place is not None
+        found: list[Tensor] = []
+        with self._turn, torch.no_grad():
+            self._forward(question, image[None].to(question.x), [], _plant(question.place, None, found, False))
+            self.meter.tick(setup=1)
+        return found[0][0]
+
+    def settle(self, question: Question) -> None:
+        """One setup pass over the image itself: predicted classes and regions become fixed, probabilities known."""
+        with self._turn, torch.no_grad():
+            output, sites = self._forward(question, question.x[None], [question.target])
+        self.meter.tick(setup=1)
+        self._settle_with(question, output, sites)
+        self.note_probabilities(question, output)
+
+    def note_probabilities(self, question: Question, output: Tensor) -> None:
+        """Keep the probabilities of all classes from an output for the image itself."""
+        reading = self.model.reading.of(output, question.grid.ndim)
+        if output.ndim <= 2 and reading.kind != "regression":
+            question.probabilities = tuple(reading.probabilities(output.detach()[:1]).double()[0].tolist())
+
+    def score_of(self, question: Question) -> float:
+        """The target's value for the image itself, by one setup pass."""
+        with self._turn, torch.no_grad():
+            output, sites = self._forward(question, question.x[None], [question.target])
+        self.meter.tick(setup=1)
+        self.note_probabilities(question, output)
+        return float(self._score(question, output, sites)[0])
+
+    # ------------------------------------------------------------------ answering
+    def answer(self, blocks: Sequence[Block]) -> list[Reply]:
+        """Answer several blocks of one kind in as few passes as possible; equal inputs of different targets share theirs."""
+        first = blocks[0]
+        plan = self.plan("gradients" if first.gradient else "scores", first.question)
+        unique = _distinct(blocks)
+        leaders = [same[0] for same in unique]
+        counts = [1 if b.inputs is None else len(b.inputs) for b in leaders]
+        total = sum(counts)
+        single = first.inputs is None and not self.measure_single
+        watch = (plan.wants_measure and total == plan.size and not single) or first.question.x.numel() > SMALL
+        try:
+            with self._turn, measured(self.model.device) if watch else contextlib.nullcontext() as peak:
+                rows = self._pass(leaders, counts, unique, first.gradient)
+        except (RuntimeError, MemoryError) as error:
+            return self._smaller(blocks, plan, total, error)
+        if peak is not None and plan.run.chunk is None:
+            plan.peaks.setdefault(total, peak.bytes)
+        if not plan.checked and total > 1:
+            plan.checked = True
+            self._check_alone(leaders[0], rows[id(leaders[0])])
+        self.meter.chunk = max(self.meter.chunk, total)
+        self.meter.tick(forward=total, backward=sum(n * len(s) for n, s in zip(counts, unique, strict=True)) if first.gradient else 0)
+        return [rows[id(b)] for b in blocks]
+
+    def _check_alone(self, block: Block, reply: Reply) -> None:
+        """Once per network: a sample's score must not depend on its neighbors in the batch."""
+        question, place = block.question, block.question.place
+        inputs = question.x[None] if block.inputs is None else block.inputs[:1]
+        plant = None if place is None else _plant(place, None if block.inputs is None else inputs, [], False)
+        with self._turn, torch.no_grad():
+            output, sites = self._forward(question, question.x[None] if place is not None else inputs, [question.target], plant)
+            alone = float(self._score(question, output, sites)[0])
+        self.meter.tick(setup=1)
+        beside = float(reply.scores[0])
+        if abs(alone - beside) > 1e-3 * (abs(alone) + abs(beside)) + 1e-4:
+            raise BadModel(
+                "samples of one batch do not influence each other", f"{alone:.6g} alone, {beside:.6g} beside others", "Use Run(chunk=1)."
+            )
+
+    def _smaller(self, blocks: Sequence[Block], plan: Plan, total: int, error: Exception) -> list[Reply]:
+        """After a failure: halve and ask again; what fails for one sample is the caller's to know."""
+        short = no_memory(error)
+        if total == 1:
+            if short and not isinstance(error, OutOfMemory):
+                raise OutOfMemory(
+                    "one pass must fit into memory", str(error).splitlines()[0], "Crop in prepare= or give windows=."
+                ) from error
+            raise error
+        if not short and plan.size > 2:
+            raise error
+        plan.limit = max(1, total // 2) if short else 1
+        if not short:
+            self.notes.append("the network takes one sample at a time; chunks of one were used")
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        out = []
+        for b in blocks:
+            assert b.inputs is not None
+            parts = [self.answer([Block(b.question, piece, b.gradient)])[0] for piece in b.inputs.split(plan.limit)]
+            out.append(
+                Reply(
+                    torch.cat([p.scores for p in parts]),
+                    torch.cat([p.gradients for p in parts if p.gradients is not None]) if b.gradient else None,
+                    torch.cat([p.classes for p in parts if p.classes is not None]) if parts[0].classes is not None else None,
+                    b.inputs,
+                )
+            )
+        return out
+
+    def _pass(self, leaders: list[Block], counts: list[int], unique: list[list[Block]], gradient: bool) -> dict[int, Reply]:
+        """One forward pass over all leaders side by side, and one backward pass per target that shares inputs."""
+        question = leaders[0].question
+        place = question.place
+        images = torch.cat(
+            [
+                b.question.x.expand(n, *b.question.x.shape) if place is not None or b.inputs is None else b.inputs
+                for b, n in zip(leaders, counts, strict=True)
+            ]
+        )
+        planted = None if place is None or leaders[0].inputs is None else torch.cat([b.inputs for b in leaders if b.inputs is not None])
+        if self.model.windows is not None and place is None and gradient:
+            return self._tiled_pass(images, counts, unique)
+        targets = [b.question.target for same in unique for b in same]
+        with torch.enable_grad() if gradient else torch.no_grad():
+            if place is None:
+                asked = images.detach().clone().requires_grad_(gradient)
+                fed = asked.clone() if gradient else asked  # the network may write into what it is given
+                output, sites = self._forward(question, fed, targets)
+            else:
+                found: list[Tensor] = []
+                output, sites = self._forward(question, images, targets, _plant(place, planted, found, gradient))
+                if not found:
+                    raise BadSite(f"{place.text!r} runs for every input", "an input for which it does not", "Choose another site.")
+                asked = found[0]
+        replies: dict[int, Reply] = {}
+        per_target: list[tuple[Tensor, Tensor | None]] = []
+        rounds = max(map(len, unique))
+        for r in range(rounds):
+            with torch.enable_grad() if gradient else torch.no_grad():
+                scores = self._scores(unique, counts, output, sites, r)
+            per_target.append((scores, _gradient(scores, asked, keep=r + 1 < rounds) if gradient else None))
+        starts = [sum(counts[:i]) for i in range(len(counts))]
+        classes = self.model.reading.of(output, question.grid.ndim).logits(output.detach()).double().cpu() if output.ndim <= 2 else None
+        for same, at, n in zip(unique, starts, counts, strict=True):
+            cut = slice(at, at + n)
+            for r, block in enumerate(same):
+                scores, grads = per_target[r]
+                if block.inputs is None:
+                    self.note_probabilities(block.question, output[cut])
+                replies[id(block)] = Reply(
+                    scores.detach().double().cpu()[cut],
+                    None if grads is None else grads[cut],
+                    None if classes is None else classes[cut],
+                    asked.detach()[cut],
+                )
+        return replies
+
+    def _tiled_pass(self, images: Tensor, counts: list[int], unique: list[list[Block]]) -> dict[int, Reply]:
+        """Gradients of a sliding-window network: all tiles without gradient, then one product per tile that the target touches."""
+        replies: dict[int, Reply] = {}
+        at = 0
+        for same, n in zip(unique, counts, strict=True):
+            for block in same:
+                inputs = images[at : at + n]
+
+                def score(out: Tensor, block: Block = block) -> Tensor:
+                    if not block.question.settled:
+                        self._settle_with(block.question, out.detach(), {})
+                    return self._score(block.question, out, {})
+
+                scores, grads, output = tiled_gradients(self.model, inputs, score)
+                classes = None
+                if output.ndim <= 2:
+                    classes = self.model.reading.of(output, block.question.grid.ndim).logits(output).double().cpu()
+                replies[id(block)] = Reply(scores.double().cpu(), grads, classes, inputs)
+            at += n
+        return replies
+
+    # ------------------------------------------------------------------ the network itself
+    def _forward(
+        self, question: Question, images: Tensor, targets: Sequence[Target], plant: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """One pass: the output, and the activations that the targets look at. ``plant`` exchanges the activation at the site."""
+        sites: dict[str, Tensor] = {}
+        with contextlib.ExitStack() as stack:
+            if plant is not None and question.place is not None:
+                stack.enter_context(watching(self.model.module, question.place, plant))
+            for name in {s for t in targets for s in t.sites}:
+                spot, cost = find(self.model, name, question.x)
+                self.meter.tick(setup=cost)
+                stack.enter_context(watching(self.model.module, spot, _keep(name, spot, sites)))
+            output = self.model.forward(images) if self.model.windows is None else tiled_output(self.model, images)
+        return output, sites
+
+    def _settle_with(self, question: Question, output: Tensor, sites: dict[str, Tensor]) -> None:
+        seen = Seen(output[:1], self.model.reading.of(output, question.grid.ndim), {k: v[:1] for k, v in sites.items()})
+        question.target = question.target.settle(seen, question.grid)
+        question.settled = True
+
+    def _score(self, question: Question, output: Tensor, sites: dict[str, Tensor]) -> Tensor:
+        if not question.settled:
+            self._settle_with(question, output.detach(), {k: v.detach() for k, v in sites.items()})
+        return question.target.score(Seen(output, self.model.reading.of(output, question.grid.ndim), sites))
+
+    def _scores(self, unique: list[list[Block]], counts: list[int], output: Tensor, sites: dict[str, Tensor], r: int) -> Tensor:
+        """Score of every sample by the r-th target among those that share it (zero where there is none)."""
+        parts, at = [], 0
+        for same, n in zip(unique, counts, strict=True):
+            cut = slice(at, at + n)
+            if r < len(same):
+                parts.append(self._score(same[r].question, output[cut], {k: v[cut] for k, v in sites.items()}))
+            else:
+                parts.append(output.new_zeros(n))
+            at += n
+        return torch.cat(parts)
+
+
+def _gradient(scores: Tensor, leaf: Tensor, keep: bool) -> Tensor:
+    if not scores.requires_grad:
+        raise BadModel(
+            "the score depends on the input by differentiable steps", "a score without gradient", "Remove detach(), argmax or rounding."
+        )
+    (g,) = torch.autograd.grad(scores.sum(), leaf, retain_graph=keep, allow_unused=True)
+    if g is None:
+        raise BadModel("the score depends on what is explained", "a target that the input or site does not reach", "Choose another site.")
+    return g
+
+
+def _plant(place: Place, planted: Tensor | None, found: list[Tensor], gradient: bool) -> Callable[[Tensor], Tensor]:
+    def use(z: Tensor) -> Tensor:
+        with torch.no_grad():
+            own = place.layout.to_map(z.detach()).clone() if planted is None else planted.detach().clone()
+        own.requires_grad_(gradient)
+        found.append(own)
+        with torch.enable_grad() if gradient else torch.no_grad():
+            back = place.layout.from_map(own, z.detach())
+        return back.clone() if back is own else back
+
+    return use
+
+
+def _keep(name: str, place: Place, sites: dict[str, Tensor]) -> Callable[[Tensor], None]:
+    def use(z: Tensor) -> None:
+        sites[name] = place.layout.to_map(z).clone()  # a later in-place operation must not reach it
+
+    return use
+
+
+def _distinct(blocks: Sequence[Block]) -> list[list[Block]]:
+    """Blocks grouped by equal inputs: they differ in their target only."""
+    groups: list[list[Block]] = []
+    for block in blocks:
+        for same in groups:
+            one = same[0]
+            image = one.question.x is block.question.x or torch.equal(one.question.x, block.question.x)
+            if image and (
+                (one.inputs is None and block.inputs is None)
+                or (one.inputs is not None and block.inputs is not None and torch.equal(one.inputs, block.inputs))
+            ):
+                same.append(block)
+                break
+        else:
+            groups.append([block])
+    return groups

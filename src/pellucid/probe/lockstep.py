@@ -1,0 +1,116 @@
+"""Lockstep: several explanations advance side by side, so that what they ask fills common chunks.
+
+Each runs in a thread of its own that does nothing but tensor arithmetic; when all have asked (or ended), the engine answers
+all of them at once, in the calling thread. The order of answers, and so every result, is the same as one after the other.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pellucid.probe.engine import Block, Reply
+from pellucid.run import Pass
+
+if TYPE_CHECKING:
+    from pellucid.probe.probe import Drawn, Probe
+
+
+Answering = Callable[[list[Block]], list[Reply]]
+Work = Callable[[Answering], Any]
+
+
+class _Stopped(BaseException):
+    """Another of the group failed; unwinds a worker."""
+
+
+class _Worker:
+    """One explanation in its own thread: asks by ``post``, waits for the answer."""
+
+    def __init__(self, work: Work) -> None:
+        self.asked: queue.SimpleQueue[list[Block] | None] = queue.SimpleQueue()
+        self.told: queue.SimpleQueue[list[Reply] | None] = queue.SimpleQueue()
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._live, args=(work,), daemon=True)
+
+    def _live(self, work: Work) -> None:
+        try:
+            with torch.inference_mode(False), torch.no_grad():
+                self.result = work(self.post)
+        except BaseException as error:
+            self.error = error
+        self.asked.put(None)
+
+    def post(self, blocks: list[Block]) -> list[Reply]:
+        self.asked.put(blocks)
+        told = self.told.get()
+        if told is None:
+            raise _Stopped
+        return told
+
+
+def meet(answer: Answering, works: list[Work]) -> list[Any]:
+    """Run all works side by side; each gets a ``post`` to ask through. Results in order; the first failure ends all."""
+    workers = [_Worker(w) for w in works]
+    for w in workers:
+        w.thread.start()
+    live = list(workers)
+    try:
+        while live:
+            asked = [(w, w.asked.get()) for w in live]
+            for w, blocks in asked:
+                if blocks is None and w.error is not None:
+                    raise w.error
+            waiting = [(w, blocks) for w, blocks in asked if blocks is not None]
+            for group in _alike(waiting):
+                replies = iter(answer([b for _, blocks in group for b in blocks]))
+                for w, blocks in group:
+                    w.told.put([next(replies) for _ in blocks])
+            live = [w for w, _ in waiting]
+    finally:
+        for w in live:
+            w.told.put(None)
+        for w in workers:
+            w.thread.join()
+    return [w.result for w in workers]
+
+
+def _alike(waiting: list[tuple[_Worker, list[Block]]]) -> Iterator[list[tuple[_Worker, list[Block]]]]:
+    """Those that can share a pass: same site, same shape, same kind of question."""
+
+    def kind(item: tuple[_Worker, list[Block]]) -> str:
+        b = item[1][0]
+        place = b.question.place
+        shape = b.question.x.shape if b.inputs is None else b.inputs.shape[1:]
+        return f"{b.gradient} {b.inputs is None} {place and place.text} {tuple(shape)} {tuple(b.question.x.shape)}"
+
+    for _, same in itertools.groupby(sorted(waiting, key=kind), kind):
+        yield list(same)
+
+
+def together(probe: Probe, method: Any, xs: Iterable[Tensor]) -> Iterator[Drawn]:
+    """A bound method at each of ``xs``, in groups that fill a chunk; the first alone, so that the chunk is known."""
+    kind: Pass = "gradients" if method.gradients else "scores"
+    source = iter(xs)
+    while True:
+        size = max(1, probe.engine.plan(kind, probe.question).size // probe.side_by_side)
+        group = list(itertools.islice(source, size))
+        if not group:
+            return
+        seeds = [int(torch.randint(2**62, (1,), generator=probe.random)) for _ in group]
+        shared = len(group) * probe.side_by_side
+
+        def work(x: Tensor, seed: int, n: int = shared) -> Work:
+            return lambda post: method.answer(probe.at(x, seed=seed, side_by_side=n, post=post), x)
+
+        if len(group) == 1:
+            yield work(group[0], seeds[0])(probe.post or probe.engine.answer)
+        else:
+            yield from meet(probe.post or probe.engine.answer, [work(x, s) for x, s in zip(group, seeds, strict=True)])

@@ -1,0 +1,184 @@
+"""Probe: all that a method may ask of a model, about one image, one target, at one site."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from pellucid.baseline import Setting, Starts, samples
+from pellucid.errors import BadImage, BadParameter, Unsupported
+from pellucid.grid import Grid
+from pellucid.image import Image
+from pellucid.params import Distance
+from pellucid.probe.engine import Block, Engine, Question, Reply
+from pellucid.probe.lockstep import Answering, together
+from pellucid.run import Pass
+
+Asked = TypeVar("Asked")
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What was asked, with its answer: the target's score, its gradient like the input, and the logits of all classes.
+
+    ``gradient`` is empty where only scores were asked; ``classes`` is empty for dense outputs.
+    """
+
+    asked: Any
+    score: Tensor
+    gradient: Tensor
+    classes: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What a method hands back through ``probe.map``: values on a grid, remarks, and a trace; ``explain`` makes a Map of it."""
+
+    values: Tensor
+    grid: Grid
+    trace: dict[str, Any]
+    score: float | None = None
+
+
+_NOTHING = torch.zeros(0)
+
+
+@dataclass(eq=False)
+class Probe:
+    """What a method may ask. It sees one image or activation ``x`` (c, *space); it never sees a batch, a module or a hook.
+
+    ``grid`` is where the samples of ``x`` lie; ``random`` the only source of chance. ``affine`` is False where the place of the samples
+    at a hidden site is not an affine matter (global attention): the grid is then stretched over the image.
+    """
+
+    engine: Engine
+    question: Question
+    image: Image
+    x: Tensor
+    grid: Grid
+    random: torch.Generator
+    affine: bool = True
+    own: Reply | None = None  # answer for x itself, where the setup pass gave it
+    side_by_side: int = 1  # explanations that share each chunk
+    post: Answering | None = None  # where blocks go: the engine, or the meeting point of several explanations
+    known: float | None = None  # the target's value for x
+    notes: list[str] = field(default_factory=list)
+
+    # ------------------------------------------------------------------ asking
+    def scores(self, items: Iterable[Asked], of: Callable[[Asked], Tensor] | None = None) -> Iterator[Answer]:
+        """Score each item (or ``of(item)``), lazily, chunk by chunk. The iterable may not depend on its own answers."""
+        return self._stream(items, of, gradient=False)
+
+    def gradients(self, items: Iterable[Asked], of: Callable[[Asked], Tensor] | None = None) -> Iterator[Answer]:
+        """Score and gradient of each item (or ``of(item)``), lazily. The iterable may not depend on its own answers."""
+        return self._stream(items, of, gradient=True)
+
+    def ask(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """For methods with feedback: scores (n,) and gradients (n, c, *space) of a round, at once."""
+        answers = list(self.gradients(batch))
+        return torch.stack([a.score for a in answers]), torch.stack([a.gradient for a in answers])
+
+    def local(self) -> Answer:
+        """Score and gradient at ``x`` itself: one forward and one backward pass, at any site."""
+        reply = self.own if self.own is not None and self.own.gradients is not None else self._post(Block(self.question, None, True))
+        self.known = float(reply.scores[0])
+        assert reply.gradients is not None
+        return Answer(self.x, reply.scores[0], reply.gradients[0], _NOTHING if reply.classes is None else reply.classes[0])
+
+    def score(self) -> float:
+        """The target's value at ``x``: known from an earlier answer, or one pass."""
+        if self.known is None:
+            self.known = float(next(self.scores([self.x])).score)
+        return self.known
+
+    def _post(self, block: Block) -> Reply:
+        return (self.post or self.engine.answer)([block])[0]
+
+    def _stream(self, items: Iterable[Asked], of: Callable[[Asked], Tensor] | None, gradient: bool) -> Iterator[Answer]:
+        kind: Pass = "gradients" if gradient else "scores"
+        source = iter(items)
+        while True:
+            size = max(1, self.engine.plan(kind, self.question).size // self.side_by_side)
+            asked = list(itertools.islice(source, size))
+            if not asked:
+                return
+            inputs = [cast(Tensor, a) if of is None else of(a) for a in asked]
+            for one in inputs:
+                if one.shape != self.x.shape:
+                    raise BadImage(
+                        f"a method asks about inputs of shape {tuple(self.x.shape)}", f"{tuple(one.shape)}", "Broadcast them first."
+                    )
+            reply = self._post(Block(self.question, torch.stack(inputs).detach().to(self.x), gradient))
+            for i, a in enumerate(asked):
+                yield Answer(
+                    a,
+                    reply.scores[i],
+                    _NOTHING if reply.gradients is None else reply.gradients[i],
+                    _NOTHING if reply.classes is None else reply.classes[i],
+                )
+
+    # ------------------------------------------------------------------ what methods need besides
+    def setting(self) -> Setting:
+        """What baselines and fills may look at here: ``x`` and its range, the grid, chance."""
+        low, high = self.range
+        return Setting(self.x, self.grid, low, high, self.random)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Lowest and highest value: the model's, or (0, 1) if the image lies in it, or the image's own; at a hidden site its own."""
+        if self.question.place is not None:
+            return float(self.x.min()), float(self.x.max())
+        return self._span(self.x)
+
+    def _span(self, x: Tensor) -> tuple[float, float]:
+        low, high = float(x.min()), float(x.max())
+        return self.engine.model.range or ((0.0, 1.0) if low >= 0 and high <= 1 else (low, high))
+
+    def starts(self, baseline: Any) -> list[Tensor]:
+        """Where paths start (or what fills holes): the baseline's images; at a hidden site, the activations they cause there."""
+        assert isinstance(baseline, Starts)
+        if self.question.place is None:
+            return baseline.starts(self.setting())
+        at = Setting(self.question.x, self.question.grid, *self._span(self.question.x), self.random)
+        return [self.engine.activation(self.question, s) for s in baseline.starts(at)]
+
+    def samples(self, length: Any, *, whole: bool = False) -> tuple[float, ...]:
+        """A length parameter in samples along each axis of ``x``; ``whole``: at least one sample, or an error."""
+        assert isinstance(length, Distance)
+        found = samples(length, self.grid)
+        if whole and max(found) < 1:
+            raise BadParameter(
+                "a length of at least one sample", f"{length!r} on samples of {self.grid.spacing} {self.grid.unit}", "Enlarge it."
+            )
+        return found
+
+    def spatial(self, method: str) -> None:
+        """Refuse by name where ``x`` has no spatial extent."""
+        if self.x.ndim < 3 or max(self.x.shape[1:]) < 2:
+            raise Unsupported(f"{method} needs a site with spatial extent", f"{tuple(self.x.shape)}", "Choose an earlier site.")
+
+    def run(self, method: Any, xs: Iterable[Tensor]) -> Iterator[Drawn]:
+        """Another method at each of ``xs`` (its answer for x itself not reused): explanations that share their chunks."""
+        return together(self, method, xs)
+
+    def at(self, x: Tensor, *, seed: int, side_by_side: int, post: Answering) -> Probe:
+        """The same question about another input."""
+        chance = torch.Generator().manual_seed(seed)
+        return Probe(self.engine, self.question, self.image, x, self.grid, chance, self.affine, None, side_by_side, post, None, self.notes)
+
+    def map(self, values: Tensor, grid: Grid | None = None, **trace: Any) -> Drawn:
+        """The method's answer: values (c, *space) on the grid of ``x`` (or another), and what was recorded on the way."""
+        values = values.detach()
+        grid = grid or self.grid
+        if tuple(values.shape[1:]) != grid.shape and values.ndim > 1:
+            raise BadImage(f"a map on a grid of {grid.shape}", f"values of shape {tuple(values.shape)}", "Give (c, *space).")
+        if not bool(torch.isfinite(values).all()):
+            raise BadImage(
+                "a map of finite numbers", "NaN or infinity", "The score is not finite on the way; choose another baseline or target."
+            )
+        return Drawn(values.to(self.x.dtype), grid, trace, self.known)
