@@ -171,7 +171,9 @@ def _finish(engine: Engine, job: _Job, drawn: Drawn, before: tuple[int, int, int
         caveats=tuple(caveats),
         hash_weights=engine.model.weights_later(),
     )
-    return Map(drawn.grid, provenance, Evidence(), drawn.values, job.image, job.scan, score, drawn.trace, question.probabilities)
+    settled = Ask(job.method, question.target, None if question.place is None else question.place.text)
+    values, trace = drawn.values.cpu(), drawn.trace
+    return Map(drawn.grid, provenance, Evidence(), values, job.image, job.scan, score, trace, question.probabilities, settled)
 
 
 @cache

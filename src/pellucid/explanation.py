@@ -157,6 +157,7 @@ class Map(Explanation):
     score: float
     trace: Mapping[str, Any] = field(default_factory=dict)
     probabilities: tuple[float, ...] = ()
+    ask: Any = None  # the settled question (method.Ask), so that it can be asked again; None once read from disk
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "trace", MappingProxyType(dict(self.trace)))

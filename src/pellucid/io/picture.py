@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,13 @@ def overlay(values: Tensor, grid: Grid, *, image: Image | None = None, sided: bo
     base = _gray(image, flat.shape)
     top = _top(flat)
     panels = _planes(flat, base, grid, sided) if grid.ndim == 3 else [_single(flat, base, grid, sided, image)]
-    drawn = [_draw(p, top, 384 if grid.ndim == 3 else 512) for p in panels]
+    longest = max(n * s for p in panels for n, s in zip(p.base.shape, p.sample, strict=True))
+    zoom = (384 if grid.ndim == 3 else 512) / longest
+    drawn = [_draw(p, top, zoom) for p in panels]
     if grid.ndim == 2 and image is not None:
-        drawn.insert(0, _draw(panels[0], top, 512, plain=True))
+        drawn.insert(
+            0, _draw(replace(panels[0], base=_color(image)) if _is_color(image) and not sided else panels[0], top, zoom, plain=True)
+        )
     return _page(drawn, top, flat, grid, panels)
 
 
@@ -63,8 +67,7 @@ def _gray(image: Image | None, shape: tuple[int, ...]) -> np.ndarray:
     if image is None:
         return np.full(shape, 0.06)
     v = image.values.detach().cpu().double().numpy()
-    color = image.channels == ("red", "green", "blue")
-    flat = np.tensordot([0.2126, 0.7152, 0.0722], v, 1) if color else v[0]
+    flat = np.tensordot([0.2126, 0.7152, 0.0722], v, 1) if _is_color(image) else v[0]
     seen = flat if image.background is None else flat[~image.background.cpu().numpy()]
     low, high = (float(q) for q in np.quantile(seen if seen.size else flat, (0.01, 0.99)))
     window = image.facts.get("window")
@@ -74,6 +77,18 @@ def _gray(image: Image | None, shape: tuple[int, ...]) -> np.ndarray:
             low, high = a, b
     gray = np.clip((flat - low) / ((high - low) or 1.0), 0, 1)
     return 1 - gray if image.facts.get("photometric") in ("MONOCHROME1", "MINISWHITE") else gray
+
+
+def _is_color(image: Image) -> bool:
+    return image.channels == ("red", "green", "blue")
+
+
+def _color(image: Image) -> np.ndarray:
+    """A color picture as (rows, columns, 3) between 0 and 1: full scale is 1, 255 or 65535, or the range of other numbers."""
+    v = np.moveaxis(image.values.detach().cpu().double().numpy(), 0, -1)
+    low = min(float(v.min()), 0.0)
+    high = next((top for top in (1.0, 255.0, 65535.0) if v.max() <= top), float(v.max())) if low == 0 else float(v.max())
+    return np.clip((v - low) / (high - low), 0, 1)
 
 
 def _world_axes(grid: Grid) -> tuple[tuple[int, ...], tuple[bool, ...]]:
@@ -132,28 +147,30 @@ def _ramp(strength: np.ndarray, ends: tuple[tuple[int, int, int], tuple[int, int
 
 
 def _colored(base: np.ndarray, values: np.ndarray, top: float) -> np.ndarray:
-    """Gray under color; opacity grows with |value| from nothing at zero."""
+    """Dimmed gray under color; opacity grows with |value| from nothing at zero."""
     share = np.clip(np.abs(values) / top, 0, 1)
     color = np.where((values > 0)[..., None], _ramp(share, FOR), _ramp(share, AGAINST))
     cover = (STRENGTH * share**0.7)[..., None]
-    return base[..., None] * 255 * (1 - cover) + color * cover
+    return base[..., None] * 208 * (1 - cover) + color * cover
 
 
-def _draw(panel: Panel, top: float, side: int, *, plain: bool = False) -> Any:
-    """One panel at its true proportions, its longer side ``side`` pixels."""
+def _draw(panel: Panel, top: float, zoom: float, *, plain: bool = False) -> Any:
+    """One panel at its true proportions, ``zoom`` pixels per unit of length; ``plain`` leaves the map out."""
     from PIL import Image as Pil
     from PIL import ImageDraw
 
-    h, w = panel.base.shape
-    lengths = (h * panel.sample[0], w * panel.sample[1])
-    size = (max(24, round(side * lengths[1] / max(lengths))), max(24, round(side * lengths[0] / max(lengths))))
+    h, w = panel.values.shape
+    size = (max(24, round(zoom * w * panel.sample[1])), max(24, round(zoom * h * panel.sample[0])))
 
     def fit(t: np.ndarray) -> np.ndarray:
+        if t.ndim == 3:
+            return np.stack([fit(c) for c in np.moveaxis(t, -1, 0)], -1)
         picture = Pil.fromarray(np.ascontiguousarray(t, dtype=np.float32))
         return np.asarray(picture.resize(size, Pil.Resampling.BILINEAR), dtype=np.float64)
 
     base, values = np.clip(fit(panel.base), 0, 1), fit(panel.values)
-    rgb = np.repeat(base[..., None] * 255, 3, 2) if plain else _colored(base, values, top)
+    shown = base if base.ndim == 3 else base[..., None].repeat(3, 2)
+    rgb = shown * 255 if plain else _colored(base, values, top)
     drawn = Pil.fromarray(np.clip(rgb + 0.5, 0, 255).astype(np.uint8))
     pen = ImageDraw.Draw(drawn)
     if panel.cross is not None:
@@ -214,7 +231,7 @@ def _bar(page: Any, pen: Any, x: int, y: int, tall: int, top: float, flat: np.nd
     page.paste(Pil.fromarray(np.clip(_colored(np.full(values.shape, 0.12), values, 1.0), 0, 255).astype(np.uint8)), (x, y))
     beyond = {1.0: flat.max() > top * 1.001, -1.0: flat.min() < -top * 1.001}
     for at in {high, 0.0, low}:
-        sign = {1.0: "≥ " if beyond[1.0] else "", -1.0: "≤ " if beyond[-1.0] else "", 0.0: ""}[at]
+        sign = {1.0: "> " if beyond[1.0] else "", -1.0: "< " if beyond[-1.0] else "", 0.0: ""}[at]
         height = y + (high - at) / (high - low) * (tall - 1)
         pen.line(((x + BAR, height), (x + BAR + 5, height)), fill=INK)
         pen.text((x + BAR + 9, height), f"{sign}{at * top:.3g}", fill=INK, font=_font(14), anchor="lm")
