@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -13,7 +12,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from pellucid import io
-from pellucid.errors import BadParameter
+from pellucid.errors import BadFile, BadParameter
 from pellucid.grid import Grid, as_affine
 from pellucid.image import Image
 from pellucid.ops.resample import Keep, pull, push
@@ -205,7 +204,7 @@ class Map(Explanation):
         """
         if Path(path).suffix == ".npz":
             arrays = {"values": self.values, "image": self.image.values, "scan": self.scan.values}
-            return io.write_archive(path, arrays, self.facts())
+            return io.write_archive(path, arrays, self.grid, facts=self.facts())
         shown = self.on(self.scan.grid, keep=keep)
         return io.write(path, shown.values.detach().cpu(), self.scan.grid, facts=self.facts(), image=self.scan)
 
@@ -218,7 +217,6 @@ class Map(Explanation):
             "provenance": self.provenance.as_dict(),
             "evidence": evidence_facts(self.evidence),
             "trace": {k: v for k, v in self.trace.items() if plain_value(v)},
-            "grid": grid_facts(self.grid),
             "image": image_facts(self.image),
             "scan": image_facts(self.scan),
         }
@@ -277,9 +275,11 @@ def evidence_from(facts: Mapping[str, Any]) -> Evidence:
 
 def load(path: str | Path) -> Map:
     """Read a Map back from the ``.npz`` that ``Map.save`` wrote; every number is as it was."""
-    arrays, facts = io.read_archive(path)
+    arrays, facts, grid = io.read_archive(path)
+    if facts.get("kind") != "map":
+        raise BadFile(f"read a map from {path}", "an archive without one", "Save it with why.save('why.npz').")
     return Map(
-        grid=grid_from(facts["grid"]),
+        grid=grid,
         provenance=Provenance.from_dict(facts["provenance"]),
         evidence=evidence_from(facts["evidence"]),
         values=arrays["values"],
@@ -289,8 +289,3 @@ def load(path: str | Path) -> Map:
         trace=facts["trace"],
         probabilities=tuple(facts["probabilities"]),
     )
-
-
-def as_json(facts: Mapping[str, Any]) -> str:
-    """Facts as JSON text, numbers exact."""
-    return json.dumps(facts, indent=2, default=lambda v: v.tolist() if isinstance(v, Tensor) else str(v))
