@@ -78,11 +78,9 @@ def explain(
     """
     model, run = as_model(net), run or Run()
     scans = [as_image(i) for i in (image if isinstance(image, (list, tuple)) else [image])]
-    asks = [
-        _as_ask(t, method, s, params)
-        for t in (target if isinstance(target, (list, tuple)) else [target])
-        for s in (site if isinstance(site, (list, tuple)) else [site])
-    ]
+    targets: Sequence[Any] = target if isinstance(target, (list, tuple)) else [target]
+    sites: Sequence[Any] = site if isinstance(site, (list, tuple)) else [site]
+    asks = [_as_ask(t, method, s, params) for t in targets for s in sites]
     maps = explain_all(model, scans, asks, run)
     return maps if any(isinstance(v, (list, tuple)) for v in (image, target, site)) else maps[0]
 

@@ -115,7 +115,7 @@ class Provenance:
     def from_dict(cls, facts: Mapping[str, Any]) -> Provenance:
         """The reverse of ``as_dict``."""
         known = {f.name for f in fields(cls)} - {"hash_weights"}
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items() if k in known}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items() if k in known}
         return cls(**values, hash_weights=Fixed(str(facts.get("weights", ""))))
 
     def __reduce__(self) -> tuple[Any, ...]:

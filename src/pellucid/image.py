@@ -24,7 +24,7 @@ def digest(*parts: Tensor | str | bytes) -> str:
         if isinstance(part, Tensor):
             flat = part.detach().cpu().contiguous()
             h.update(f"{flat.dtype}{tuple(flat.shape)}".encode())
-            h.update(memoryview(flat.view(-1).view(torch.uint8).numpy()) if flat.numel() else b"")
+            h.update(flat.view(-1).view(torch.uint8).numpy().data if flat.numel() else b"")
         else:
             h.update(part.encode() if isinstance(part, str) else part)
     return h.hexdigest()
@@ -73,7 +73,7 @@ class Image:
             raise BadImage("each channel has one name", f"{len(channels)} names, {len(values)} channels", "Name them all.")
         if self.background is not None and tuple(self.background.shape) != grid.shape:
             raise BadImage("the background mask has the shape of the grid", f"{tuple(self.background.shape)}", f"Give {grid.shape}.")
-        for name, value in dict(values=values, grid=grid, channels=channels, notes=tuple(self.notes)).items():
+        for name, value in {"values": values, "grid": grid, "channels": channels, "notes": tuple(self.notes)}.items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "facts", MappingProxyType(dict(self.facts)))
 

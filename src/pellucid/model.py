@@ -15,6 +15,18 @@ from pellucid.errors import BadImage, BadModel, BadParameter
 from pellucid.image import Image, digest
 from pellucid.target import Output, Reading
 
+SHAPE_SIGNS = (  # how torch words a batch that does not fit
+    "expected input",
+    "channels",
+    "size mismatch",
+    "shapes cannot be multiplied",
+    "must match the size",
+    "Calculated padded",
+    "Sizes of tensors",
+    "output size is too small",
+    "Kernel size can't be greater",
+    "shape '[",
+)
 _hashes: weakref.WeakKeyDictionary[nn.Module, tuple[Hashable, str]] = weakref.WeakKeyDictionary()
 
 
@@ -184,7 +196,7 @@ def written(part: Any) -> str:
         return ""
     if inspect.isfunction(part):
         return f"<{part.__module__}.{part.__qualname__}>"
-    return repr(part) if type(part).__repr__ is not object.__repr__ else f"<{type(part).__module__}.{type(part).__qualname__}>"
+    return f"<{type(part).__module__}.{type(part).__qualname__}>" if "object at 0x" in repr(part) else repr(part)
 
 
 def _selected(out: Any, path: Any) -> Any:
@@ -218,14 +230,4 @@ def _first_line(error: BaseException) -> str:
 
 def _about_shapes(error: RuntimeError) -> bool:
     text = str(error)
-    signs = (
-        "expected input",
-        "to have",
-        "channels",
-        "size mismatch",
-        "shapes cannot be multiplied",
-        "must match the size",
-        "Calculated padded",
-    )
-    signs += ("Sizes of tensors", "output size is too small", "Kernel size can't be greater", "expected scalar type", "shape '[")
-    return any(s in text for s in signs)
+    return any(sign in text for sign in SHAPE_SIGNS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -282,10 +283,19 @@ class AtSite(Target):
         if not inside or (len(self.at) not in (1, z.ndim - 1)):
             shape = tuple(z.shape[1:])
             raise BadTarget(f"an index into {self.site!r}, whose activation is {shape}", str(self.at), "Give a full index, or one channel.")
-        return z[(slice(None), *self.at)].flatten(1).mean(1) if z[(slice(None), *self.at)].ndim > 1 else z[(slice(None), *self.at)]
+        picked = z[:, self.at[0]] if len(self.at) == 1 else z.flatten(1)[:, _flat(self.at, tuple(z.shape[1:]))]
+        return picked.flatten(1).mean(1) if picked.ndim > 1 else picked
 
     def __repr__(self) -> str:
         return f"channel({self.site!r}, {self.at[0]})" if len(self.at) == 1 else f"neuron({self.site!r}, {self.at})"
+
+
+def _flat(index: tuple[int, ...], shape: tuple[int, ...]) -> int:
+    """A full index as the position in a flattened tensor."""
+    at = 0
+    for i, n in zip(index, shape, strict=True):
+        at = at * n + i
+    return at
 
 
 @dataclass(frozen=True)
@@ -370,3 +380,49 @@ def as_target(value: Any) -> Target:
     if callable(value):
         return Custom(value)
     raise BadTarget("a target is a class index or name, a Target, a callable or None", type(value).__name__, "Try target=logit(1).")
+
+
+def read_target(text: str | None, mask: Image | None = None) -> Target:
+    """A target from text: a class name, an index, or an expression such as ``logit('a') - 0.5 * logit('b')``, ``region('tumor')``.
+
+    Text is read as data, nothing of it is executed. ``mask`` is given to every ``region(...)`` without one.
+    """
+    if text is None:
+        return as_target(None)
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError:
+        return Logit(text)  # a class name with blanks
+    if isinstance(tree, ast.Name) or not isinstance(tree, (ast.Call, ast.BinOp, ast.UnaryOp, ast.Constant)):
+        return Logit(text)
+    found = _read(tree, text, mask)
+    return found if isinstance(found, Target) else as_target(found)
+
+
+def _read(tree: ast.expr, text: str, mask: Image | None) -> Any:
+    if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.func.id in _MAKERS:
+        args = [ast.literal_eval(a) for a in tree.args]
+        named = {str(k.arg): ast.literal_eval(k.value) for k in tree.keywords}
+        if tree.func.id == "region" and mask is not None:
+            named["mask"] = mask
+        return _MAKERS[tree.func.id](*args, **named)
+    if isinstance(tree, ast.BinOp):
+        a, b = _read(tree.left, text, mask), _read(tree.right, text, mask)
+        if isinstance(tree.op, ast.Mult) and isinstance(a, Target) != isinstance(b, Target):
+            return a * b
+        if isinstance(tree.op, (ast.Add, ast.Sub)) and isinstance(a, Target) and isinstance(b, Target):
+            return a + b if isinstance(tree.op, ast.Add) else a - b
+    if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.USub):
+        return -_read(tree.operand, text, mask)
+    if isinstance(tree, ast.Constant) and isinstance(tree.value, (int, float, str)):
+        return tree.value
+    raise BadTarget("a target in text is a class, or " + ", ".join(_MAKERS) + " with + - *", repr(text), "Quote class names in calls.")
+
+
+_MAKERS: dict[str, Callable[..., Target]] = {
+    "logit": logit,
+    "probability": probability,
+    "region": region,
+    "neuron": neuron,
+    "channel": channel,
+}

@@ -212,10 +212,8 @@ def repeats_in_depth(m: Method[Any], dims: int) -> None:
         return  # windows and masks of methods that only ask for scores reach through the depth
     flat, deep = small_net(2), small_net(3, depth_one=True)
     with torch.no_grad():
-        for a, b in zip(flat.parameters(), deep.parameters(), strict=True):
+        for a, b in zip(flat.state_dict().values(), deep.state_dict().values(), strict=True):
             b.copy_(a.view_as(b))
-        for a, b in zip(flat.buffers(), deep.buffers(), strict=True):
-            b.copy_(a)
     x = small_image(2)
     bound = m(axes=[0, 1]) if "axes" in m.params else m
     in_plane = _ask(bound, 2, net=flat, x=x).values

@@ -1,0 +1,46 @@
+# The two commands: `make demo` explains a phantom and names its report; `make test` passes the tests. Both need Python and pip only.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+JOBS ?= 2
+
+.PHONY: demo test lint bench docs studies clean
+.DEFAULT_GOAL := demo
+
+$(VENV)/.core: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q -c constraints.txt torch
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	touch $@
+
+# torchvision and pytorch-grad-cam would bring a build of torch for GPUs: they come alone, and only for the tests
+$(VENV)/.test: $(VENV)/.core
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test,lint]"
+	$(BIN)/python -m pip install -q --no-deps -c constraints.txt torchvision grad-cam
+	$(BIN)/python -m pip install -q -c constraints.txt opencv-python-headless ttach tqdm
+	touch $@
+
+demo: $(VENV)/.core
+	$(BIN)/pellucid demo --out out/demo
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.test
+	$(BIN)/python benchmarks/speed.py
+
+docs: $(VENV)/.test
+	$(BIN)/python docs/make.py
+
+studies: $(VENV)/.test
+	for s in studies/*.py; do $(BIN)/python $$s || exit 1; done
+
+clean:
+	rm -rf $(VENV) out build dist

@@ -1,0 +1,287 @@
+"""The command line: ``pellucid demo | explain | methods | phantom``. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from pellucid.errors import BadParameter, PellucidError
+
+if TYPE_CHECKING:
+    from pellucid.explanation import Map
+    from pellucid.image import Image
+    from pellucid.model import Model
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Explain medical-imaging networks, with the evidence for trusting it.")
+
+LEVELS = ("none", "quick", "standard", "full")
+Text = str | None
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line on stderr and exit code 1."""
+    try:
+        app()
+    except PellucidError as error:
+        _fail(error)
+
+
+def _fail(error: PellucidError) -> NoReturn:
+    from rich.console import Console
+
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {error}", style="red", markup=False)
+    raise SystemExit(1)
+
+
+# ---------------------------------------------------------------------------------------------------- explain
+@app.command()
+def explain(
+    scan: Annotated[
+        str, typer.Argument(metavar="INPUT", help="A scan: PNG, JPEG, TIFF, NPY, NIfTI, a DICOM file, or a folder of a series.")
+    ],
+    model: Annotated[str, typer.Option(help="package.module:factory, a .pt2, .ts or MONAI bundle, or phantom:NAME.")],
+    weights: Annotated[Text, typer.Option(help="State dict for a factory: .safetensors, .pt, .pth.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="A method, with parameters: 'integrated_gradients(steps=32)'. Repeatable.")
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="Class name or index, or logit('a') - logit('b'), region('tumor'), ... Repeatable.")
+    ] = None,
+    site: Annotated[Text, typer.Option(help="Where in the network: layer4, relu#2, encoder[0], auto.")] = None,
+    out: Annotated[str, typer.Option(help="Folder for report, maps and provenance.")] = "out",
+    evidence: Annotated[str, typer.Option(help="How much is checked: none, quick, standard, full.")] = "quick",
+    mask: Annotated[Text, typer.Option(help="Mask of a region(...) target: an image file on any grid.")] = None,
+    classes: Annotated[Text, typer.Option(help="Class names, comma-separated, in the order of the outputs.")] = None,
+    output: Annotated[Text, typer.Option(help="logits, multi-label, single logit, segmentation, regression. Default: by shape.")] = None,
+    select: Annotated[Text, typer.Option(help="Part of a tuple or dict that the network returns: 0, logits.")] = None,
+    ends_in: Annotated[Text, typer.Option(help="softmax or sigmoid, where the network gives probabilities.")] = None,
+    options: Annotated[Text, typer.Option(help="Arguments of the factory: 'num_classes=2'.")] = None,
+    prepare: Annotated[Text, typer.Option(help="Geometry and windowing: 'resize=256, range=(0, 1)'. See pellucid.Prepare.")] = None,
+    normalize: Annotated[Text, typer.Option(help="Per channel: 'mean=0.5, std=0.25'.")] = None,
+    windows: Annotated[Text, typer.Option(help="Sliding windows: 'size=96, overlap=0.25'.")] = None,
+    series: Annotated[Text, typer.Option(help="SeriesInstanceUID, where a folder holds several.")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Let the model's code run (factories, bundles, TorchScript).")] = False,
+    unsafe_pickle: Annotated[bool, typer.Option("--unsafe-pickle", help="Load a pickled module: runs whatever the file says.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    chunk: Annotated[int | None, typer.Option(help="Samples side by side. Default: planned from measured memory.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Facts on stdout as JSON.")] = False,
+) -> None:
+    """Explain why a network gives a target for a scan; write maps, provenance and one report."""
+    from pellucid.io import read
+
+    if evidence not in LEVELS:
+        raise BadParameter(f"--evidence is one of {', '.join(LEVELS)}", repr(evidence), "Choose one.")
+    with _quiet_errors():
+        image = read(scan, series=series)
+        net = _model(model, weights, trust, unsafe_pickle, classes, output, select, ends_in, options, prepare, normalize, windows)
+        targets: list[Text] = [*target] if target else [None]
+        maps = _explained(net, image, method or ["integrated_gradients"], targets, site, mask, evidence, seed, chunk)
+        files = write_all(maps, Path(out), "Explanation of one scan")
+    _tell(maps, files, as_json)
+
+
+def _model(
+    source: str, weights: Text, trust: bool, unsafe: bool, classes: Text, output: Text, select: Text, ends_in: Text,
+    options: Text, prepare: Text, normalize: Text, windows: Text,
+) -> Model:  # fmt: skip
+    from pellucid.loading import load_model
+    from pellucid.model import Normalize, Windows
+    from pellucid.prepare import Prepare
+
+    described: dict[str, Any] = {
+        "classes": tuple(c.strip() for c in classes.split(",")) if classes else None,
+        "output": output,
+        "select": int(select) if select is not None and select.isdigit() else select,
+        "ends_in": ends_in,
+        "prepare": Prepare(**_named("--prepare", prepare)) if prepare else None,
+        "normalize": Normalize(**_named("--normalize", normalize)) if normalize else None,
+        "windows": Windows(**_named("--windows", windows)) if windows else None,
+    }
+    given = {k: v for k, v in described.items() if v is not None}
+    level = "pickle" if unsafe else "code" if trust else "data"
+    return load_model(source, weights=weights, trust=level, options=_named("--options", options), **given)
+
+
+def _named(flag: str, text: Text) -> dict[str, Any]:
+    """Keyword arguments from text, read as data."""
+    if not text:
+        return {}
+    try:
+        call = ast.parse(f"f({text})", mode="eval").body
+        assert isinstance(call, ast.Call) and not call.args
+        return {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError, AssertionError):
+        raise BadParameter(f"{flag} takes name=value, separated by commas", repr(text), "For example 'resize=256'.") from None
+
+
+def _explained(
+    net: Model, image: Image, methods: list[str], targets: list[Text], site: Text, mask: Text, evidence: str, seed: int, chunk: int | None
+) -> list[Map]:
+    from pellucid.explain import explain as explained
+    from pellucid.io import read
+    from pellucid.method import ask, read_method
+    from pellucid.run import Run
+    from pellucid.target import read_target
+
+    where = read(mask) if mask else None
+    asks = [ask(read_method(m), target=read_target(t, where), site=site) for t in targets for m in methods]
+    with _progress("explaining") as tick:
+        found: list[Map] = explained(net, [image], asks, run=Run(seed=seed, chunk=chunk, on_tick=tick), evidence=evidence)
+    return found
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on stderr, where stderr is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("passes"), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _quiet_errors() -> Iterator[None]:
+    """Errors of ours as one line and exit code 1, wherever the command is called from."""
+    try:
+        yield
+    except PellucidError as error:
+        _fail(error)
+
+
+def slug(why: Map) -> str:
+    """A file name for a map: fingerprint of the scan, target, method and site; never the scan's own name."""
+    target = re.sub(r"[^0-9A-Za-z]+", "-", re.sub(r"mask=\w+:\d+, ", "", why.provenance.target)).strip("-").lower()[:48]
+    method = why.provenance.method.split("(")[0]
+    inner = re.search(r"inner=(\w+)", why.provenance.method)
+    site = "" if why.provenance.site == "input" else "-at-" + re.sub(r"[^0-9A-Za-z]+", "-", why.provenance.site)
+    return f"{why.provenance.scan[:10]}-{target}-{method}{'-' + inner[1] if inner else ''}{site}"
+
+
+def write_all(maps: list[Map], out: Path, title: str) -> list[Path]:
+    """Every map (NIfTI for volumes, PNG for flat images, and the exact archive), and one report."""
+    from pellucid.report import write_report
+
+    out.mkdir(parents=True, exist_ok=True)
+    files, taken = [write_report(out / "report.html", maps, title=title)], set[str]()
+    for why in maps:
+        name = slug(why)
+        while name in taken:
+            name += "-again"
+        taken.add(name)
+        suffixes = [".nii.gz", ".npz"] if why.scan.grid.unit == "mm" else [".npz"]
+        files += [why.save(out / (name + s)) for s in ([".png", *suffixes] if why.scan.grid.ndim == 2 else suffixes)]
+    return files
+
+
+def _tell(maps: list[Map], files: list[Path], as_json: bool) -> None:
+    if as_json:
+        told = {"maps": [m.facts() for m in maps], "files": [str(f) for f in files]}
+        print(json.dumps(told, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(box=None, pad_edge=False)
+    for column in ("method", "target", "score", "verdict", "why"):
+        table.add_column(column, overflow="fold")
+    for m in maps:
+        verdict = m.evidence.verdict or "not examined"
+        table.add_row(m.provenance.method.split("(")[0], m.provenance.target, f"{m.score:.4g}", verdict, " ".join(m.evidence.reasons[:2]))
+    console.print(table)
+    if maps and maps[0].probabilities:
+        names = maps[0].provenance.classes or tuple(map(str, range(len(maps[0].probabilities))))
+        console.print(
+            "predicted: " + ", ".join(f"{c} {p:.3f}" for c, p in zip(names, maps[0].probabilities, strict=False)), highlight=False
+        )
+    for caveat in dict.fromkeys(c for m in maps for c in m.provenance.caveats):
+        console.print(f"note: {caveat}", highlight=False)
+    console.print(f"report: {files[0].resolve()}", highlight=False, soft_wrap=True)
+
+
+# ---------------------------------------------------------------------------------------------------- demo, methods, phantom
+@app.command()
+def demo(
+    out: Annotated[str, typer.Option(help="Folder for the reports.")] = "out/demo",
+    evidence: Annotated[str, typer.Option(help="How much is checked: none, quick, standard, full.")] = "quick",
+) -> None:
+    """Explain a phantom fundus photograph and a phantom brain volume, and name the reports."""
+    from pellucid import phantoms
+    from pellucid.loading import load_model
+
+    cases = {
+        "fundus": (
+            "phantom:fundus_dme",
+            phantoms.fundus(seed=7, dme=True),
+            ["integrated_gradients", "blur_ig", "grad_cam", "occlusion(window='1.2mm')"],
+        ),
+        "brain": ("phantom:brain_atrophy", phantoms.brain(seed=7, atrophy=True), ["integrated_gradients", "grad_cam"]),
+    }
+    with _quiet_errors():
+        for kind, (source, phantom, methods) in cases.items():
+            net = load_model(source)
+            maps = _explained(net, phantom.image, methods, [net.classes[1]], None, None, evidence, 0, None)
+            _tell(maps, write_all(maps, Path(out) / kind, f"Phantom {kind}"), as_json=False)
+
+
+@app.command()
+def methods(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+    """List the methods, their parameters with defaults, and where they come from."""
+    from pellucid import explain as explain  # registers them
+    from pellucid.method import methods as registered
+
+    rows: list[dict[str, Any]] = [
+        {
+            "name": m.name,
+            "parameters": {k: repr(v) for k, v in m.params.items()},
+            "dimensions": sorted(m.facts.space),
+            "asks": [a.name for a in m.facts.asks],
+            "gives": [g.name for g in m.facts.gives],
+            "where": m.facts.where.value,
+            "random": m.facts.random,
+            "hears_weights": m.facts.hears_weights,
+            "meaning": m.doc.splitlines()[0],
+            "source": str(m.facts.cite),
+        }
+        for m in registered()
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for row in rows:
+        console.print(f"[bold]{row['name']}[/bold]({', '.join(f'{k}={v}' for k, v in row['parameters'].items())})", soft_wrap=True)
+        console.print(f"    {row['meaning']}\n    {row['source']}\n", style="dim", markup=False)
+
+
+@app.command()
+def phantom(
+    kind: Annotated[str, typer.Argument(help="fundus, chest or brain.")],
+    out: Annotated[str, typer.Option(help="Folder for image, masks and labels.")] = "out/phantom",
+    seed: Annotated[int, typer.Option(help="Seed: one seed, one patient.")] = 0,
+    settings: Annotated[Text, typer.Option("--with", help="Parameters: 'dme=True, shortcut=True'.")] = None,
+) -> None:
+    """Make a synthetic patient with known causes: image, masks and labels."""
+    from pellucid import phantoms
+
+    kinds = {"fundus": phantoms.fundus, "chest": phantoms.chest, "brain": phantoms.brain}
+    with _quiet_errors():
+        if kind not in kinds:
+            raise BadParameter(f"a phantom is one of {', '.join(kinds)}", repr(kind), "Choose one.")
+        made = kinds[kind](seed=seed, **_named("--with", settings))
+        files = phantoms.save(made, Path(out))
+    for f in files:
+        print(f)
