@@ -118,7 +118,7 @@ def _look_inside(engine: Engine, probe: Probe, site: str, method: Method[Any]) -
     place, cost = find(engine.model, site, question.x)
     engine.meter.tick(setup=cost)
     question.place = place
-    if method.facts.where is Where.FEATURES and method.facts.asks & Asks.GRADIENTS:
+    if method.declared.where is Where.FEATURES and method.declared.asks & Asks.GRADIENTS:
         probe.own = engine.answer([Block(question, None, True)])[0]  # one pass finds the activation and its gradient
         probe.known = float(probe.own.scores[0])
         probe.x = probe.own.inputs[0]

@@ -35,6 +35,9 @@ class Asks(enum.Flag):
     RULES = enum.auto()
 
 
+BY_OTHERS = Asks(0)  # asks nothing itself: it wraps a method that asks
+
+
 class Gives(enum.Flag):
     """What a method promises of its map."""
 
@@ -97,6 +100,17 @@ class Facts:
     hears_weights: bool = True
     needs_space: bool = False
 
+    def around(self, inner: Facts) -> Facts:
+        """These facts with those of a wrapped method; one that asks nothing itself looks where the wrapped one looks."""
+        merged = replace(
+            self,
+            asks=self.asks | inner.asks,
+            space=self.space & inner.space,
+            random=self.random or inner.random,
+            hears_weights=self.hears_weights and inner.hears_weights,
+        )
+        return merged if self.asks else replace(merged, where=inner.where, needs_space=self.needs_space or inner.needs_space)
+
 
 @dataclass(frozen=True, eq=False)
 class Method(Generic[P]):
@@ -106,7 +120,7 @@ class Method(Generic[P]):
     """
 
     fn: Callable[..., Drawn]
-    facts: Facts
+    declared: Facts
     params: Mapping[str, Any]
     hints: Mapping[str, Any] = field(repr=False)
 
@@ -115,10 +129,18 @@ class Method(Generic[P]):
         return self.fn.__name__
 
     @property
+    def facts(self) -> Facts:
+        """What it declares, together with what the methods that it wraps declare."""
+        facts = self.declared
+        for inner in self.params.values():
+            if isinstance(inner, Method):
+                facts = facts.around(inner.facts)
+        return facts
+
+    @property
     def gradients(self) -> bool:
         """Whether its passes go backward too."""
-        inner = [v for v in self.params.values() if isinstance(v, Method)]
-        return bool(self.facts.asks & (Asks.GRADIENTS | Asks.RULES)) or any(m.gradients for m in inner)
+        return bool(self.facts.asks & (Asks.GRADIENTS | Asks.RULES))
 
     @property
     def doc(self) -> str:
@@ -152,7 +174,7 @@ class Method(Generic[P]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.fn.__module__ == "__main__":  # defined in a notebook: travels whole, by cloudpickle
-            return _whole, (self.fn, self.facts, dict(self.params), dict(self.hints))
+            return _whole, (self.fn, self.declared, dict(self.params), dict(self.hints))
         return _found, (self.fn.__module__, self.name, dict(self.params))
 
     def on(self, grid: Grid) -> Method[P]:
@@ -177,6 +199,15 @@ class Method(Generic[P]):
 
 
 REGISTRY: dict[str, Method[Any]] = {}
+SHORT: dict[str, Method[Any]] = {}  # short names of bound methods; their repr stays the long one
+
+
+def short(name: str, bound: Method[P]) -> Method[P]:
+    """Give a bound method a short name, by which text may call it: ``smoothgrad`` for ``smooth(inner=saliency())``."""
+    if name in REGISTRY or SHORT.get(name, bound) != bound:
+        raise BadParameter(f"a short name of its own for {bound!r}", f"{name!r}, which is taken", "Choose another name.")
+    SHORT[name] = bound
+    return bound
 
 
 def method(
@@ -214,7 +245,7 @@ def method(
         kinds = {p.name: hints[p.name] for p in parameters}
         defaults = {p.name: check(name, p.name, hints[p.name], p.default) for p in parameters}
         made: Method[P] = Method(fn, facts, MappingProxyType(defaults), MappingProxyType(kinds))
-        taken = REGISTRY.get(name)
+        taken = REGISTRY.get(name, SHORT.get(name))
         if taken is not None and taken.fn.__module__ != made.fn.__module__:
             raise BadParameter(
                 f"a name of its own for {fn.__module__}.{name}", f"one that {taken.fn.__module__} has", "Choose another name."
@@ -283,11 +314,11 @@ def _value(tree: ast.expr) -> Any:
 
 
 def _registered(name: str) -> Method[Any]:
-    known = REGISTRY.get(name) or {m.name: m for m in methods()}.get(name)
+    known = REGISTRY.get(name) or SHORT.get(name) or {m.name: m for m in methods()}.get(name)
     if known is None:
         import difflib
 
-        near = difflib.get_close_matches(name, REGISTRY, 1)
+        near = difflib.get_close_matches(name, [*REGISTRY, *SHORT], 1)
         raise BadParameter("a registered method", repr(name), f"Did you mean {near[0]!r}?" if near else "See `pellucid methods`.")
     return known
 

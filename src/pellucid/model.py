@@ -6,6 +6,7 @@ import inspect
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -109,7 +110,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        first = next((t for t in [*self.module.parameters(), *self.module.buffers()]), None)
+        first = next(chain(self.module.parameters(), self.module.buffers()), None)
         return torch.device("cpu") if first is None else first.device
 
     @property
@@ -119,10 +120,11 @@ class Model:
         Raises:
             BadModel: half precision, or weights made under inference_mode.
         """
-        kinds = {p.dtype for p in self.module.parameters() if p.is_floating_point()}
-        if any(k in (torch.float16, torch.bfloat16) for k in kinds):
+        weights = list(self.module.parameters())
+        kinds = {p.dtype for p in weights if p.is_floating_point()}
+        if kinds & {torch.float16, torch.bfloat16}:
             raise BadModel("attribution needs weights in float32 or float64", ", ".join(map(str, kinds)), "Explain model.float().")
-        if any(p.is_inference() for p in self.module.parameters()):
+        if any(p.is_inference() for p in weights):
             raise BadModel("weights that autograd can see", "weights made under torch.inference_mode()", "Load the network outside of it.")
         return torch.float64 if torch.float64 in kinds else torch.float32 if kinds else None
 

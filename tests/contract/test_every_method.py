@@ -61,7 +61,7 @@ def test_the_contract_catches_a_method_that_cheats():
         with pytest.raises(AssertionError, match="passes"):
             check_method(cheat)
         with pytest.raises(AssertionError, match="random"):
-            CHECKS["is_seeded"](replace(cheat, facts=replace(cheat.facts, random=True)), 2)
+            CHECKS["is_seeded"](replace(cheat, declared=replace(cheat.declared, random=True)), 2)
     finally:
         del REGISTRY["cheat"]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import logging
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -73,15 +75,32 @@ def decoding(kind: str, path: Path, *, private: bool = False) -> Iterator[None]:
     a patient. For the same reason its warnings are not shown; what a person must know is found and noted by us.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _silent("pydicom"):
             warnings.simplefilter("ignore")
             yield
     except PellucidError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # a crash inside a decoder written in Rust
+            raise
         said = type(error).__name__ if private else f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
         fix = "It is truncated or corrupt: copy or export it again."
         raise BadFile(f"read {path} as {kind}", said, fix) from (None if private else error)
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Drop what this thread logs under ``name`` meanwhile."""
+    mine, logger = threading.get_ident(), logging.getLogger(name)
+
+    def others(record: logging.LogRecord) -> bool:
+        return record.thread != mine
+
+    logger.addFilter(others)
+    try:
+        yield
+    finally:
+        logger.removeFilter(others)
 
 
 def tensor(values: np.ndarray, path: Path) -> Tensor:
@@ -96,8 +115,9 @@ def tensor(values: np.ndarray, path: Path) -> Tensor:
         bad = int((~np.isfinite(values)).sum())
         fix = "Save it without them, e.g. numpy.nan_to_num(values)."
         raise BadFile(f"read {path}", f"{bad} of {values.size} samples NaN or infinite", fix)
-    wide = values.dtype.kind in "iu" and values.dtype.itemsize > 2 and int(np.abs(values.astype(np.float64)).max()) > 2**24
+    whole = values.dtype.kind in "iu" and values.dtype.itemsize > 2
+    wide = whole and max(int(values.max()), -int(values.min())) > 2**24
     out = np.ascontiguousarray(values, dtype=np.float64 if wide else np.float32)
     if not np.isfinite(out).all():
         raise BadFile(f"read {path}", "values beyond the range of float32", "Scale them before saving.")
-    return torch.from_numpy(out.copy() if out is values or not out.flags.writeable else out)
+    return torch.from_numpy(out if out.flags.writeable else out.copy())

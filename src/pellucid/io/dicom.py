@@ -16,23 +16,20 @@ from pellucid.errors import BadFile
 from pellucid.grid import Affine, Grid
 from pellucid.image import Image
 from pellucid.io.content import decoding, load, tensor
-from pellucid.io.dicom_geometry import Plane, Stack, flat_affine, numbers, plane_of, stack
+from pellucid.io.dicom_geometry import Plane, Stack, code, flat_affine, numbers, plane_of, stack
 from pellucid.io.dicom_pixels import Scaling, apply_modality, decode, padding, quantity, scaling, suv_factor
 from pellucid.io.dicom_series import chosen
 
 # technical elements that say nothing about who was scanned
-HARMLESS = {
+CODED = {
     "modality": "Modality",
-    "manufacturer": "Manufacturer",
-    "model": "ManufacturerModelName",
     "body_part": "BodyPartExamined",
     "view": "ViewPosition",
     "laterality": "ImageLaterality",
     "presentation": "PresentationLUTShape",
-    "field": "MagneticFieldStrength",
-    "kvp": "KVP",
-    "kernel": "ConvolutionKernel",
 }
+MEASURED = {"field": "MagneticFieldStrength", "kvp": "KVP"}
+WORDED = {"manufacturer": "Manufacturer", "model": "ManufacturerModelName"}
 IDENTIFYING = [
     "PatientName",
     "PatientID",
@@ -115,7 +112,7 @@ def _part(data: bytes, digest: str, path: Path) -> Part:
         ds: Any = pydicom.dcmread(BytesIO(data), force=True)
         kind = str(ds.get("SOPClassUID", "")) or str(ds.file_meta.get("MediaStorageSOPClassUID", ""))
         pixels = any(k in ds for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"))
-        modality = str(ds.get("Modality", "unknown"))
+        modality = code(ds, "Modality") or "unknown"
     if not pixels:
         raise BadFile(
             f"read {path} as an image", f"a DICOM object without pixels (modality {modality})", "Give the images, not a report or index."
@@ -286,7 +283,7 @@ def _meaning(parts: list[Part], frames: list[Frame], first: Part, path: Path, no
         raise BadFile(f"read one volume from {path}", f"slices in different units {sorted(kinds)}", "Read them one by one.")
     units, remarks = quantity(first.ds, frames[0].scaling, first.photometric)
     notes += remarks
-    if first.ds.get("Modality") != "PT" or units == "SUV":
+    if code(first.ds, "Modality") != "PT" or units == "SUV":
         return units, None
     factors = {suv_factor(p.ds) for p in parts}
     factor, missing = next(iter(factors))
@@ -311,13 +308,13 @@ def _facts(parts: list[Part], frames: list[Frame], order: Sequence[int], sided: 
     from pydicom.uid import UID
 
     ds = parts[0].ds
-    facts: dict[str, Any] = {"format": "DICOM", "photometric": str(ds.get("PhotometricInterpretation", "")), "sided": sided}
-    for name, keyword in HARMLESS.items():
-        value = ds.get(keyword)
-        if isinstance(value, (str, int, float)) and str(value):
-            facts[name] = float(value) if isinstance(value, float) else str(value)
-    facts["laterality"] = facts.get("laterality") or str(ds.get("Laterality", "") or "")
-    facts["transfer_syntax"] = UID(ds.file_meta.get("TransferSyntaxUID", "")).name
+    facts: dict[str, Any] = {"format": "DICOM", "photometric": code(ds, "PhotometricInterpretation"), "sided": sided}
+    facts |= {name: code(ds, keyword) for name, keyword in CODED.items()}
+    facts |= {name: found[0] for name, keyword in MEASURED.items() if (found := numbers(ds, keyword, 1))}
+    facts |= {name: text for name, keyword in WORDED.items() if (text := str(ds.get(keyword, "") or "")).isprintable() and len(text) <= 64}
+    facts["laterality"] = facts["laterality"] or code(ds, "Laterality")
+    syntax = UID(ds.file_meta.get("TransferSyntaxUID", ""))
+    facts["transfer_syntax"] = syntax.name if syntax.is_transfer_syntax else ""
     facts["slices"] = len(order)
     window = frames[order[len(order) // 2]].window
     if window is not None:
@@ -336,7 +333,7 @@ def _remarks(ds: Any, frames: list[Frame], facts: dict[str, Any]) -> list[str]:
     notes = []
     if facts.get("photometric") == "MONOCHROME1":
         notes.append("MONOCHROME1: high values are dark; values are as stored, not inverted")
-    if str(ds.get("PresentationLUTShape", "")) == "INVERSE" and facts.get("photometric") != "MONOCHROME1":
+    if facts.get("presentation") == "INVERSE" and facts.get("photometric") != "MONOCHROME1":
         notes.append("PresentationLUTShape INVERSE: high values are dark; values are not inverted")
     if len({f.window for f in frames}) > 1:
         notes.append("the slices propose different windows; that of the middle slice is kept")

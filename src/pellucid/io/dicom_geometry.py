@@ -62,6 +62,12 @@ def numbers(ds: Any, keyword: str, count: int) -> tuple[float, ...] | None:
     return values if len(values) == count and np.isfinite(values).all() else None
 
 
+def code(ds: Any, keyword: str) -> str:
+    """A coded element (DICOM VR CS: capitals, digits, space, underscore), or ``""``: a damaged header must not smuggle text out."""
+    text = str(ds.get(keyword, "") or "").strip()
+    return text if len(text) <= 16 and all(c.isascii() and (c.isupper() or c.isdigit() or c in " _") for c in text) else ""
+
+
 def plane_of(place: Any, turn: Any, measure: Any, what: str) -> Plane | None:
     """The plane that three datasets describe (position, orientation, pixel measures), or None if any is missing.
 

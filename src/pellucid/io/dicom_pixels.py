@@ -11,7 +11,7 @@ import numpy as np
 
 from pellucid.errors import BadFile
 from pellucid.io.content import decoding
-from pellucid.io.dicom_geometry import numbers
+from pellucid.io.dicom_geometry import code, numbers
 
 GRAY = ("MONOCHROME1", "MONOCHROME2")
 
@@ -34,24 +34,28 @@ def decode(ds: Any, path: Path) -> tuple[np.ndarray, str]:
     from pydicom.pixels import apply_color_lut, get_decoder
     from pydicom.uid import UID, ImplicitVRLittleEndian
 
-    syntax = UID(ds.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian))
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError:
-        raise BadFile(f"decode {path}", f"transfer syntax {syntax.name}", "Convert it: gdcmconv --raw in.dcm out.dcm.") from None
+    with decoding("DICOM", path, private=True):
+        syntax = UID(ds.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian))
+        try:
+            decoder = get_decoder(syntax)
+        except NotImplementedError:
+            raise BadFile(
+                f"decode {path}",
+                f"transfer syntax {syntax.name if syntax.is_transfer_syntax else 'unknown'}",
+                "Convert it: gdcmconv --raw in.dcm out.dcm.",
+            ) from None
     if not decoder.is_available:
-        raise BadFile(
-            f"decode {path}", f"transfer syntax {syntax.name}, for which no decoder is installed", "Run `pip install pellucid[dicom]`."
-        )
+        got = f"transfer syntax {syntax.name}, for which no decoder is installed"
+        raise BadFile(f"decode {path}", got, "Run `pip install pellucid[dicom]`.")
     try:
         with decoding("DICOM", path):  # a decoder's words are about bytes, not about the patient
             stored, now = decoder.as_array(ds)
     except BadFile as error:
-        if syntax.is_compressed:
-            fix = "It is corrupt, or needs another decoder: `pip install pellucid[dicom]`, or convert it with gdcmconv --raw."
-            raise BadFile(f"decode {path}", f"{syntax.name} data that the decoder refuses ({error.got})", fix) from None
-        raise
-    photometric = str(now["photometric_interpretation"])
+        if not syntax.is_compressed:
+            raise
+        fix = "It is corrupt, or needs another decoder: `pip install pellucid[dicom]`, or convert it with gdcmconv --raw."
+        raise BadFile(f"decode {path}", f"{syntax.name} data that the decoder refuses ({error.got})", fix) from None
+    photometric = str(now["photometric_interpretation"])  # one of a fixed list: the decoder refuses others
     frames = int(now.get("number_of_frames", 1) or 1)
     if photometric == "PALETTE COLOR":
         with decoding("DICOM", path, private=True):
@@ -70,9 +74,9 @@ def scaling(holder: Any, ds: Any) -> Scaling:
     """Rescale slope, intercept and type from a dataset (or a functional group), dose grids included."""
     dose = numbers(ds, "DoseGridScaling", 1)
     if dose is not None:
-        return Scaling(dose[0], 0.0, "GY" if str(ds.get("DoseUnits", "")).upper() == "GY" else "a.u.")
+        return Scaling(dose[0], 0.0, "GY" if code(ds, "DoseUnits") == "GY" else "a.u.")
     slope, intercept = numbers(holder, "RescaleSlope", 1), numbers(holder, "RescaleIntercept", 1)
-    kind = str(holder.get("RescaleType", "") or "").upper()
+    kind = code(holder, "RescaleType")
     return Scaling(slope[0] if slope else None, intercept[0] if intercept else 0.0, kind)
 
 
@@ -112,7 +116,7 @@ def _as_stored(value: float, dtype: np.dtype) -> float:
 
 def quantity(ds: Any, how: Scaling, photometric: str) -> tuple[str, list[str]]:
     """What the numbers are: HU, SUV, Gy, BQML, intensity (color), or a.u."""
-    modality = str(ds.get("Modality", ""))
+    modality = code(ds, "Modality")
     if photometric == "RGB":
         return "intensity", []
     if how.unit == "GY":
@@ -125,7 +129,7 @@ def quantity(ds: Any, how: Scaling, photometric: str) -> tuple[str, list[str]]:
     if modality == "CT":
         return "a.u.", [f"CT rescaled to {how.unit}, not to Hounsfield units"]
     if modality == "PT":
-        units = str(ds.get("Units", "") or "a.u.")
+        units = code(ds, "Units") or "a.u."
         if units == "GML" and str(ds.get("SUVType", "BW") or "BW") == "BW":
             return "SUV", []
         return units, []
@@ -138,8 +142,8 @@ def suv_factor(ds: Any) -> tuple[float | None, str]:
     SUV = activity * weight / dose, the dose decayed to the time that the images are corrected to: the start of the
     series (DecayCorrection START) or the injection (ADMIN). After the QIBA FDG-PET/CT profile, appendix on vendor-neutral SUV.
     """
-    if str(ds.get("Units", "")) != "BQML":
-        return None, f"units {ds.get('Units', 'absent')}"
+    if code(ds, "Units") != "BQML":
+        return None, f"units {code(ds, 'Units') or 'absent'}"
     if "ATTN" not in str(ds.get("CorrectedImage", "")) or "DECY" not in str(ds.get("CorrectedImage", "")):
         return None, "not corrected for attenuation and decay"
     drugs = ds.get("RadiopharmaceuticalInformationSequence") or []
@@ -149,7 +153,7 @@ def suv_factor(ds: Any) -> tuple[float | None, str]:
     dose, half_life = numbers(drugs[0], "RadionuclideTotalDose", 1), numbers(drugs[0], "RadionuclideHalfLife", 1)
     if dose is None or half_life is None or dose[0] <= 0 or half_life[0] <= 0:
         return None, "no injected dose or half-life"
-    correction = str(ds.get("DecayCorrection", ""))
+    correction = code(ds, "DecayCorrection")
     waited = 0.0 if correction == "ADMIN" else _seconds_waited(ds, drugs[0]) if correction == "START" else None
     if waited is None or not 0 <= waited <= 20 * half_life[0]:
         return None, "no usable time between injection and scan"

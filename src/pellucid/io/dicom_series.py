@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 from pellucid.errors import BadFile
 from pellucid.io.content import decoding, kind_of
-from pellucid.io.dicom_geometry import Plane, plane_of
+from pellucid.io.dicom_geometry import Plane, code, plane_of
 
 HEADER = [
     "SOPClassUID",
@@ -86,8 +88,8 @@ def entry(path: Path) -> Entry | None:
             return None  # a report, a presentation state, a DICOMDIR
         return Entry(
             path,
-            str(ds.get("SeriesInstanceUID", "")),
-            str(ds.get("Modality", "")) or "?",
+            _uid(str(ds.get("SeriesInstanceUID", ""))),
+            code(ds, "Modality") or "?",
             int(ds.Rows),
             int(ds.Columns),
             int(ds.get("NumberOfFrames", 1) or 1),
@@ -95,6 +97,11 @@ def entry(path: Path) -> Entry | None:
             str(ds.get("FrameOfReferenceUID", "")),
             str(ds.get("SeriesDescription", "")),
         )
+
+
+def _uid(text: str) -> str:
+    """A UID as it is; whatever else a damaged header holds there as its hash."""
+    return text if re.fullmatch(r"[0-9.]{1,64}", text) else f"no-uid-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def scan(path: Path) -> tuple[list[list[Entry]], int]:

@@ -119,10 +119,10 @@ def write_nifti(target: Path, values: Tensor, grid: Grid, facts: Mapping[str, An
     array = values.detach().cpu().numpy().astype(np.float32)
     array = array[..., None] if grid.ndim == 2 else array
     array = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
-    scan = nibabel.Nifti1Image(array, grid.matrix if grid.unit == "mm" else np.eye(4), dtype=np.float32)
-    code = 1 if grid.unit == "mm" else 0
-    scan.header.set_sform(scan.affine, code)
-    scan.header.set_qform(scan.affine, code, strip_shears=True)
+    scan = nibabel.Nifti1Image(array, grid.matrix if grid.unit == "mm" else None, dtype=np.float32)
+    if grid.unit == "mm":  # without an affine both codes stay 0: pixels claim no place in a patient
+        scan.header.set_sform(grid.matrix, 1)
+        scan.header.set_qform(grid.matrix, 1, strip_shears=True)
     scan.header.set_xyzt_units("mm" if grid.unit == "mm" else "unknown")
     scan.header.set_slope_inter(1.0, 0.0)
     scan.header.set_intent("none", (), name="saliency")

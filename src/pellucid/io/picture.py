@@ -36,9 +36,10 @@ class Panel:
 def overlay(values: Tensor, grid: Grid, *, image: Image | None = None, sided: bool = False) -> Any:
     """The map over the image as a PIL picture: a 2D map beside its scan, a volume as three slices through its largest value.
 
-    ``values`` (c, *space) are summed over channels. Where ``sided`` (left and right are known) slices are shown as radiologists
+    ``values`` (c, *space) or (*space); channels are summed. Where ``sided`` (left and right are known) slices are shown as radiologists
     do, the patient's right on the viewer's left, with letters; else axes as stored, without letters.
     """
+    values = values[None] if values.ndim == grid.ndim else values
     if image is not None and image.grid != grid:
         values, grid = Image(values, grid).on(image.grid, fill=0.0).values, image.grid
     flat = values.detach().cpu().double().sum(0).numpy()

@@ -14,6 +14,7 @@ from pellucid.image import Image
 from pellucid.io.content import decoding, tensor
 
 FEW = 16  # a leading axis up to this long can be channels
+DENSEST = 1500  # deflate and LZW cannot pack more than this many bytes into one
 TURNS = {2: "mirrored", 3: "turned by 180 degrees", 4: "flipped", 5: "transposed", 6: "turned right", 7: "transversed", 8: "turned left"}
 
 
@@ -87,7 +88,7 @@ def _deep(data: bytes, color: int, path: Path) -> np.ndarray:
         with Pil.open(BytesIO(data)) as picture:
             return np.asarray(picture).astype(np.uint16)[..., None]
     halves = []
-    for order in (raw, raw.replace("B", "L") if color == 2 else "RGBA;16L"):
+    for order in (raw, raw[:-1] + "L"):
         with Pil.open(BytesIO(data)) as picture:
             picture.tile = [tile._replace(args=order) for tile in picture.tile]  # type: ignore[attr-defined]
             halves.append(np.asarray(picture).astype(np.uint16))
@@ -127,7 +128,9 @@ def _check_strips(pages: list[Any], length: int, path: Path) -> None:
         if last > length or not page.dataoffsets:
             fix = "It is truncated: copy or export it again."
             raise BadFile(f"read {path}", f"{length} of {last} bytes (page {n + 1})", fix)
-        if page.compression.value == 1 and sum(page.databytecounts) * 8 < int(np.prod(page.shape)) * int(np.min(page.bitspersample)):
+        need = int(np.prod(page.shape, dtype=object)) * int(np.min(page.bitspersample)) // 8
+        have = sum(page.databytecounts) * (1 if page.compression.value == 1 else DENSEST)
+        if need > have:
             raise BadFile(f"read {path}", f"too few bytes for page {n + 1} of {page.shape}", "It is corrupt: export it again.")
 
 

@@ -32,14 +32,12 @@ def read(path: str | Path, *, series: str | None = None, keep_phi: bool = False)
     path = Path(path)
     if not path.exists():
         raise BadFile(f"read {path}", "no such file or folder", "Check the path.")
-    if path.is_dir():
+    if path.is_dir() or series is not None:
         return read_folder(path, series, keep_phi)
     data, digest = load(path)
     kind = kind_of(data)
     if kind == "DICOM":
         return read_file(data, digest, path, keep_phi)
-    if series is not None:
-        raise BadFile(f"read series {series!r} from {path}", f"a {kind or 'non-DICOM'} file", "series= is for DICOM folders.")
     readers = {
         "NIfTI": read_nifti,
         "NPY": read_npy,

@@ -166,14 +166,14 @@ class Engine:
             torch.cuda.empty_cache()
         out = []
         for b in blocks:
-            assert b.inputs is not None
-            parts = [self.answer([Block(b.question, piece, b.gradient)])[0] for piece in b.inputs.split(plan.limit)]
+            pieces = [None] if b.inputs is None else b.inputs.split(plan.limit)
+            parts = [self.answer([Block(b.question, piece, b.gradient)])[0] for piece in pieces]
             out.append(
                 Reply(
                     torch.cat([p.scores for p in parts]),
                     torch.cat([p.gradients for p in parts if p.gradients is not None]) if b.gradient else None,
                     torch.cat([p.classes for p in parts if p.classes is not None]) if parts[0].classes is not None else None,
-                    b.inputs,
+                    torch.cat([p.inputs for p in parts]),
                 )
             )
         return out

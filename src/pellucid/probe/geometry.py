@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Literal
 
@@ -261,12 +261,14 @@ class _Recorder:
         self.tags.started = self._starts[-1] if self._starts else 0
         index = self._runs[name] = self._runs.get(name, -1) + 1
         for path, z in _tensors(output):
-            if z not in self.tags and not any(True for _ in module.children()):
-                # an operation that no mode sees (custom autograd function, native kernel): a leaf that keeps the shape keeps the places
-                given = [self.tags.of(a) for _, a in _tensors(args) if a in self.tags and a.shape == z.shape]
-                self.tags.set(z, (broadcast(tuple(z.shape), given) if given else None) or (None,) * z.dim())
+            given = [self.tags.of(a) for _, a in _tensors(args) if a in self.tags] if z not in self.tags else []
+            if given:  # made by what no mode sees (custom autograd function, native kernel): a leaf that keeps the shape keeps the places
+                alike = [g for g in given if g.shape == z.shape and not any(True for _ in module.children())]
+                self.tags.set(z, broadcast(tuple(z.shape), alike) or (None,) * z.dim())
             shape = tuple(z.shape)
-            layout = layout_of(self.tags.of(z).tags, shape, self.dims, self._grids)
+            tags = self.tags.of(z).tags
+            # a tensor that does not come from the image (a table of positions) has no place on it, whatever its shape
+            layout = layout_of(tags, shape, self.dims, self._grids) if z in self.tags else Layout("unknown", tags)
             if layout.affine and layout.space is not None and math.prod(layout.space) > 1:
                 self._grids = [g for g in self._grids if g != layout.space] + [layout.space]
             self.calls.append(Call(name, index, shape, layout, path, self._value(z), z in self.tags.pooled))
@@ -280,10 +282,10 @@ class _Recorder:
 
     def marked(self) -> list[Call]:
         """The calls, with those marked as head whose cells a head that reads class tokens alone cannot hear."""
-        tags = self.tags
-        if tags.mix is None or not tags.reads or any(tags.reads) or not self.calls or _extended(self.calls[-1], (2,) * self.dims):
+        tags, output = self.tags, _output(self.calls)
+        if tags.mix is None or not tags.reads or any(tags.reads) or output is None or _extended(output, (2,) * self.dims):
             return self.calls
-        return [c if i < tags.mix else Call(c.name, c.index, c.shape, c.layout, c.path, c.value, True) for i, c in enumerate(self.calls)]
+        return [c if i < tags.mix else replace(c, head=True) for i, c in enumerate(self.calls)]
 
 
 @contextlib.contextmanager
@@ -333,20 +335,28 @@ def pick_auto(calls: list[Call], x_space: tuple[int, ...]) -> Call:
     Candidates are the calls of submodules with a known layout, more than one channel, and more than one cell along every axis (of more
     than one sample), without those marked ``head``. If the network's first output has no such extent (classification, regression), the
     last candidate is taken: whatever follows is the head, and a gate without extent inside the trunk does not end it. If it has
-    (segmentation, reconstruction), the last candidate on the coarsest grid (fewest cells): the bottleneck. Of calls that return the very
-    same tensor the outermost is named ("layer4", not "layer4.2.relu"), at equal depth the first. Raises BadSite if there is none.
+    (segmentation, reconstruction), the last candidate on the coarsest grid (fewest cells) is taken: the bottleneck; one with as many
+    channels as the output (class scores before they are enlarged) only if there is no other. Of calls that return the very same
+    tensor the outermost is named ("layer4", not "layer4.2.relu"), at equal depth the first. Raises BadSite if there is none.
     """
-    able = [
-        c for c in calls if c.name and not c.head and _extended(c, x_space) and (c.layout.channel is None or c.shape[c.layout.channel] > 1)
-    ]
-    able = [c for c in able if c.layout.channel is not None]
+    able = [c for c in calls if c.name and not c.head and c.layout.channel is not None and _extended(c, x_space) and _width(c) > 1]
     if not able:
         seen = max((c.shape for c in calls), key=len, default=())
         raise BadSite("a site with channels and spatial extent", f"none in {len(calls)} calls, the largest shape {seen}", "Name a site.")
-    roots = [c for c in calls if not c.name]
-    if roots and _extended(roots[0], x_space):
+    output = _output(calls)
+    if output is not None and _extended(output, x_space):
         coarsest = min(math.prod(c.layout.space or ()) for c in able)
         able = [c for c in able if math.prod(c.layout.space or ()) == coarsest]
+        able = [c for c in able if _width(c) != _width(output)] or able
     chosen = able[-1]
     twins = [c for c in able if c.value == chosen.value and c.layout == chosen.layout]
     return min(twins, key=lambda c: c.name.count("."))
+
+
+def _output(calls: list[Call]) -> Call | None:
+    """The first tensor that the network itself returns."""
+    return next((c for c in calls if not c.name), None)
+
+
+def _width(call: Call) -> int:
+    return 1 if call.layout.channel is None else call.shape[call.layout.channel]

@@ -95,22 +95,28 @@ def _alike(waiting: list[tuple[_Worker, list[Block]]]) -> Iterator[list[tuple[_W
         yield list(same)
 
 
-def together(probe: Probe, method: Any, xs: Iterable[Tensor]) -> Iterator[Drawn]:
-    """A bound method at each of ``xs``, in groups that fill a chunk; the first alone, so that the chunk is known."""
+def together(probe: Probe, method: Any, images: Iterable[Tensor]) -> Iterator[Drawn]:
+    """A bound method about each of ``images``, in groups that fill a chunk; the first alone, so that the chunk is known."""
     kind: Pass = "gradients" if method.gradients else "scores"
-    source = iter(xs)
+    # an image and its seed are drawn in turns: so the draws do not depend on the chunk
+    source = ((image, int(torch.randint(2**62, (1,), generator=probe.random))) for image in images)
     while True:
         size = max(1, probe.engine.plan(kind, probe.question).size // probe.side_by_side)
-        group = list(itertools.islice(source, size))
+        group = [probe.about(image, seed=seed) for image, seed in itertools.islice(source, size)]
         if not group:
             return
-        seeds = [int(torch.randint(2**62, (1,), generator=probe.random)) for _ in group]
-        shared = len(group) * probe.side_by_side
-
-        def work(x: Tensor, seed: int, n: int = shared) -> Work:
-            return lambda post: method.answer(probe.at(x, seed=seed, side_by_side=n, post=post), x)
-
+        answer = probe.post or probe.engine.answer
+        for one in group:
+            one.side_by_side *= len(group)
         if len(group) == 1:
-            yield work(group[0], seeds[0])(probe.post or probe.engine.answer)
+            yield _work(method, group[0])(answer)
         else:
-            yield from meet(probe.post or probe.engine.answer, [work(x, s) for x, s in zip(group, seeds, strict=True)])
+            yield from meet(answer, [_work(method, one) for one in group])
+
+
+def _work(method: Any, probe: Probe) -> Work:
+    def work(post: Answering) -> Any:
+        probe.post = post
+        return method.answer(probe, probe.x)
+
+    return work

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 import torch
@@ -162,14 +162,21 @@ class Probe:
         if self.x.ndim < 3 or max(self.x.shape[1:]) < 2:
             raise Unsupported(f"{method} needs a site with spatial extent", f"{tuple(self.x.shape)}", "Choose an earlier site.")
 
-    def run(self, method: Any, xs: Iterable[Tensor]) -> Iterator[Drawn]:
-        """Another method at each of ``xs`` (its answer for x itself not reused): explanations that share their chunks."""
-        return together(self, method, xs)
+    @property
+    def source(self) -> Tensor:
+        """The image (c, *space) itself, also where ``x`` is an activation."""
+        return self.question.x
 
-    def at(self, x: Tensor, *, seed: int, side_by_side: int, post: Answering) -> Probe:
-        """The same question about another input."""
+    def run(self, method: Any, images: Iterable[Tensor]) -> Iterator[Drawn]:
+        """Another method about each of ``images``, shaped like ``source`` and seen at the same site: explanations that share chunks."""
+        return together(self, method, images)
+
+    def about(self, image: Tensor, *, seed: int) -> Probe:
+        """The same question about another image; at a hidden site one setup pass finds the activation that it causes."""
+        question = replace(self.question, x=image.detach().to(self.question.x))
+        x = question.x if question.place is None else self.engine.activation(question, question.x)
         chance = torch.Generator().manual_seed(seed)
-        return Probe(self.engine, self.question, self.image, x, self.grid, chance, self.affine, None, side_by_side, post, None, self.notes)
+        return Probe(self.engine, question, self.image, x, self.grid, chance, self.affine, side_by_side=self.side_by_side, notes=self.notes)
 
     def map(self, values: Tensor, grid: Grid | None = None, **trace: Any) -> Drawn:
         """The method's answer: values (c, *space) on the grid of ``x`` (or another), and what was recorded on the way."""
