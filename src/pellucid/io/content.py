@@ -83,7 +83,8 @@ def decoding(kind: str, path: Path, *, private: bool = False) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # a crash inside a decoder written in Rust
             raise
-        said = type(error).__name__ if private else f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        words = "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split())[:160])
+        said = type(error).__name__ if private else f"{type(error).__name__}: {words}"
         fix = "It is truncated or corrupt: copy or export it again."
         raise BadFile(f"read {path} as {kind}", said, fix) from (None if private else error)
 
