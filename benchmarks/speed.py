@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +117,12 @@ def peers_2d(net, x, quick):
     shape, stride = (3, window, window), (3, window // 2, window // 2)
     return [
         ("saliency", {}, "raw autograd", raw),
-        ("integrated_gradients", {"steps": steps}, "Captum", lambda b: lambda: ig.attribute(x[None], target=1, n_steps=steps, internal_batch_size=b)),
+        (
+            "integrated_gradients",
+            {"steps": steps},
+            "Captum",
+            lambda b: lambda: ig.attribute(x[None], target=1, n_steps=steps, internal_batch_size=b),
+        ),
         ("smoothgrad", {"n": n}, "Captum", lambda b: lambda: noise.attribute(x[None], nt_samples_batch_size=b, **smooth)),
         (
             "blur_ig",
@@ -143,7 +149,18 @@ def row(name, params, peer, make, net, x, units, rounds):
     floor = (passes[0] - passes[1]) * units[0] + passes[1] * units[1]
     if make is None:
         ours = statistics.median(seconds(call) for _ in range(rounds))
-        return [name, peer, f"{ours:.2f}", "", "", f"{ours / floor:.2f}", f"{passes[0]} / {passes[1]}", str(why.provenance.chunk), f"{peak_mib(call):.0f}", ""]
+        return [
+            name,
+            peer,
+            f"{ours:.2f}",
+            "",
+            "",
+            f"{ours / floor:.2f}",
+            f"{passes[0]} / {passes[1]}",
+            str(why.provenance.chunk),
+            f"{peak_mib(call):.0f}",
+            "",
+        ]
     other, batch = best(make) if peer != "raw autograd" and "cam" not in name else (make(1), 1)
     ours, theirs, ratio = paired(call, other, rounds)
     memory = (peak_mib(call), peak_mib(other))
@@ -161,7 +178,18 @@ def row(name, params, peer, make, net, x, units, rounds):
     ]
 
 
-HEAD = ["method", "peer (its best batch)", "ours s", "peer s", "ours / peer", "ours / floor", "forward / backward", "chunk", "our MiB", "peer MiB"]
+HEAD = [
+    "method",
+    "peer (its best batch)",
+    "ours s",
+    "peer s",
+    "ours / peer",
+    "ours / floor",
+    "forward / backward",
+    "chunk",
+    "our MiB",
+    "peer MiB",
+]
 
 
 def table(head, rows):
@@ -179,7 +207,7 @@ def memory_rows(net, x):
     ):
         peaks = []
         for p in many:
-            call = lambda p=p: pl.explain(net, x, 1, method=name, **p)  # noqa: E731
+            call = partial(pl.explain, net, x, 1, method=name, **p)
             call()
             peaks.append(f"{peak_mib(call):.0f}")
         rows.append([name, ", ".join(str(next(reversed(p.values()))) for p in many), ", ".join(peaks)])
@@ -205,7 +233,12 @@ def volume_rows(rounds):
     units = best_pass(net, x, False), best_pass(net, x, True)
     ig = IntegratedGradients(net)
     cases = [
-        ("integrated_gradients", {"steps": 8}, "Captum", lambda b: lambda: ig.attribute(x[None], target=1, n_steps=8, internal_batch_size=b)),
+        (
+            "integrated_gradients",
+            {"steps": 8},
+            "Captum",
+            lambda b: lambda: ig.attribute(x[None], target=1, n_steps=8, internal_batch_size=b),
+        ),
         ("grad_cam", {"site": "features.norm5"}, "MONAI", lambda b: lambda: GradCAM(net, "features.norm5")(x[None], class_idx=1)),
         (
             "occlusion",
@@ -234,15 +267,19 @@ def main():
         parts.append(f"## {title}\n\n{table(HEAD, rows)}\n")
         print(parts[-1], flush=True)
         if quick is not None:
-            parts.append("## Memory does not grow with the work\n\n" + table(["method", "steps, stride (px), masks", "peak MiB"], memory_rows(net, x)) + "\n")
+            parts.append(
+                "## Memory does not grow with the work\n\n"
+                + table(["method", "steps, stride (px), masks", "peak MiB"], memory_rows(net, x))
+                + "\n"
+            )
             print(parts[-1], flush=True)
     parts.append(f"## DenseNet121 in 3D, 64 x 64 x 64\n\n{table(HEAD, volume_rows(3))}\n")
     print(parts[-1], flush=True)
     when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     intro = f"""# Benchmarks
 
-{(__doc__ or '').strip().splitlines()[2]}
-{(__doc__ or '').strip().splitlines()[3]} `ours / peer` below 1 means that we are faster.
+{(__doc__ or "").strip().splitlines()[2]}
+{(__doc__ or "").strip().splitlines()[3]} `ours / peer` below 1 means that we are faster.
 
 Measured on {when}: {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()};
 random weights, float32, code {code_hash()[:12]}. Made by `make bench`.
