@@ -19,7 +19,7 @@ from pellucid.grid import Grid
 from pellucid.image import Image
 from pellucid.io import read, write
 
-ROUNDS = 100
+ROUNDS = 60
 
 
 def sources(folder: Path) -> dict[str, Path]:

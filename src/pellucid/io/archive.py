@@ -67,15 +67,14 @@ def pack_archive(target: Path, arrays: Mapping[str, Tensor], grid: Grid, facts: 
         raise BadParameter("an archive holds named arrays", repr(wrong or "none"), "Use Python identifiers as names.")
     kinds = {name: str(a.dtype).removeprefix("torch.") for name, a in arrays.items()}
     meta = {"pellucid": "archive", "version": VERSION, "grid": grid_as_json(grid), "facts": jsonable(facts), "dtypes": kinds}
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as pack:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as pack:
         pack.writestr(zipfile.ZipInfo(ENTRY, STAMP), json.dumps(meta, indent=1))
         for name, value in arrays.items():
             value = value.detach().cpu().contiguous()
             value = value.view(torch.int16) if value.dtype == torch.bfloat16 else value
-            info = zipfile.ZipInfo(f"{name}.npy", STAMP)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            with pack.open(info, "w", force_zip64=True) as file:
-                np.lib.format.write_array(cast(Any, file), value.numpy(), allow_pickle=False)
+            body = BytesIO()
+            np.lib.format.write_array(cast(Any, body), value.numpy(), allow_pickle=False)
+            pack.writestr(zipfile.ZipInfo(f"{name}.npy", STAMP), body.getbuffer(), zipfile.ZIP_DEFLATED, 1)
 
 
 def read_archive(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], Grid]:

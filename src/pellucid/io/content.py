@@ -72,10 +72,10 @@ def decoding(kind: str, path: Path, *, private: bool = False) -> Iterator[None]:
     """Turn whatever a third-party reader raises on a corrupt file into ``BadFile``.
 
     ``private`` keeps the reader's own words out of message and traceback: they may quote header values, which may name
-    a patient. For the same reason its warnings are not shown; what a person must know is found and noted by us.
+    a patient. For the same reason its warnings and its log are not shown; what a person must know is noted by us.
     """
     try:
-        with warnings.catch_warnings(), _silent("pydicom"):
+        with warnings.catch_warnings(), _silent("pydicom", "nibabel.global", "tifffile"):
             warnings.simplefilter("ignore")
             yield
     except PellucidError:
@@ -90,18 +90,20 @@ def decoding(kind: str, path: Path, *, private: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def _silent(name: str) -> Iterator[None]:
-    """Drop what this thread logs under ``name`` meanwhile."""
-    mine, logger = threading.get_ident(), logging.getLogger(name)
+def _silent(*names: str) -> Iterator[None]:
+    """Drop what this thread logs under these names meanwhile."""
+    mine, loggers = threading.get_ident(), [logging.getLogger(n) for n in names]
 
     def others(record: logging.LogRecord) -> bool:
         return record.thread != mine
 
-    logger.addFilter(others)
+    for logger in loggers:
+        logger.addFilter(others)
     try:
         yield
     finally:
-        logger.removeFilter(others)
+        for logger in loggers:
+            logger.removeFilter(others)
 
 
 def tensor(values: np.ndarray, path: Path) -> Tensor:

@@ -35,6 +35,8 @@ def decode(ds: Any, path: Path) -> tuple[np.ndarray, str]:
     from pydicom.uid import UID, ImplicitVRLittleEndian
 
     with decoding("DICOM", path, private=True):
+        if "PhotometricInterpretation" in ds and not code(ds, "PhotometricInterpretation"):
+            raise BadFile(f"decode {path}", "an invalid photometric interpretation", "The header is corrupt: export it again.")
         syntax = UID(ds.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian))
         try:
             decoder = get_decoder(syntax)
@@ -47,8 +49,6 @@ def decode(ds: Any, path: Path) -> tuple[np.ndarray, str]:
     if not decoder.is_available:
         got = f"transfer syntax {syntax.name}, for which no decoder is installed"
         raise BadFile(f"decode {path}", got, "Run `pip install pellucid[dicom]`.")
-    if "PhotometricInterpretation" in ds and not code(ds, "PhotometricInterpretation"):
-        raise BadFile(f"decode {path}", "an invalid photometric interpretation", "The header is corrupt: export it again.")
     try:
         with decoding("DICOM", path):  # a decoder's words are about bytes, not about the patient
             stored, now = decoder.as_array(ds)

@@ -132,7 +132,7 @@ def write_nifti(target: Path, values: Tensor, grid: Grid, facts: Mapping[str, An
     if target.name.endswith(".gz"):
         import gzip
 
-        packed = gzip.compress(packed, compresslevel=4, mtime=0)  # no time stamp: the same map gives the same file
+        packed = gzip.compress(packed, compresslevel=1, mtime=0)  # no time stamp: the same map gives the same file
     target.write_bytes(packed)
 
 

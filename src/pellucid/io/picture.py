@@ -42,7 +42,7 @@ def overlay(values: Tensor, grid: Grid, *, image: Image | None = None, sided: bo
     values = values[None] if values.ndim == grid.ndim else values
     if image is not None and image.grid != grid:
         values, grid = Image(values, grid).on(image.grid, fill=0.0).values, image.grid
-    flat = values.detach().cpu().double().sum(0).numpy()
+    flat = values.detach().cpu().float().sum(0).numpy()
     base = _gray(image, flat.shape)
     top = _top(flat)
     panels = _planes(flat, base, grid, sided) if grid.ndim == 3 else [_single(flat, base, grid, sided, image)]
@@ -67,10 +67,11 @@ def _gray(image: Image | None, shape: tuple[int, ...]) -> np.ndarray:
     """The scan between 0 and 1: its own window where that fits its values, else the 1st to 99th percentile; color as luminance."""
     if image is None:
         return np.full(shape, 0.06)
-    v = image.values.detach().cpu().double().numpy()
+    v = image.values.detach().cpu().float().numpy()
     flat = np.tensordot([0.2126, 0.7152, 0.0722], v, 1) if _is_color(image) else v[0]
     seen = flat if image.background is None else flat[~image.background.cpu().numpy()]
-    low, high = (float(q) for q in np.quantile(seen if seen.size else flat, (0.01, 0.99)))
+    some = (seen if seen.size else flat).reshape(-1)[:: max(1, seen.size // 500_000)]  # enough for a window
+    low, high = (float(q) for q in np.quantile(some, (0.01, 0.99)))
     window = image.facts.get("window")
     if window is not None:
         a, b = window[0] - window[1] / 2, window[0] + window[1] / 2
@@ -115,7 +116,7 @@ def _planes(flat: np.ndarray, base: np.ndarray, grid: Grid, sided: bool) -> list
     panels = []
     for name, rows, columns in views:
         through = 3 - rows - columns
-        cut = [np.take(t, peak[through], through) for t in (flat, base)]
+        cut = [t[(slice(None),) * through + (peak[through],)] for t in (flat, base)]
         cut = [t if rows < columns else t.T for t in cut]
         at = [float(peak[rows]), float(peak[columns])]
         if grid.unit == "mm":  # superior or anterior on top; the patient's right, or anterior, on the left
@@ -199,7 +200,7 @@ def _page(drawn: list[Any], top: float, flat: np.ndarray, grid: Grid, panels: li
     wide = sum(d.width for d in drawn) + GAP * len(drawn)
     page = Pil.new("RGB", (MARGIN + wide + BAR + 96, HEAD + tall + 40), PAPER)
     pen = ImageDraw.Draw(page)
-    titles = [p.title for p in panels] if grid.ndim == 3 else ["scan", "map over scan"][-len(drawn) :]
+    titles = [p.title for p in panels] if grid.ndim == 3 else ["scan", "map over scan"] if len(drawn) == 2 else ["map"]
     x = MARGIN
     for d, title in zip(drawn, titles, strict=True):
         y = HEAD + (tall - d.height) // 2
