@@ -1,7 +1,8 @@
 """Geometry: which dimensions of every module's output are spatial, and where each cell lies on the input.
 
 The network's own code runs once. A ``TorchFunctionMode`` follows what each *operation* (module or function, in place or not) does to the
-meaning of the dimensions, so that strides, kernels, dilations and paddings compose exactly, through skip connections too.
+meaning of the dimensions, so that strides, kernels, dilations and paddings compose exactly, through skip connections too. Where cells
+take turns (transposed convolution, nearest enlargement) the place is the mean over the turns. Attention leaves tokens where they are.
 """
 
 from __future__ import annotations
@@ -347,7 +348,8 @@ def pick_auto(calls: list[Call], x_space: tuple[int, ...]) -> Call:
     if output is not None and _extended(output, x_space):
         coarsest = min(math.prod(c.layout.space or ()) for c in able)
         able = [c for c in able if math.prod(c.layout.space or ()) == coarsest]
-        able = [c for c in able if _width(c) != _width(output)] or able
+        if math.prod(output.layout.space or ()) > coarsest:
+            able = [c for c in able if _width(c) != _width(output)] or able
     chosen = able[-1]
     twins = [c for c in able if c.value == chosen.value and c.layout == chosen.layout]
     return min(twins, key=lambda c: c.name.count("."))
