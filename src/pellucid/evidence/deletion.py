@@ -1,0 +1,116 @@
+"""Deletion and insertion: does the score fall fastest where the map says, and rise fastest there, against chance and against edges?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from pellucid.evidence.case import Case
+from pellucid.evidence.patches import Patches
+from pellucid.explanation import Measurement, Status
+from pellucid.ops.edges import sobel
+
+NAME = "deletion"
+UNIT = "share of the score's range"
+# one-sided 95 % points of Student's t by degrees of freedom: one more random order lies below mean + t * s * sqrt(1 + 1/n)
+T95 = {5: 2.015, 15: 1.753, 31: 1.696}
+EVEN = 0.02  # of the score's range: closer curves count as equal
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Areas under deletion and insertion curves, the score scaled so that 0 and 1 are the lowest and highest met."""
+
+    deletion: dict[str, float]
+    insertion: dict[str, float]
+    points: dict[str, list[float]]
+    low: float
+    high: float
+
+
+def deletion(case: Case, relevance: Tensor, neutral: Tensor) -> list[Measurement]:
+    """Deletion and insertion gain over random orders as smooth as the map, and the gain of both over the order of the image's edges.
+
+    ``relevance`` (*space) on the image's grid. Patches go in the order of the map, highest first, in steps of equal area; a patch is
+    removed by exchanging it for the neutral image's. Patches without content are left out for every order alike.
+    Sources: Petsiuk, Das, Saenko 2018; Samek et al. 2017.
+    """
+    patches = Patches.of(case.why.image.grid, case.x.cpu(), neutral.cpu())
+    if len(patches.live) < 8:
+        text = "The image has hardly any content to take away, so deletion says nothing."
+        return [Measurement(n, math.nan, UNIT, "up", "inconclusive", text) for n in ("deletion", "insertion", "beyond_edges")]
+    chance, smooth = case.chance(2), patches.smoothness(relevance)
+    orders = {"map": patches.order(relevance, chance), "edges": patches.order(sobel(case.x), chance)}
+    random = [f"random {i}" for i in range(case.effort.orders)]
+    orders |= {name: patches.random_order(smooth, chance) for name in random}
+    curves = _curves(case, patches, neutral, orders)
+    if curves.high - curves.low <= 1e-6 * (abs(curves.high) + abs(curves.low)):
+        text = "Whatever is taken out of the image, the score stays: the network does not look at it."
+        return [Measurement(n, 0.0, UNIT, "up", "void", text) for n in ("deletion", "insertion", "beyond_edges")]
+    detail = {
+        "patches": list(patches.shape), "patches_with_content": len(patches.live), "points": case.effort.points, "neutral": "blurred copy",
+        "smoothness": round(smooth, 3), "range": [curves.low, curves.high], "passes": case.passes[NAME],
+    }  # fmt: skip
+    found = []
+    for name, areas, sign in (("deletion", curves.deletion, -1), ("insertion", curves.insertion, 1)):
+        drawn = [sign * areas[r] for r in random]
+        mean = sum(drawn) / len(drawn)
+        spread = math.sqrt(sum((d - mean) ** 2 for d in drawn) / (len(drawn) - 1))
+        reach = T95[len(drawn) - 1] * spread * math.sqrt(1 + 1 / len(drawn))
+        gain = sign * areas["map"] - mean
+        status: Status = "pass" if gain > reach else "fail" if gain <= EVEN else "inconclusive"
+        word = "Taking away what the map marks lowers" if sign < 0 else "Showing only what the map marks raises"
+        text = (
+            f"{word} the score {gain:+.0%} of its range {'faster' if gain > 0 else 'no faster'} than random orders ({reach:.0%} is chance)."
+        )
+        more = {"area": areas["map"], "random": [areas[r] for r in random], "curve": curves.points[f"{name} map"], **detail}
+        against = f"{len(drawn)} random orders as smooth as the map; the interval is where the gain over one more would lie"
+        found.append(Measurement(name, gain, UNIT, "up", status, text, 0.0, against, gain - reach, gain + reach, more))
+    return [*found, _beyond_edges(case, patches, relevance, curves)]
+
+
+def _curves(case: Case, patches: Patches, neutral: Tensor, orders: dict[str, Tensor]) -> Curves:
+    """All states of all orders in one stream; whole and empty image are asked once."""
+    n, points = len(patches.live), case.effort.points
+    steps = [round(k * n / points) for k in range(1, points)]
+    kinds = [(kind, name) for name in orders for kind in (("deletion", "insertion") if not name.startswith("random") else ("deletion",))]
+
+    def states() -> Iterator[Tensor]:
+        yield case.x
+        yield patches.without(case.x, neutral, patches.live)
+        for kind, name in kinds:
+            order = orders[name]
+            for k in steps:
+                yield patches.without(case.x, neutral, order[:k] if kind == "deletion" else order[k:])
+
+    scores = case.scores(NAME, states())
+    low, high = min(scores), max(scores)
+    scaled = [(s - low) / (high - low) if high > low else 0.0 for s in scores]
+    whole, empty, rest = scaled[0], scaled[1], scaled[2:]
+    found: dict[str, dict[str, float]] = {"deletion": {}, "insertion": {}}
+    curves: dict[str, list[float]] = {}
+    for i, (kind, name) in enumerate(kinds):
+        inner = rest[i * len(steps) : (i + 1) * len(steps)]
+        curve = [whole, *inner, empty] if kind == "deletion" else [empty, *inner, whole]
+        found[kind][name], curves[f"{kind} {name}"] = _area(curve), curve
+        if name.startswith("random"):  # taking away in one order is showing in the reverse one, which is as random
+            found["insertion"][name] = _area(curve)
+    return Curves(found["deletion"], found["insertion"], curves, low, high)
+
+
+def _beyond_edges(case: Case, patches: Patches, relevance: Tensor, curves: Curves) -> Measurement:
+    """Deletion and insertion together against the order of the image's edges."""
+    gain = curves.deletion["edges"] - curves.deletion["map"] + curves.insertion["map"] - curves.insertion["edges"]
+    status: Status = "pass" if gain > EVEN else "fail" if gain <= -EVEN else "inconclusive"
+    more = "more" if gain > EVEN else "no more"
+    text = f"The map tells {more} about the score than the image's edges do ({gain:+.0%} of its range, deletion and insertion together)."
+    detail = {"deletion_edges": curves.deletion["edges"], "insertion_edges": curves.insertion["edges"]}
+    return Measurement("beyond_edges", gain, UNIT, "up", status, text, 0.0, "the order of the image's edges", detail=detail)
+
+
+def _area(curve: list[float]) -> float:
+    """Trapezoid over equal steps."""
+    return (sum(curve) - (curve[0] + curve[-1]) / 2) / (len(curve) - 1)

@@ -1,0 +1,103 @@
+"""examine(): how far can this map be trusted?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import torch
+
+from pellucid.asking import as_image
+from pellucid.errors import BadParameter, Unsupported
+from pellucid.evidence.case import EFFORTS, Case, Level
+from pellucid.evidence.completeness import completeness
+from pellucid.evidence.deletion import deletion
+from pellucid.evidence.randomization import NAME as RANDOMIZATION
+from pellucid.evidence.randomization import randomization
+from pellucid.evidence.repetition import repetition
+from pellucid.evidence.response import NAME as RESPONSE
+from pellucid.evidence.response import response
+from pellucid.evidence.shuffling import Shuffler, parameterless
+from pellucid.evidence.verdict import verdict
+from pellucid.explanation import Evidence, Map, Measurement
+from pellucid.method import Ask
+from pellucid.model import Model, as_model
+from pellucid.probe.ledger import untouched
+from pellucid.run import Run
+
+
+def examine(net: Any, image: Any, why: Map, level: Level = "quick", *, ask: Ask | None = None, run: Run | None = None) -> Evidence:
+    """What can be checked of a map, the numbers, and a verdict with its reasons.
+
+    Args:
+        net: the Model or network that was explained.
+        image: the image that was explained: the scan as given to ``explain``, or the prepared one.
+        why: the map.
+        level: ``none`` nothing; ``quick`` about 150 passes for a gradient method; ``standard`` and ``full`` more draws and stages.
+        ask: the question, for a map read back from disk; otherwise the map carries it.
+        run: seed, chunk, memory, cancel.
+
+    Raises:
+        BadParameter: no such level, an image that is not the map's, or a map without its question.
+
+    The network is never touched: shuffled weights live in a copy.
+    """
+    if level not in get_args(Level):
+        raise BadParameter("a level is none, quick, standard or full", repr(level), "Choose one of them.")
+    if level == "none":
+        return Evidence()
+    empty = _empty(why)
+    if empty is not None:
+        return Evidence(level, (empty,), "void", (empty.text,))
+    model, asked = as_model(net), ask or why.ask
+    if asked is None:
+        raise BadParameter("the question of the map", "a map read from disk, which names it in words alone", "Give ask=pl.ask(...).")
+    _same_image(model, image, why)
+    x = why.image.values.to(model.device, model.dtype or why.image.values.dtype)
+    case = Case(model, why, asked, run or Run(seed=why.provenance.seed), EFFORTS[level], x)
+    with untouched(model.module):
+        found = tuple(_measure(case))
+    word, reasons = verdict(found)
+    return Evidence(level, found, word, reasons)
+
+
+def _measure(case: Case) -> Iterator[Measurement]:
+    neutral = case.neutral()
+    score, bare = case.scores("score", [case.x, neutral])
+    again, own = repetition(case)
+    yield again
+    gap = completeness(case, score)
+    if gap is not None:
+        yield gap
+    if case.spatial:
+        yield from deletion(case, case.why.on(case.why.image.grid).relevance, neutral)
+    if parameterless(case.model.module):
+        return
+    try:
+        shuffler = Shuffler.of(case.model, case.x)
+    except Unsupported as error:
+        for name in (RESPONSE, RANDOMIZATION):
+            yield Measurement(name, math.nan, "", "up", "inconclusive", f"Not checked: {error}")
+        return
+    yield response(case, score, bare, neutral, shuffler)
+    yield randomization(case, own, shuffler)
+
+
+def _empty(why: Map) -> Measurement | None:
+    """A map with nothing to examine: NaN, or one value everywhere."""
+    if not bool(torch.isfinite(why.values).all()):
+        text = "The map holds values that are no numbers; there is nothing to examine."
+    elif float(why.values.max() - why.values.min()) <= 1e-12 * float(why.values.abs().max()):
+        text = "The map has one value everywhere: it marks nothing."
+    else:
+        return None
+    return Measurement("content", 0.0, "distinct values", "up", "void", text)
+
+
+def _same_image(model: Model, image: Any, why: Map) -> None:
+    given = as_image(image)
+    if given.fingerprint in (why.provenance.scan, why.provenance.image):
+        return
+    if model.ready(given)[0].fingerprint != why.provenance.image:
+        raise BadParameter("the image that the map explains", "another one", "Examine a map with its own image.")
