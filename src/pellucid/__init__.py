@@ -1,7 +1,17 @@
 """Pellucid: medical-imaging networks that explain themselves, with the evidence for trusting it."""
 
+from pellucid.attribution import grad_cam as grad_cam
+from pellucid.attribution import hires_cam as hires_cam
+from pellucid.attribution import input_x_gradient as input_x_gradient
 from pellucid.attribution import integrated_gradients as integrated_gradients
+from pellucid.attribution import layer_cam as layer_cam
+from pellucid.attribution import occlusion as occlusion
+from pellucid.attribution import rise as rise
 from pellucid.attribution import saliency as saliency
+from pellucid.attribution import smooth as smooth
+from pellucid.attribution import smoothgrad as smoothgrad
+from pellucid.attribution import smoothgrad_squared as smoothgrad_squared
+from pellucid.attribution import vargrad as vargrad
 from pellucid.baseline import Constant as Constant
 from pellucid.baseline import black as black
 from pellucid.baseline import black_and_white as black_and_white
@@ -22,6 +32,7 @@ from pellucid.grid import Grid as Grid
 from pellucid.image import Image as Image
 from pellucid.io import read as read
 from pellucid.io import series as series
+from pellucid.loading import load_model as load_model
 from pellucid.method import Ask as Ask
 from pellucid.method import Cite as Cite
 from pellucid.method import Cost as Cost
@@ -33,6 +44,7 @@ from pellucid.method import read_method as read_method
 from pellucid.model import Model as Model
 from pellucid.model import Normalize as Normalize
 from pellucid.model import Windows as Windows
+from pellucid.prepare import Prepare as Prepare
 from pellucid.probe.probe import Probe as Probe
 from pellucid.run import Run as Run
 from pellucid.target import Target as Target

@@ -143,10 +143,10 @@ def _finish(engine: Engine, job: _Job, drawn: Drawn, before: tuple[int, int, int
     probe, question, meter = job.probe, job.probe.question, engine.meter
     score = probe.known if probe.known is not None else engine.score_of(question)
     facts = job.method.facts
-    caveats = [*dict.fromkeys(probe.notes + engine.notes)]
+    caveats = [*dict.fromkeys([*engine.model.source.get("notes", ()), *probe.notes, *engine.notes])]
     if not facts.hears_weights:
         caveats.append(f"{job.method.name} is known to depend little on the network's weights")
-    if job.image.facts.get("photometric") == "MONOCHROME1":
+    if job.image.facts.get("photometric") == "MONOCHROME1" and "polarity" not in job.image.facts:
         caveats.append("the scan is MONOCHROME1 (bright means air); say which the network was trained on: Prepare(inverted=...)")
     provenance = Provenance(
         method=repr(job.method),

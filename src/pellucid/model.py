@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal
@@ -79,6 +79,7 @@ class Model:
         range: lowest and highest value of a prepared image ("black" and "white"); None: (0, 1) if the image lies in it, else its own.
         windows: tiles for big inputs.
         ends_in: "softmax" or "sigmoid" where the network gives probabilities; targets then go back to the logit.
+        source: where it was loaded from: kind, trust, sha256 of its files, notes (filled by ``load_model``).
     """
 
     module: nn.Module
@@ -91,6 +92,7 @@ class Model:
     windows: Windows | None = None
     ends_in: Literal["softmax", "sigmoid"] | None = None
     name: str = field(default="")
+    source: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.module, nn.Module):

@@ -44,7 +44,7 @@ def _alone(modules: list[nn.Module]) -> Iterator[None]:
             _changed.notify_all()
 
 
-def _random_state() -> Callable[[], None]:
+def random_state() -> Callable[[], None]:
     """Remember every global random state; calling the answer puts it back."""
     cpu, npy, py = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002  (read, never used)
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
@@ -92,7 +92,7 @@ def untouched(net: nn.Module) -> Iterator[None]:
         hooks = [(getattr(m, kind), dict(getattr(m, kind))) for m in modules for kind in HOOKS if hasattr(m, kind)]
         scripted = isinstance(net, torch.jit.ScriptModule)
         buffers = [] if scripted else [(m, m._buffers, _copies(m._buffers)) for m in modules if m._buffers]
-        random_back = _random_state()
+        random_back = random_state()
         try:
             for m in modules:
                 _set(m, "training", False)

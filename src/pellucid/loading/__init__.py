@@ -1,0 +1,3 @@
+"""Loading: a network from a factory, an exported program, TorchScript, a MONAI bundle or the phantoms, at three levels of trust."""
+
+from pellucid.loading.door import load_model as load_model

@@ -1,0 +1,120 @@
+"""Graph check: whether the program inside a .pt2 file is data. It is read by torch with ``eval``, ``exec`` and imports by name.
+
+PyTorch 2.13 hands expressions of sizes to sympy's ``sympify`` (``eval``), compiles functions out of names in the graph (``exec``), finds
+operators by dotted names under ``torch`` and enumerations by importing modules. So every string of the file must be one that a plain
+network needs: a name, a size, an ATen operator. ``torch._export.serde.serialize`` and ``torch.fx.graph`` are where it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+NAME = re.compile(r"[\w.@/+\-]*")  # of a tensor, a module or a version: nothing that ends a string or a statement
+STACK = re.compile(r"[\w.@,;$\[\]()\- ]*")  # 'key,path,type;key,path,type'
+TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-z_]\w*)|\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|[-+*/%(),<>=!&|~])")
+SYMBOL = re.compile(r"z?[sufz][a-z]?\d+")
+SIZES = re.compile(
+    r"FloorDiv|ModularIndexing|Where|PythonMod|Mod|CleanDiv|CeilToInt|FloorToInt|CeilDiv|LShift|RShift|PowByNatural|FloatPow|FloatTrueDiv|IntTrueDiv|TruncToFloat|TruncToInt|RoundToInt|RoundDecimal|ToFloat|Identity|Max"
+    r"|Min|Abs|Pow|floor|ceiling|Eq|Ne|Lt|Le|Gt|Ge|And|Or|Not|Piecewise|True|False|oo|int_oo|max|min"
+)
+OPERATOR = re.compile(r"torch\.ops\.(aten|prims)\.(\w+)\.(\w+)")
+PLAIN = re.compile(
+    r"_operator\.(eq|ne|le|ge|lt|gt|neg|pos|mul|add|sub|floordiv|mod|pow|truediv|and_|or_|lshift|rshift|getitem)"
+    r"|math\.(trunc|ceil|floor)|torch\.(sym_(int|float|ite|max|min|not|sqrt|sum)|_sym_sqrt)"
+    r"|torch\.ops\.higher_order\.(cond|wrap_with_set_grad_enabled|wrap_with_autocast)"
+)
+FILES = {"from_file"}  # ATen operators that reach beyond memory
+TREES = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
+FREE = {"as_string", "as_strings"}  # operator arguments: written with repr()
+EMPTY = ("custom_obj_values", "treespec_namedtuple_fields", "guards_code")
+
+
+def cleaned(program: Any) -> Any:
+    """The program without what only debuggers read: stack traces, and guards (they are compiled, and only check sizes)."""
+    if isinstance(program, list):
+        return [cleaned(p) for p in program]
+    if not isinstance(program, dict):
+        return program
+    out = {k: cleaned(v) for k, v in program.items()}
+    if isinstance(out.get("metadata"), dict) and "target" in out:
+        out["metadata"] = {k: v for k, v in out["metadata"].items() if k == "nn_module_stack"}
+    if "guards_code" in out:
+        out["guards_code"] = []
+    return out
+
+
+def suspects(program: Any) -> list[str]:
+    """What in the program is not plain data, in words; empty for an exported network of ATen operators."""
+    return list(dict.fromkeys(_walk(program, "")))
+
+
+def _walk(value: Any, key: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        for k, v in value.items():
+            if k in EMPTY and v:
+                yield f"{k} {str(v)[:60]!r}"
+            elif not (NAME.fullmatch(k) or _is_size(k)):
+                yield f"the name {k[:60]!r}"
+            yield from _walk(v, k)
+    elif isinstance(value, list):
+        for v in value:
+            yield from _walk(v, key)
+    elif isinstance(value, str) and not _fits(value, key):
+        yield f"{key or 'text'} {value[:60]!r}"
+
+
+def _fits(text: str, key: str) -> bool:
+    if key in FREE:
+        return True
+    if key in ("target", "as_operator"):
+        return _is_operator(text) or (
+            key == "target" and NAME.fullmatch(text) is not None and not text.startswith(("torch", "_op", "math"))
+        )
+    if key == "expr_str":
+        return _is_size(text)
+    if key in ("in_spec", "out_spec"):
+        return _is_tree(text)
+    return (STACK if key == "nn_module_stack" else NAME).fullmatch(text) is not None
+
+
+def _is_operator(text: str) -> bool:
+    """An operator of ATen or of sizes; that it is one is asked of torch, not of its name."""
+    found = OPERATOR.fullmatch(text)
+    if found is None:
+        return PLAIN.fullmatch(text) is not None
+    space, name, overload = found.groups()
+    operator = getattr(getattr(getattr(torch.ops, space), name, None), overload, None)
+    return isinstance(operator, torch._ops.OpOverload) and name not in FILES
+
+
+def _is_size(text: str) -> bool:
+    """An expression of sizes: known functions, symbols, numbers, arithmetic; no attributes, no strings."""
+    at = 0
+    while at < len(text.rstrip()):
+        token = TOKEN.match(text, at)
+        if token is None or (token["name"] and not SIZES.fullmatch(token["name"]) and not SYMBOL.fullmatch(token["name"])):
+            return False
+        at = token.end()
+    return True
+
+
+def _is_tree(text: str) -> bool:
+    """How arguments nest: tuples, lists and dicts with plain keys."""
+    if not text:
+        return True
+    try:
+        _, tree = json.loads(text)
+        return _plain_tree(tree)
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
+def _plain_tree(tree: dict[str, Any]) -> bool:
+    context = json.loads(tree["context"]) if tree["context"] else None
+    keys = context is None or (isinstance(context, list) and all(isinstance(k, (str, int)) and NAME.fullmatch(str(k)) for k in context))
+    return tree["type"] in TREES and keys and all(map(_plain_tree, tree["children_spec"]))

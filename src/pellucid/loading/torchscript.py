@@ -1,0 +1,38 @@
+"""TorchScript: gradients and scores only, since its operations and modules cannot be watched."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+
+from pellucid.errors import BadFile
+from pellucid.loading.trust import Loaded, Trust, at_least, sha256
+
+NOTE = "TorchScript hides its operations: gradients and scores only, no sites and no rules; for those load the factory with its weights"
+
+
+def from_torchscript(path: Path, trust: Trust) -> Loaded:
+    """A scripted or traced network.
+
+    Raises:
+        BadFile: corrupt, or made by a newer torch.
+        Untrusted: below trust='code'.
+    """
+    at_least(trust, "code", "TorchScript is a program; running it", path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated, the files are there
+        warnings.simplefilter("ignore", FutureWarning)
+        try:
+            module = torch.jit.load(path, map_location="cpu")
+        except (RuntimeError, ValueError) as error:
+            raise BadFile(f"read {path}", str(error).strip().splitlines()[0][:160], "Is it complete?") from error
+        module.eval()
+    return Loaded(module, "TorchScript", path.stem, {path.name: sha256(path)}, {}, (NOTE,))
+
+
+def holds_script(names: list[str]) -> bool:
+    """Whether the files of a zip are those of TorchScript."""
+    inside = [n.split("/", 1)[-1] for n in names]
+    return "constants.pkl" in inside and any(n.startswith("code/") for n in inside)
