@@ -304,8 +304,7 @@ def _plant(place: Place, planted: Tensor | None, found: list[Tensor], gradient: 
         own.requires_grad_(gradient)
         found.append(own)
         with torch.enable_grad() if gradient else torch.no_grad():
-            back = place.layout.from_map(own, z.detach())
-        return back.clone() if back is own else back
+            return place.layout.from_map(own, z.detach()).clone()  # the network may write into it
 
     return use
 
