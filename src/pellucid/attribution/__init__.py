@@ -1,4 +1,14 @@
 """Attribution: where, for this image. One method a file; importing this package registers them all."""
 
+from pellucid.attribution.grad_cam import grad_cam as grad_cam
+from pellucid.attribution.hires_cam import hires_cam as hires_cam
+from pellucid.attribution.input_x_gradient import input_x_gradient as input_x_gradient
 from pellucid.attribution.integrated_gradients import integrated_gradients as integrated_gradients
+from pellucid.attribution.layer_cam import layer_cam as layer_cam
+from pellucid.attribution.occlusion import occlusion as occlusion
+from pellucid.attribution.rise import rise as rise
 from pellucid.attribution.saliency import saliency as saliency
+from pellucid.attribution.smooth import smooth as smooth
+from pellucid.attribution.smooth import smoothgrad as smoothgrad
+from pellucid.attribution.smooth import smoothgrad_squared as smoothgrad_squared
+from pellucid.attribution.smooth import vargrad as vargrad
