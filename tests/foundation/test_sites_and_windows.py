@@ -15,12 +15,13 @@ class Reused(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.a, self.b = nn.Conv2d(2, 4, 3, 2, 1).double(), nn.Conv2d(4, 4, 3, padding=1).double()
+        self.a, self.b, self.c = (nn.Conv2d(i, 4, 3, s, 1).double() for i, s in ((2, 2), (4, 1), (4, 1)))
         self.relu, self.split, self.head = nn.ReLU(inplace=True), Split(), nn.Linear(4, 3).double()
 
     def forward(self, x):
-        z = self.relu(self.a(x))
-        parts = self.split(self.relu(self.b(z)))
+        y = self.relu(self.a(x))
+        parts = self.split(self.relu(self.b(y)))
+        z = self.c(y)
         z += parts["main"]
         return self.head(self.relu(z).mean((2, 3)) + parts["side"][0].mean((2, 3)))
 
@@ -33,7 +34,7 @@ class Split(nn.Module):
 def test_a_site_names_call_and_part():
     net, x = Reused(), small_image(2)
     before = state_of(net)
-    for site in ("relu#0", "relu#2", "split[main]", "split[side][1]", "a", "head"):
+    for site in ("relu#0", "relu#2", "split[main]", "split[side][1]", "a", "c", "head"):
         why = pl.explain(net, x, 1, method="integrated_gradients", steps=32, site=site)
         assert abs(why.trace["gap"]) < 2e-2 * abs(why.trace["change"]) + 1e-9, site
     assert state_of(net) == before
