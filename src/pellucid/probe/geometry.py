@@ -69,7 +69,13 @@ class Layout:
         return tuple(a.spread for a in self._axes) if self.affine else None
 
     def to_map(self, z: Tensor) -> Tensor:
-        """Activation (n, *dims) as (n, c, *space); class and register tokens are dropped. Raises BadSite if it has no space."""
+        """Activation (n, *dims) as (n, c, *space), a vector as (n, c); class and register tokens are dropped.
+
+        Raises:
+            BadSite: neither a vector nor known to have space.
+        """
+        if self.kind == "vector":
+            return z.flatten(1)
         order, opened = self._order()
         if isinstance(token := self._token(), tuple):
             dim, tokens = token
@@ -79,6 +85,8 @@ class Layout:
 
     def from_map(self, m: Tensor, like: Tensor) -> Tensor:
         """A map (n, c, *space) laid out as the activation ``like``, whose class and register tokens are kept."""
+        if self.kind == "vector":
+            return m.view_as(like)
         order, opened = self._order()
         m = m if CHANNEL in opened else m.squeeze(1)
         inverse = [order.index(d) for d in range(len(order))]
