@@ -27,6 +27,7 @@ SHAPE_SIGNS = (  # how torch words a batch that does not fit
     "output size is too small",
     "Kernel size can't be greater",
     "shape '[",
+    "Expected input at",
 )
 _hashes: weakref.WeakKeyDictionary[nn.Module, tuple[Hashable, str]] = weakref.WeakKeyDictionary()
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.loading.nets import Bomb, factory_file, small
 from torch import nn
 
 import pellucid as pl
 from pellucid.errors import BadFile, BadModel, BadParameter, Untrusted
 from pellucid.loading import load_model
-from tests.loading.nets import Bomb, factory_file, small
 
 X = torch.rand(1, 1, 9, 9, generator=torch.Generator().manual_seed(0))
 

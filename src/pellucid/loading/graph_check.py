@@ -7,6 +7,7 @@ network needs: a name, a size, an ATen operator. ``torch._export.serde.serialize
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -16,12 +17,15 @@ import torch
 
 NAME = re.compile(r"[\w.@/+\-]*")  # of a tensor, a module or a version: nothing that ends a string or a statement
 STACK = re.compile(r"[\w.@,;$\[\]()\- ]*")  # 'key,path,type;key,path,type'
-TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-z_]\w*)|\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|[-+*/%(),<>=!&|~])")
 SYMBOL = re.compile(r"z?[sufz][a-z]?\d+")
-SIZES = re.compile(
-    r"FloorDiv|ModularIndexing|Where|PythonMod|Mod|CleanDiv|CeilToInt|FloorToInt|CeilDiv|LShift|RShift|PowByNatural|FloatPow|FloatTrueDiv|IntTrueDiv|TruncToFloat|TruncToInt|RoundToInt|RoundDecimal|ToFloat|Identity|Max"
-    r"|Min|Abs|Pow|floor|ceiling|Eq|Ne|Lt|Le|Gt|Ge|And|Or|Not|Piecewise|True|False|oo|int_oo|max|min"
+NUMBER = re.compile(r"-?\d+(\.\d*)?(e[+-]?\d+)?")
+SIZES = re.compile(  # sympy's own, and those of torch.utils._sympy.functions
+    r"FloorDiv|ModularIndexing|Where|PythonMod|Mod|CleanDiv|CeilToInt|FloorToInt|CeilDiv|LShift|RShift|PowByNatural|FloatPow|FloatTrueDiv|IntTrueDiv|TruncToFloat|TruncToInt|RoundToInt|RoundDecimal"
+    r"|ToFloat|Identity|Max|Min|Abs|Pow|Add|Mul|Integer|Float|Rational|Symbol|floor|ceiling|Eq|Ne|Lt|Le|Gt"
+    r"|Ge|Equality|Unequality|StrictLessThan|LessThan|StrictGreaterThan|GreaterThan|And|Or|Not|Piecewise|ExprCondPair|Tuple|true|false|oo|int_oo|max|min"
 )
+SIZE_SYNTAX = (ast.Expression, ast.Call, ast.keyword, ast.Name, ast.Load, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Compare, ast.operator,
+               ast.unaryop, ast.cmpop)  # fmt: skip
 OPERATOR = re.compile(r"torch\.ops\.(aten|prims)\.(\w+)\.(\w+)")
 PLAIN = re.compile(
     r"_operator\.(eq|ne|le|ge|lt|gt|neg|pos|mul|add|sub|floordiv|mod|pow|truediv|and_|or_|lshift|rshift|getitem)"
@@ -93,14 +97,22 @@ def _is_operator(text: str) -> bool:
 
 
 def _is_size(text: str) -> bool:
-    """An expression of sizes: known functions, symbols, numbers, arithmetic; no attributes, no strings."""
-    at = 0
-    while at < len(text.rstrip()):
-        token = TOKEN.match(text, at)
-        if token is None or (token["name"] and not SIZES.fullmatch(token["name"]) and not SYMBOL.fullmatch(token["name"])):
-            return False
-        at = token.end()
-    return True
+    """An expression of sizes: known functions, symbols, numbers, arithmetic; no attributes, and strings only to name a symbol."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return all(isinstance(node, SIZE_SYNTAX) and _is_size_node(node) for node in ast.walk(tree))
+
+
+def _is_size_node(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name)
+    if isinstance(node, ast.Name):
+        return (SIZES.fullmatch(node.id) or SYMBOL.fullmatch(node.id)) is not None
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return (SYMBOL.fullmatch(node.value) or NUMBER.fullmatch(node.value)) is not None
+    return not isinstance(node, ast.Constant) or isinstance(node.value, (bool, int, float))
 
 
 def _is_tree(text: str) -> bool:

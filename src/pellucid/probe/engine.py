@@ -122,7 +122,7 @@ class Engine:
         try:
             with self._turn, measured(self.model.device) if watch else contextlib.nullcontext() as peak:
                 rows = self._pass(leaders, counts, unique, first.gradient)
-        except (RuntimeError, MemoryError) as error:
+        except (RuntimeError, MemoryError, BadModel) as error:
             return self._smaller(blocks, plan, total, error)
         if peak is not None and plan.run.chunk is None:
             plan.peaks.setdefault(total, peak.bytes)
@@ -157,7 +157,7 @@ class Engine:
                     "one pass must fit into memory", str(error).splitlines()[0], "Crop in prepare= or give windows=."
                 ) from error
             raise error
-        if not short and plan.size > 2:
+        if not short and plan.checked:  # larger chunks have worked before: it is not the batch
             raise error
         plan.limit = max(1, total // 2) if short else 1
         if not short:
