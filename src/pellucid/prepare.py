@@ -120,7 +120,7 @@ class Prepare:
 
 def _plain(name: str, value: Any, kind: type) -> Any:
     """Lists as tuples, numbers of one kind."""
-    if value is None or isinstance(value, str):
+    if value is None or (isinstance(value, str) and name in ("window", "crop")):
         return value
     values = tuple(value) if isinstance(value, Sequence) else (value,)
     positive = name in ("spacing", "crop", "resize")
