@@ -1,0 +1,3 @@
+"""Reports for people: one self-contained HTML file per scan; explanations are read, never made, here."""
+
+from pellucid.report.html import write_report as write_report

@@ -1,0 +1,158 @@
+"""Assembly: maps of one scan in, one self-contained HTML file out. No network, no identifiers, nothing but the explanations read."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pellucid.errors import BadFile, BadImage, BadParameter
+from pellucid.explanation import Map
+from pellucid.report import words
+from pellucid.report.pictures import AGAINST, FOR, STRENGTH, Pictures, extent, for_script, pictures, ruler
+
+MARK = '<meta name="generator" content="pellucid">'
+
+
+def write_report(path: str | Path, maps: Sequence[Map], *, title: str = "Explanation of one scan", note: str | None = None) -> Path:
+    """Write maps of one scan as one HTML page that opens from disk, asks the network for nothing, and says how far to trust it.
+
+    The page shows the scan, the prediction with every class, each map over the scan with its verdict, what was checked, and how the
+    map came about. It holds no identifiers: the case is named by the first 12 digits of the scan's fingerprint. Same maps, same bytes.
+
+    Args:
+        path: where to write; the file appears whole or not at all, and replaces only a report.
+        maps: one or several maps of one scan (methods, targets, sites, networks), each on its own grid.
+        title: the headline. Title and note are printed as given: keep names of patients out of them.
+        note: a remark of the author, shown below the headline.
+
+    Returns:
+        The path written.
+
+    Raises:
+        BadImage: no maps, maps of different scans, or a map without spatial extent.
+        BadGrid: a map that cannot be laid over the scan.
+        BadFile: no such folder, or a file there that is not a report of Pellucid.
+    """
+    path, maps = Path(path), list(maps)
+    _check(maps)
+    _guard(path)
+    html = render(maps, title, note)
+    target = path.with_name(f".{uuid.uuid4().hex}.html")
+    try:
+        with target.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(html)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(target, path)
+    finally:
+        target.unlink(missing_ok=True)
+    return path
+
+
+def _check(maps: list[Map]) -> None:
+    if not maps:
+        raise BadImage("a report shows at least one map", "none", "Explain the scan first.")
+    for m in maps:
+        if not isinstance(m, Map):
+            raise BadParameter("a report takes Maps", type(m).__name__, "Give what explain() returned, in a list.")
+        if tuple(m.values.shape[1:]) != m.grid.shape:
+            got = f"{tuple(m.values.shape)} at {m.provenance.site!r}"
+            raise BadImage("a report draws maps with spatial extent, (c, *space)", got, "Leave that map out; save it as .npz.")
+        if not bool(m.values.isfinite().all()):
+            raise BadImage("a report draws finite numbers", f"NaN or infinity in {m.provenance.method}", "Look at the evidence first.")
+    scans = {id(m.scan): m.scan.fingerprint for m in maps}
+    if len(set(scans.values())) > 1:
+        short = ", ".join(sorted({f[:12] for f in scans.values()}))
+        raise BadImage("a report shows maps of one scan", f"{len(set(scans.values()))} scans: {short}", "Write one report for each.")
+
+
+def _guard(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise BadFile(f"write {path}", f"no folder {path.parent}", "Create it first.")
+    if path.is_dir():
+        raise BadFile(f"write {path}", "a folder of that name", "Choose another name.")
+    if path.exists() and MARK.encode() not in path.read_bytes()[:2048]:
+        raise BadFile(f"write {path}", "a file that is not a report of Pellucid", "Choose another name, or move that file away.")
+
+
+def render(maps: Sequence[Map], title: str, note: str | None) -> str:
+    """The page as text."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    scan = maps[0].scan
+    shown = pictures(scan, maps)
+    script, style = _part("report.js"), _part("report.css")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page.filters["number"] = words.number
+    told = [words.about(m, layer, shown, n) for n, (m, layer) in enumerate(zip(maps, shown.layers, strict=True))]
+    data = for_script(shown, scan) | {"labels": [{k: t[k] for k in ("name", "target", "site", "unit")} for t in told]}
+    return page.from_string(_part("template.html.j2")).render(
+        mark=Markup(MARK),
+        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+        style=Markup(style),
+        script=Markup(script),
+        data=Markup(_inside_script(data)),
+        title=title,
+        note=note,
+        case=scan.fingerprint[:12],
+        date=words.date(maps),
+        version=maps[0].provenance.versions.get("pellucid", ""),
+        predictions=words.predictions(maps),
+        maps=told,
+        panels=_panels(shown),
+        flat=scan.grid.ndim == 2,
+        scan=words.scan_rows(scan),
+        remarks=[*shown.remarks, *scan.notes],
+        gradient=_gradient(),
+        channels=len(shown.channels) if not shown.color else 0,
+        color=shown.color,
+    )
+
+
+def _part(name: str) -> str:
+    return resources.files("pellucid.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _inside_script(data: Any) -> str:
+    """JSON that cannot end its element or start another."""
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _panels(shown: Pictures) -> list[dict[str, Any]]:
+    """One figure for each plane; a flat image also stands bare beside its map."""
+    found = []
+    for n, (plane, bare, over) in enumerate(shown.stills):
+        wide, tall = extent(plane, shown.grid)
+        bar = ruler(wide)
+        peak = shown.layers[0].peak
+        slice_ = None if plane.through is None else (peak[plane.through] + 1, shown.grid.shape[plane.through])
+        one = {
+            "plane": n, "name": plane.name, "wide": wide, "tall": tall, "edges": plane.edges, "slice": slice_,
+            "ruler": 100 * bar / wide, "length": f"{bar:g} {shown.grid.unit}",
+        }  # fmt: skip
+        if plane.through is None:
+            found.append({**one, "name": "Image", "picture": bare, "overlay": False})
+        found.append({**one, "name": "Image with map" if plane.through is None else plane.name, "picture": over, "overlay": True})
+    return found
+
+
+def _gradient() -> str:
+    """The color bar as a CSS gradient: what the map looks like over black, against on the left, for on the right."""
+    stops = []
+    for k in range(-10, 11):
+        share = abs(k) / 10
+        a, b = FOR if k > 0 else AGAINST
+        cover = STRENGTH * share**0.7
+        rgb = ", ".join(str(round((p + (q - p) * share) * cover + 22 * (1 - cover))) for p, q in zip(a, b, strict=True))
+        stops.append(f"rgb({rgb}) {50 + 5 * k}%")
+    return f"linear-gradient(to right, {', '.join(stops)})"

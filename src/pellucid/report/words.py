@@ -1,0 +1,230 @@
+"""Words: numbers, verdicts and provenance as a person reads them."""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pellucid.explanation import Map, Measurement
+from pellucid.grid import Grid
+from pellucid.image import Image
+from pellucid.report.pictures import Layer, Pictures
+
+VERDICTS = {
+    "supported": "The checks agree: this map follows what the network has learned to use.",
+    "questionable": "Some checks stay open. Read this map with reserve.",
+    "not supported": "The checks speak against this map. Do not rely on it.",
+    "void": "The map or the score cannot be examined, so nothing can be concluded from it.",
+    "not examined": "No checks were made. A map can look convincing and still be wrong.",
+}
+BETTER = {"up": "higher is better", "down": "lower is better", "zero": "nearer to zero is better"}
+# facts that a reader may set and that cannot name a patient; everything else stays out of the page
+TELLABLE = {
+    "modality": "Modality", "body_part": "Body part", "view": "View", "laterality": "Laterality", "format": "File format",
+    "photometric": "Photometric interpretation", "slices": "Slices", "bits": "Bits per sample", "transfer_syntax": "Transfer syntax",
+}  # fmt: skip
+TOP_CLASSES = 10
+SHORT = {"cam", "ig", "rise", "lrp", "shap", "lime", "xrai"}
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def number(value: float | None, sign: bool = False) -> str:
+    """Three digits, a true minus sign, powers of ten written out."""
+    if value is None or math.isnan(value):
+        return "not available"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    text = f"{value:+.3g}" if sign else f"{value:.3g}"
+    if "e" in text:
+        head, power = text.split("e")
+        text = f"{head} × 10{str(int(power)).translate(SUPERSCRIPT)}"
+    return text.replace("-", "−")
+
+
+def date(maps: Sequence[Map]) -> str:
+    """When the latest of the maps was made, to the minute, in UTC."""
+    latest = max(m.provenance.time for m in maps)
+    return latest[:16].replace("T", " ") + " UTC" if latest else "not recorded"
+
+
+# ---------------------------------------------------------------------------------------------------- prediction
+def _names(m: Map) -> list[str]:
+    known = m.provenance.classes
+    return [known[k] if k < len(known) else f"class {k}" for k in range(len(m.probabilities))]
+
+
+def _asks_for(target: str, k: int, name: str) -> bool:
+    """Whether a target's text names class ``k``."""
+    return re.search(rf"\b(logit|probability|region)\(({re.escape(repr(name))}|{k})[,)]", target) is not None
+
+
+def predictions(maps: Sequence[Map]) -> list[dict[str, Any]]:
+    """For each network its probabilities of all classes, those explained marked; many classes sorted, the first ten up front."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for m in maps:
+        if not m.probabilities:
+            continue
+        key = (m.provenance.model, m.probabilities, m.provenance.classes)
+        group = found.setdefault(key, {"model": m.provenance.model, "bars": _bars(m)})
+        for k, bar in enumerate(group["bars"]):
+            bar["explained"] |= _asks_for(m.provenance.target, k, bar["name"])
+    for group in found.values():
+        bars = group["bars"]
+        many = len(bars) > TOP_CLASSES + 2
+        bars = sorted(bars, key=lambda b: -b["p"]) if many else bars
+        group["first"] = [b for n, b in enumerate(bars) if not many or n < TOP_CLASSES or b["explained"]]
+        group["bars"] = bars if many else []
+        group["sum"] = abs(sum(b["p"] for b in bars) - 1) < 0.01
+    return list(found.values())
+
+
+def _bars(m: Map) -> list[dict[str, Any]]:
+    best = max(m.probabilities)
+    return [
+        {"name": name, "p": p, "percent": _percent(p), "width": 100 * min(max(p, 0.0), 1.0), "highest": p == best, "explained": False}
+        for name, p in zip(_names(m), m.probabilities, strict=True)
+    ]
+
+
+def _percent(p: float) -> str:
+    if 0 < p < 0.0005:
+        return "< 0.1 %"
+    return "> 99.9 %" if 0.9995 < p < 1 else f"{100 * p:.1f} %"
+
+
+# ---------------------------------------------------------------------------------------------------- one map
+def about(m: Map, layer: Layer, shown: Pictures, n: int) -> dict[str, Any]:
+    """Everything the page says about one map."""
+    p, e = m.provenance, m.evidence
+    word = e.verdict or "not examined"
+    target, unit = _target(p.target, p.classes)
+    inner = re.search(r"inner=(\w+)", p.method)
+    return {
+        "n": n,
+        "name": _title(p.method.split("(")[0]) + (f" of {_title(inner[1])}" if inner else ""),
+        "method": p.method,
+        "target": target,
+        "raw_target": p.target,
+        "site": p.site,
+        "unit": unit,
+        "score": number(m.score),
+        "verdict": word,
+        "slug": word.replace(" ", "-"),
+        "sentence": VERDICTS[word],
+        "reasons": list(e.reasons),
+        "level": e.level,
+        "rows": [_row(r) for r in e.measurements],
+        "caveats": list(p.caveats),
+        "full": number(layer.full),
+        "beyond": (layer.negative < -layer.full * 1.001, layer.positive > layer.full * 1.001),
+        "signs": _signs(layer),
+        "peak": _peak(layer, shown),
+        "provenance": _provenance(m, shown),
+    }
+
+
+def _title(method: str) -> str:
+    """A method's name as a title: ``grad_cam`` is Grad CAM."""
+    words = [w.upper() if w in SHORT else w for w in method.split("_")]
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
+
+
+def _target(target: str, classes: Sequence[str]) -> tuple[str, str]:
+    """A target in short, and the unit of its score."""
+    unit = "probability" if "probability" in target else "logit" if "logit" in target else "score"
+    plain = re.fullmatch(r"(?:logit|probability)\(('[^']*'|\"[^\"]*\"|\d+)\)", target)
+    if plain is None:
+        return re.sub(r", mask=\w+:\d+", "", target), unit
+    k = ast.literal_eval(plain[1])
+    if isinstance(k, str):
+        return k, unit
+    return (classes[k] if k < len(classes) else f"class {k}"), unit
+
+
+def _signs(layer: Layer) -> str:
+    if layer.positive == 0 == layer.negative:
+        return "This map is zero everywhere."
+    if layer.negative == 0:
+        return "This map has no negative values."
+    return "This map has no positive values." if layer.positive == 0 else ""
+
+
+def _peak(layer: Layer, shown: Pictures) -> str:
+    value = layer.positive if layer.positive >= -layer.negative else layer.negative
+    return f"{number(value, sign=True)} at {position(shown.grid, layer.peak, shown.layout.sided)}"
+
+
+def position(grid: Grid, index: Sequence[int], sided: bool) -> str:
+    """A place in words: letters and mm where sides are known, else mm or samples."""
+    if grid.unit == "px":
+        return "sample " + ", ".join(map(str, index))
+    world = grid.world(index)
+    if not sided:
+        return ", ".join(f"{w:.1f}".replace("-", "−") for w in world[: grid.ndim]) + " mm"
+    return " ".join(f"{pair[w >= 0]} {abs(w):.1f}" for pair, w in zip(("LR", "PA", "IS"), world, strict=True)) + " mm"
+
+
+def _row(r: Measurement) -> dict[str, Any]:
+    interval = "" if r.low is None or r.high is None else f"{number(r.low)} to {number(r.high)}"
+    return {
+        "name": r.name.replace("_", " "), "value": number(r.value), "unit": r.unit, "interval": interval,
+        "reference": "" if r.reference is None else number(r.reference), "against": r.against, "better": BETTER[r.direction],
+        "status": r.status, "text": r.text, "plot": _plot(r),
+    }  # fmt: skip
+
+
+def _plot(r: Measurement) -> dict[str, float] | None:
+    """Value, interval and reference as positions between 0 and 100, where there is something to compare."""
+    have = {"value": r.value, "low": r.low, "high": r.high, "reference": r.reference}
+    at = {k: float(v) for k, v in have.items() if v is not None and math.isfinite(v)}
+    if "value" not in at or len(at) < 2:
+        return None
+    low, high = min(at.values()), max(at.values())
+    room = (high - low) or 1.0
+    return {k: round(8 + 84 * (v - low) / room, 2) for k, v in at.items()}
+
+
+def _provenance(m: Map, shown: Pictures) -> list[tuple[str, str, bool]]:
+    """Rows (name, text, whether it is code) on how the map came about; empty ones left out."""
+    p = m.provenance
+    cells = " × ".join(map(str, m.grid.shape))
+    size = " × ".join(f"{s:.3g}" for s in m.grid.spacing)
+    moved = "" if m.grid == m.scan.grid else "; drawn on the scan's samples by linear interpolation, heights kept"
+    passes = f"{p.forward} forward, {p.backward} backward" + (f", {p.setup} to prepare" if p.setup else "")
+    rows = [
+        ("Method", p.method, True), ("Target", p.target, True), ("Site in the network", p.site, True), ("Network", p.model, False),
+        ("Weights (SHA-256)", p.weights, True), ("Scan fingerprint", m.scan.fingerprint, True), ("Explained image", p.image, True),
+        ("Preparation", p.prepare, True), ("Normalization", p.normalize, True), ("Own grid of the map", f"{cells} cells of {size} {m.grid.unit}{moved}", False),
+        ("Channels", _channels(m), False), ("Seed", str(p.seed), False), ("Passes", passes, False),
+        ("Time taken", f"{p.seconds:.3g} s on {p.device}, {p.chunk} at a time", False), ("Made", p.time, False),
+        ("Versions", ", ".join(f"{k} {v}" for k, v in p.versions.items()), False), ("Source of the method", p.cite, False),
+    ]  # fmt: skip
+    return [r for r in rows if r[1]]
+
+
+def _channels(m: Map) -> str:
+    """How much of the relevance each channel holds, where there are several."""
+    if len(m.values) < 2:
+        return ""
+    mass = m.values.detach().double().abs().flatten(1).sum(1)
+    total = float(mass.sum())
+    names = m.image.channels if len(m.image.channels) == len(m.values) and m.provenance.site == "input" else ()
+    if not names or not total:
+        return f"sum of {len(m.values)} is shown"
+    return "sum is shown; share of each: " + ", ".join(f"{c} {float(s) / total:.0%}" for c, s in zip(names, mass, strict=True))
+
+
+def scan_rows(scan: Image) -> list[tuple[str, str]]:
+    """What may be told of the scan."""
+    grid = scan.grid
+    rows = [
+        ("Size", " × ".join(map(str, grid.shape)) + (" voxels" if grid.ndim == 3 else " samples")),
+        ("Spacing", " × ".join(f"{s:.3g}" for s in grid.spacing) + " mm" if grid.unit == "mm" else "unknown (pixels)"),
+        ("Values", scan.quantity),
+        ("Channels", ", ".join(scan.channels) if len(scan.channels) > 1 else ""),
+    ]
+    rows += [(label, str(scan.facts[k])) for k, label in TELLABLE.items() if k in scan.facts and isinstance(scan.facts[k], (str, int, float))]
+    return [r for r in rows if r[1]]
