@@ -77,12 +77,21 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _axes(value: Any) -> tuple[int, ...]:
+    axes = [value] if isinstance(value, int) else list(value)
+    if not axes or any(isinstance(a, bool) or a not in (0, 1, 2) for a in axes) or len(set(axes)) < len(axes):
+        raise ValueError
+    return tuple(sorted(int(a) for a in axes))
+
+
 Count = Annotated[int, Kind("count", "a whole number of at least 1", _integer(1))]
 Fraction = Annotated[float, Kind("fraction", "a number from 0 to 1", _real(0.0, 1.0))]
 Positive = Annotated[float, Kind("positive", "a number above 0", _real(0.0, math.inf, open_low=True))]
 Real = Annotated[float, Kind("real", "a finite number", _real(-math.inf, math.inf))]
 Flag = Annotated[bool, Kind("flag", "True or False", _flag)]
 Length = Annotated[float | str | Distance, Kind("length", "a length above 0: a number in the grid's unit, '16mm' or '16px'", _length)]
+
+Axes = Annotated[int | Sequence[int], Kind("axes", "one spatial axis (0, 1 or 2) or a list of different ones", _axes)]
 
 
 def choice(options: Sequence[Any]) -> Kind:

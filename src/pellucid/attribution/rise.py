@@ -72,6 +72,7 @@ def draw(space: tuple[int, ...], masks: int, cells: int, keep: float, random: to
 
 
 def _linear(n: int, size: int) -> Tensor:
-    """Linear interpolation of n values to ``size``, as a matrix (size, n); ends are held (pixel centers, as in the paper's code)."""
-    at = ((torch.arange(size, dtype=torch.float64) + 0.5) * n / size - 0.5).clamp(0, n - 1)
+    """Linear interpolation of n values to ``size`` by centers, as a matrix (size, n); mirrored at the ends, as in the paper's code."""
+    at = ((torch.arange(size, dtype=torch.float64) + 0.5) * n / size - 0.5).abs()
+    at = torch.minimum(at, 2 * (n - 1) - at).clamp_min(0)
     return (1 - (at[:, None] - torch.arange(n)).abs()).clamp_min(0)

@@ -1,4 +1,4 @@
-"""Gaussian blur as one small matrix per axis: exact at the edges, differentiable in its width, the same in 2D and 3D."""
+"""Gaussian blur as one small matrix per axis: exact at the edges, the same in 2D and 3D."""
 
 from __future__ import annotations
 
@@ -12,27 +12,21 @@ Edge = Literal["nearest", "zero"]
 TRUNCATE = 4.0  # standard deviations, as scipy.ndimage.gaussian_filter
 
 
-def blur_matrix(n: int, sigma: float, edge: Edge = "nearest") -> tuple[Tensor, Tensor]:
-    """The blur of ``n`` samples as a matrix (n, n), and its derivative with respect to sigma; float64.
+def blur_matrix(n: int, sigma: float, edge: Edge = "nearest") -> Tensor:
+    """The blur of ``n`` samples as a matrix (n, n), float64.
 
     ``sigma`` is in samples. The kernel is a sampled, normalized Gaussian cut at four sigma; beyond the edge lie copies of the edge
     sample (``nearest``) or zeros.
     """
     reach = int(TRUNCATE * sigma + 0.5)
     if reach == 0:
-        return torch.eye(n, dtype=torch.float64), torch.zeros(n, n, dtype=torch.float64)
+        return torch.eye(n, dtype=torch.float64)
     t = torch.arange(-reach, reach + 1, dtype=torch.float64)
     w = (-(t**2) / (2 * sigma**2)).exp()
     w = w / w.sum()
-    dw = w * (t**2 - (w * t**2).sum()) / sigma**3
     at = torch.arange(n)[:, None] + t.long()[None]
-    inside = (at >= 0) & (at < n)
-    column = at.clamp(0, n - 1)
-    both = []
-    for weights in (w, dw):
-        values = weights.expand(n, -1) if edge == "nearest" else torch.where(inside, weights, 0.0)
-        both.append(torch.zeros(n, n, dtype=torch.float64).scatter_add_(1, column, values.contiguous()))
-    return both[0], both[1]
+    values = w.expand(n, -1) if edge == "nearest" else torch.where((at >= 0) & (at < n), w, 0.0)
+    return torch.zeros(n, n, dtype=torch.float64).scatter_add_(1, at.clamp(0, n - 1), values.contiguous())
 
 
 def _along(values: Tensor, matrix: Tensor, axis: int) -> Tensor:
@@ -45,17 +39,5 @@ def gaussian(values: Tensor, sigma: Sequence[float], edge: Edge = "nearest") -> 
     """Blur (c, *space) by ``sigma`` samples per axis (0 leaves an axis alone)."""
     for axis, s in enumerate(sigma):
         if s > 0:
-            values = _along(values, blur_matrix(values.shape[axis + 1], s, edge)[0], axis)
+            values = _along(values, blur_matrix(values.shape[axis + 1], s, edge), axis)
     return values
-
-
-def gaussian_and_slope(values: Tensor, sigma: Sequence[float], per_unit: Sequence[float], edge: Edge = "nearest") -> tuple[Tensor, Tensor]:
-    """The blur by ``sigma`` samples per axis, and its derivative with respect to a common width u where sigma[a] = u * per_unit[a]."""
-    blurred, slope = values, torch.zeros_like(values)
-    for axis, (s, unit) in enumerate(zip(sigma, per_unit, strict=True)):
-        if unit == 0:
-            continue
-        m, dm = blur_matrix(values.shape[axis + 1], s, edge)
-        slope = _along(slope, m, axis) + _along(blurred, dm * unit, axis)
-        blurred = _along(blurred, m, axis)
-    return blurred, slope
