@@ -1,0 +1,39 @@
+"""Phantoms on disk: image, masks and labels, for other programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from pellucid import io
+from pellucid.phantoms.drawing import Phantom
+
+
+def save(phantom: Phantom, folder: Path) -> list[Path]:
+    """Write image, masks and labels into a folder: NIfTI for volumes; PNG, and the exact image as NPY, for flat images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image, files = phantom.image, []
+    for name, values in {"image": image.values, **{f"mask-{n}": m[None].float() for n, m in phantom.masks.items()}}.items():
+        if image.grid.ndim == 3:
+            files.append(io.write(folder / f"{name}.nii.gz", values, image.grid))
+        else:
+            files.append(_picture(folder / f"{name}.png", values))
+    if image.grid.ndim == 2:
+        files.append(folder / "image.npy")
+        np.save(files[-1], image.values.numpy())
+    files.append(folder / "labels.json")
+    told = {"labels": dict(phantom.labels), "parameters": dict(phantom.parameters), "spacing": image.grid.spacing, "unit": image.grid.unit}
+    files[-1].write_text(json.dumps(told, indent=2, default=str))
+    return files
+
+
+def _picture(path: Path, values: Tensor) -> Path:
+    """(c, h, w) in [0, 1] as an 8-bit PNG, gray or RGB."""
+    from PIL import Image as Picture
+
+    bytes_ = (values.clamp(0, 1) * 255).round().byte().movedim(0, -1).numpy()
+    Picture.fromarray(bytes_.squeeze(-1) if bytes_.shape[-1] == 1 else bytes_).save(path)
+    return path
