@@ -129,10 +129,13 @@ def plain(values: Any) -> Tensor:
     Raises:
         BadImage: not a tensor or array, or not finite.
     """
-    if isinstance(values, np.ndarray):
+    if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
         values = torch.from_numpy(np.ascontiguousarray(values))
     if not isinstance(values, Tensor):
-        raise BadImage("an image is a tensor, an array, a path or an Image", type(values).__name__, "Read it with pl.read(path).")
+        got = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
+        raise BadImage("an image is a tensor, an array, a path or an Image", got, "Read it with pl.read(path).")
+    if values.is_complex():
+        raise BadImage("an image holds real numbers", str(values.dtype), "Give its magnitude: x.abs().")
     with torch.inference_mode(False), torch._C.DisableTorchFunctionSubclass():
         t = values.as_subclass(Tensor).detach()
         t = t.clone() if t.is_inference() else t

@@ -28,6 +28,7 @@ SHAPE_SIGNS = (  # how torch words a batch that does not fit
     "Kernel size can't be greater",
     "shape '[",
     "Expected input at",
+    "(unbatched)",
 )
 _hashes: weakref.WeakKeyDictionary[nn.Module, tuple[Hashable, str]] = weakref.WeakKeyDictionary()
 
@@ -102,7 +103,7 @@ class Model:
         while isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             module = module.module  # replicas run in threads of their own, where no rule would reach them
         object.__setattr__(self, "module", module)
-        object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "classes", _names(self.classes))
         object.__setattr__(self, "name", self.name or type(module).__name__)
         if self.output is not None and self.output not in ("logits", "multi-label", "single logit", "segmentation", "regression"):
             raise BadModel("output is logits, multi-label, single logit, segmentation or regression", repr(self.output), "Say which.")
@@ -159,8 +160,13 @@ class Model:
         if not isinstance(out, Tensor):
             raise BadModel("the network gives a tensor", _described(out), "Name the part: pl.Model(..., select=" + _example(out) + ").")
         out = out.as_subclass(Tensor)
+        if out.is_complex():
+            raise BadModel("scores are real numbers", str(out.dtype), "Return their magnitude.")
         if out.ndim == 0 or len(out) != len(batch):
             raise BadModel(f"one output per sample, first axis {len(batch)}", f"shape {tuple(out.shape)}", "The batch is axis 0.")
+        outputs = 1 if out.ndim == 1 else out.shape[1]
+        if self.classes and outputs != len(self.classes) and (outputs, len(self.classes)) != (1, 2):
+            raise BadModel(f"{len(self.classes)} classes for as many outputs", f"shape {tuple(out.shape)}", "Name every output.")
         return out
 
     def state(self) -> Hashable:
@@ -188,6 +194,16 @@ class Model:
             return self.fingerprint if self.state() == then else "unknown (the weights changed before they were hashed)"
 
         return find
+
+
+def _names(classes: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(classes)
+    if isinstance(classes, str) or not all(isinstance(n, str) for n in names):
+        raise BadModel("classes is a tuple of names", repr(classes), "Write classes=('healthy', 'disease').")
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice is not None:
+        raise BadModel("every class has its own name", f"{twice!r} twice", "Rename one.")
+    return names
 
 
 def as_model(net: Any) -> Model:

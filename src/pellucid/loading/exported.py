@@ -17,7 +17,7 @@ from pellucid.loading.graph_check import cleaned, suspects
 from pellucid.loading.trust import Loaded, Trust, at_least, sha256
 
 KEPT = ("models/", "data/weights/", "data/constants/", "archive_format", "archive_version", "byteorder", ".data/")
-TURNED_ON = {"train", "training", "use_input_stats"}  # arguments of dropout, batch norm and instance norm
+TURNED_ON = {"train", "training"}  # arguments of dropout and batch norm
 
 
 def from_exported(path: Path, trust: Trust) -> Loaded:

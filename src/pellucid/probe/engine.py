@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pellucid.errors import BadModel, BadSite, OutOfMemory
+from pellucid.errors import BadModel, BadSite, OutOfMemory, PellucidError
 from pellucid.grid import Grid
 from pellucid.model import Model
 from pellucid.probe.sites import Place, find, watching
@@ -66,6 +66,7 @@ class Engine:
     meter: Meter
     notes: list[str] = field(default_factory=list)
     measure_single: bool = False  # whether a lone pass is measured too: worth it where many follow
+    _shapes: dict[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)  # of outputs, by that of the input
     _turn: threading.RLock = field(default_factory=threading.RLock)  # explanations side by side take turns with the network
 
     def plan(self, kind: Pass, question: Question) -> Plan:
@@ -122,7 +123,9 @@ class Engine:
         try:
             with self._turn, measured(self.model.device) if watch else contextlib.nullcontext() as peak:
                 rows = self._pass(leaders, counts, unique, first.gradient)
-        except (RuntimeError, MemoryError, BadModel) as error:
+        except Exception as error:
+            if isinstance(error, PellucidError) and not isinstance(error, (BadModel, OutOfMemory)):
+                raise
             return self._smaller(blocks, plan, total, error)
         if peak is not None and plan.run.chunk is None:
             plan.peaks.setdefault(total, peak.bytes)
@@ -261,6 +264,10 @@ class Engine:
                 self.meter.tick(setup=cost)
                 stack.enter_context(watching(self.model.module, spot, _keep(name, spot, sites)))
             output = self.model.forward(images) if self.model.windows is None else tiled_output(self.model, images)
+        before = self._shapes.setdefault(tuple(images.shape[1:]), tuple(output.shape[1:]))
+        if tuple(output.shape[1:]) != before:
+            got = f"(n, *{tuple(output.shape[1:])}) after (n, *{before})"
+            raise BadModel("outputs of one shape for inputs of one shape", got, "Take out what changes from call to call.")
         return output, sites
 
     def _settle_with(self, question: Question, output: Tensor, sites: dict[str, Tensor]) -> None:

@@ -59,6 +59,16 @@ def random_state() -> Callable[[], None]:
     return restore
 
 
+@contextlib.contextmanager
+def _full_precision() -> Iterator[None]:
+    """Autocast off, whatever the caller has set: slopes in half precision are noise."""
+    with contextlib.ExitStack() as stack:
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
 def _set(thing: Any, name: str, value: Any) -> None:
     """Set an attribute where it can be set: scripted modules freeze some."""
     if getattr(thing, name) != value:
@@ -72,7 +82,7 @@ def _restore_tensors(module: nn.Module, names: dict[str, Any], copies: dict[str,
     for name, (tensor, version, copy) in copies.items():
         if names.get(name) is not tensor:
             names[name] = tensor
-        if tensor is not None and tensor._version != version:
+        if tensor is not None and _version(tensor) != version:
             with torch.no_grad():
                 tensor.copy_(copy)
 
@@ -85,7 +95,7 @@ def untouched(net: nn.Module) -> Iterator[None]:
     states, and puts all of them back after success, crash or cancel. Two threads on one module tree take turns.
     """
     modules = list(net.modules())
-    with _alone(modules), torch.inference_mode(False), torch.enable_grad():
+    with _alone(modules), torch.inference_mode(False), torch.enable_grad(), _full_precision():
         params = list(net.parameters())
         flags = [(m, m.training, getattr(m, "inplace", None)) for m in modules]
         needs = [(p, p.requires_grad, p.grad) for p in params]
@@ -97,7 +107,8 @@ def untouched(net: nn.Module) -> Iterator[None]:
             for m in modules:
                 _set(m, "training", False)
             for p in params:
-                p.requires_grad_(False)
+                if not p.is_inference():
+                    p.requires_grad_(False)
             yield
         finally:
             for m, training, inplace in flags:
@@ -110,13 +121,16 @@ def untouched(net: nn.Module) -> Iterator[None]:
             for m, names, copies in buffers:
                 _restore_tensors(m, names, copies)
             for p, needed, grad in needs:
-                p.requires_grad_(needed)
-                p.grad = grad
+                if not p.is_inference():
+                    p.requires_grad_(needed)
+                    p.grad = grad
             random_back()
 
 
+def _version(tensor: torch.Tensor) -> int:
+    """Counts writes; inference tensors do not."""
+    return -1 if tensor.is_inference() else tensor._version
+
+
 def _copies(buffers: dict[str, Any]) -> dict[str, tuple[Any, int, Any]]:
-    return {
-        name: (b, -1 if b is None or b.is_inference() else b._version, None if b is None else b.detach().clone())
-        for name, b in buffers.items()
-    }
+    return {name: (b, -1 if b is None else _version(b), None if b is None else b.detach().clone()) for name, b in buffers.items()}

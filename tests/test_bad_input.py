@@ -1,0 +1,521 @@
+"""Bad input: one line that says what was asked, what was got and the way out; and nothing of the caller's is changed."""
+
+import contextlib
+import random
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import pellucid as pl
+from pellucid import errors
+from pellucid.errors import BadImage, BadModel, BadParameter, BadSite, BadTarget, PellucidError, Unsupported
+
+X = torch.rand(1, 12, 10, generator=torch.Generator().manual_seed(0))
+METHODS = ("saliency", "integrated_gradients", "occlusion", "rise")
+QUICK = {
+    "integrated_gradients": {"steps": 8},
+    "occlusion": {"window": "4px", "stride": "3px"},
+    "rise": {"masks": 12, "cells": 3},
+    "saliency": {},
+}
+
+
+class Net(nn.Module):
+    """In training mode, with everything that a careless tool would leave changed."""
+
+    def __init__(self, dtype=torch.float32) -> None:
+        super().__init__()
+        self.conv, self.norm, self.act, self.drop = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Dropout(0.5)
+        self.head = nn.Linear(4, 3)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            for p in self.parameters():
+                nn.init.normal_(p, 0, 0.5)
+        self.to(dtype).train()
+        self.conv.eval()
+        self.head.bias.requires_grad_(False)
+        self.head.weight.grad = torch.ones_like(self.head.weight)
+        self.norm.register_forward_hook(_hook)
+
+    def forward(self, x):
+        return self.head(self.drop(self.act(self.norm(self.conv(x)))).mean((2, 3)))
+
+
+def _hook(module, args, output):
+    return None
+
+
+class Around(nn.Module):
+    """A network with something done to its output."""
+
+    def __init__(self, do, net=None) -> None:
+        super().__init__()
+        self.net, self.do, self.calls = net or Net(), do, 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.do(self.net(x), x, self.calls)
+
+
+def state(net, image):
+    """All that must be the same afterwards, as comparable values."""
+    tensors = {f"p {n}": (id(p), p._version, p.requires_grad, p.detach().clone()) for n, p in net.named_parameters()}
+    tensors |= {f"b {n}": (id(b), 0, b.requires_grad, b.detach().clone()) for n, b in net.named_buffers()}
+    grads = {n: None if p.grad is None else (id(p.grad), p.grad.clone()) for n, p in net.named_parameters()}
+    modules = {}
+    for n, m in net.named_modules():
+        hooks = tuple(tuple(getattr(m, k)) for k in vars(m) if k.endswith("_hooks") and isinstance(getattr(m, k), dict))
+        modules[n] = (
+            m.training,
+            getattr(m, "inplace", None),
+            hooks,
+            tuple(dict(m.named_parameters(recurse=False))),
+            tuple(dict(m.named_buffers(recurse=False))),
+            m.__dict__.get("forward"),
+        )
+    chance = (torch.get_rng_state(), np.random.get_state()[1].tolist(), np.random.get_state()[2], random.getstate())  # noqa: NPY002
+    seen = image if isinstance(image, torch.Tensor) else torch.zeros(())
+    given = (id(image), seen._version, seen.requires_grad, seen.grad if seen.is_leaf else None, seen.stride(), seen.detach().clone())
+    modes = (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu"), torch.get_default_dtype())
+    return tensors, grads, modules, chance, given, modes
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num())
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (tuple, list)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+@contextlib.contextmanager
+def unchanged(net, image=X):
+    before = state(net, image)
+    yield
+    after = state(net, image)
+    for name, a, b in zip(("tensors", "grads", "modules", "random states", "image", "modes"), before, after, strict=True):
+        assert same(a, b), f"{name} changed"
+
+
+@contextlib.contextmanager
+def refused(kind, *parts):
+    with pytest.raises(kind) as caught:
+        yield
+    e = caught.value
+    assert isinstance(e, PellucidError) and e.asked and e.got and e.fix and str(e) == f"{e.asked}; got {e.got}. {e.fix}"
+    assert "\n" not in str(e) and len(str(e)) < 500
+    for part in parts:
+        assert part in str(e), str(e)
+
+
+def asked(net, image=X, target=1, method="saliency", **more):
+    return pl.explain(net, image, target, method=method, **{**QUICK.get(method, {}), **more})
+
+
+# ---------------------------------------------------------------------------------------------------- images
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("method", METHODS)
+def test_voxels_that_are_no_numbers(value, method):
+    net, bad = Net(), X.clone()
+    bad[0, 3, 4] = value
+    with unchanged(net, bad), refused(BadImage, "1 of 120", "nan_to_num"):
+        asked(net, bad, method=method)
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        (torch.rand(12, 10), "(12, 10)"),
+        (torch.rand(1, 1, 12, 10)[None], "(1, 1, 1, 12, 10)"),
+        (torch.rand(1, 0, 10), "(1, 0, 10)"),
+        ([[1.0, 2.0]] * 3, "list"),
+        (None, "NoneType"),
+        (np.array([["a", "b"]]), "<U1"),
+        (torch.rand(1, 4, 4).to(torch.complex64), "complex"),
+    ],
+)
+def test_what_is_no_image(image, says):
+    net = Net()
+    with unchanged(net), refused(BadImage, says):
+        pl.Image(image) if isinstance(image, list) else asked(net, image)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_channels_that_do_not_match(method):
+    net, color = Net(), torch.rand(3, 12, 10)
+    with unchanged(net, color), refused(BadModel, "3, 12, 10"):
+        asked(net, color, method=method)
+
+
+def test_dimensions_that_do_not_match():
+    net, volume = Net(), torch.rand(1, 6, 6, 6)
+    with unchanged(net, volume), refused(BadModel, "1, 6, 6, 6"):
+        asked(net, volume)
+
+
+def test_an_image_smaller_than_the_kernel():
+    net, tiny = Net(), torch.rand(1, 2, 2)
+    with unchanged(net, tiny), refused(BadModel, "2, 2"):
+        asked(net, tiny)
+
+
+def test_an_image_smaller_than_the_window():
+    net = Net()
+    with unchanged(net), refused(PellucidError, "window"):
+        asked(net, method="occlusion", window="16px")
+
+
+def test_normalization_of_another_count_of_channels():
+    net = Net()
+    with unchanged(net), refused(BadImage, "3 channels"):
+        asked(pl.Model(net, normalize=pl.Normalize((0.1, 0.2, 0.3), 1.0)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", ["transposed", "sliced", "leaf", "graph", "half", "integers", "array", "inference", "expanded"])
+def test_images_of_every_make_give_the_same_map(kind, method):
+    plain = X.clone()
+    plain[0] = (plain[0] * 16).round() / 16  # exact in half precision and in sixteenths
+    given = {
+        "transposed": lambda: plain.transpose(1, 2).contiguous().transpose(1, 2),
+        "sliced": lambda: torch.stack([plain, plain], -1).flatten(2)[..., ::2],
+        "leaf": lambda: plain.clone().requires_grad_(),
+        "graph": lambda: plain.clone().requires_grad_() * 1.0,
+        "half": lambda: plain.half(),
+        "integers": lambda: (plain * 16).to(torch.int16),
+        "array": lambda: np.asfortranarray(plain.numpy()),
+        "inference": lambda: _inferred(plain),
+        "expanded": lambda: plain[:, :1].expand(1, 12, 10),
+    }[kind]()
+    net = Net()
+    scale = 16 if kind == "integers" else 1
+    reference = asked(net, (plain[:, :1].expand(1, 12, 10).clone() if kind == "expanded" else plain) * scale, method=method).values
+    with unchanged(net, given if kind != "inference" else X):
+        why = asked(net, given, method=method)
+    assert torch.allclose(why.values, reference, atol=1e-6) and not why.values.requires_grad
+    if kind == "leaf":
+        assert given.grad is None
+
+
+def _inferred(x):
+    with torch.inference_mode():
+        return x.clone()
+
+
+def test_a_metatensor_keeps_its_affine():
+    monai = pytest.importorskip("monai.data")
+    affine = torch.tensor([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 3, -72], [0, 0, 0, 1]], dtype=torch.float64)
+    meta = monai.MetaTensor(torch.rand(1, 6, 7, 8), affine=affine)
+    net = nn.Sequential(nn.Conv3d(1, 2, 3), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+    with unchanged(net, meta):
+        why = asked(net, meta)
+    assert type(why.values) is torch.Tensor and np.allclose(why.grid.matrix, affine.numpy()) and why.grid.unit == "mm"
+    assert torch.equal(meta.affine, affine) and why.grid.orientation == "LAS"
+
+
+# ---------------------------------------------------------------------------------------------------- targets
+@pytest.mark.parametrize(
+    ("target", "classes", "says"),
+    [
+        (3, (), ("0 to 2", "3")),
+        (-1, (), ("0 to 2", "-1")),
+        (True, (), ("bool",)),
+        (3, ("a", "b", "c"), ("0 to 2",)),
+        ("edma", ("edema", "effusion", "mass"), ("'edma'", "'edema'")),
+        ("zebra", ("edema", "effusion", "mass"), ("'zebra'", "'effusion'")),
+        ("edema", (), ("classes=",)),
+        (1.5, (), ("float",)),
+        (pl.logit("edema") - pl.logit("nothing"), ("edema", "effusion", "mass"), ("'nothing'",)),
+        (pl.probability(7), (), ("0 to 2",)),
+        (lambda out: out, (), ("(n,)",)),
+        (lambda out: out.sum(), (), ("shape ()",)),
+        (lambda out: out[:, :2], (), ("2)", "logit")),
+        (lambda out: 3.0, (), ("float",)),
+        (lambda out: out.argmax(1), (), ("differentiable",)),
+        (lambda out: out.detach()[:, 0], (), ("differentiable",)),
+        (pl.region(1), (), ("dense", "logit(1)")),
+        (pl.neuron("conv", (9, 1, 1)), (), ("(4, 10, 8)",)),
+        (pl.neuron("cnv", (1, 1, 1)), (), ("'conv'",)),
+        (pl.channel("conv", 4), (), ("(4, 10, 8)",)),
+    ],
+)
+def test_targets_that_do_not_exist(target, classes, says):
+    net = Net()
+    says = tuple("shape (1," if s == "(n,)" else s for s in says)
+    with unchanged(net), refused(PellucidError, *says):
+        asked(pl.Model(net, classes=classes), target=target)
+
+
+@pytest.mark.parametrize("method", ["occlusion", "rise"])
+def test_a_target_of_the_wrong_shape_without_gradients(method):
+    net = Net()
+    with unchanged(net), refused(BadTarget, "one number per sample"):
+        asked(net, target=lambda out: out, method=method)
+    with unchanged(net), refused(BadTarget, "0 to 2"):
+        asked(net, target=5, method=method)
+
+
+def test_targets_of_dense_outputs():
+    net = nn.Conv2d(1, 3, 3, padding=1)
+    with unchanged(net), refused(BadTarget, "region(1)"):
+        asked(net, target=1)
+    with unchanged(net), refused(BadTarget, "(5, 5)"):
+        asked(net, target=pl.region(1, mask=torch.ones(5, 5)))
+    with unchanged(net), refused(BadTarget, "empty mask"):
+        asked(net, target=pl.region(1, mask=torch.zeros(12, 10)))
+    with unchanged(net), refused(BadTarget, "0 to 2"):
+        asked(net, target=pl.region(3, mask=torch.ones(12, 10)))
+
+
+def test_class_names_that_do_not_count():
+    net = Net()
+    with unchanged(net), refused(BadModel, "2", "3"):
+        asked(pl.Model(net, classes=("a", "b")), target="a")
+    with refused(BadModel, "'a'"):
+        pl.Model(net, classes=("a", "b", "a"))
+    with refused(BadModel, "'abc'"):
+        pl.Model(net, classes="abc")
+
+
+# ---------------------------------------------------------------------------------------------------- sites
+@pytest.mark.parametrize(
+    ("site", "says"),
+    [("cnov", ("'conv'",)), ("layer9", ("Nearest",)), ("conv#3", ("#3", "conv#0")), ("conv[2]", ("conv",))],
+)
+def test_sites_that_do_not_exist(site, says):
+    net = Net()
+    with unchanged(net), refused(BadSite, *says):
+        asked(net, site=site)
+
+
+def test_a_module_that_never_runs_and_one_that_runs_twice():
+    class Twice(Net):
+        def __init__(self):
+            super().__init__()
+            self.unused = nn.Linear(1, 1)
+
+        def forward(self, x):
+            return super().forward(self.act(x + 1) - 1)
+
+    net = Twice()
+    with unchanged(net), refused(BadSite, "'unused'", "does not run"):
+        asked(net, site="unused")
+    with unchanged(net), refused(BadSite, "act#0", "act#1"):
+        asked(net, site="act")
+
+
+# ---------------------------------------------------------------------------------------------------- models
+def test_what_is_no_model():
+    with refused(BadModel, "Module"):
+        asked(lambda x: x)
+    with refused(BadModel, "'logit'"):
+        pl.Model(Net(), output="logit")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("method", METHODS)
+def test_half_precision(dtype, method):
+    net = Net(dtype)
+    with unchanged(net), refused(BadModel, str(dtype), ".float()"):
+        asked(net, method=method)
+
+
+@pytest.mark.parametrize(
+    ("do", "says"),
+    [
+        (lambda out, x, n: {"logits": out, "features": x}, ("a dict with 'logits', 'features'", "select='logits'")),
+        (lambda out, x, n: (out, x), ("a tuple of 2", "select=0")),
+        (lambda out, x, n: [out, out], ("a list of 2", "select=0")),
+        (lambda out, x, n: out.sum(), ("one output per sample",)),
+        (lambda out, x, n: out.T, ("one output per sample",)),
+        (lambda out, x, n: None, ("NoneType",)),
+        (lambda out, x, n: out.detach(), ("differentiable",)),
+        (lambda out, x, n: out.long(), ("differentiable",)),
+        (lambda out, x, n: torch.complex(out, out), ("complex",)),
+    ],
+)
+def test_outputs_that_were_not_described(do, says):
+    net = Around(do)
+    with unchanged(net), refused(BadModel, *says):
+        asked(net)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_scores_that_are_no_numbers(method):
+    net = Around(lambda out, x, n: out * float("nan"))
+    with unchanged(net), refused(PellucidError, "NaN"):
+        asked(net, method=method)
+
+
+def test_selected_outputs():
+    inner = Net()
+    expected = asked(inner).values
+    for do, select in (
+        (lambda out, x, n: {"a": x, "b": {"logits": out}}, ("b", "logits")),
+        (lambda out, x, n: (x, out), 1),
+        (lambda out, x, n: [x, (out,)], (1, 0)),
+    ):
+        net = Around(do, inner)
+        with unchanged(net):
+            assert torch.equal(asked(pl.Model(net, select=select)).values, expected)
+        with unchanged(net), refused(BadModel, "select="):
+            asked(pl.Model(net, select="nothing"))
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "occlusion", "rise"])
+def test_an_output_that_changes_its_shape(method):
+    net = Around(lambda out, x, n: out if n == 1 else out[:, :2])
+    with unchanged(net), refused(PellucidError, "shape"):
+        asked(net, target=1, method=method)
+    net = Around(lambda out, x, n: out if n <= 2 else out[:, :, None, None].expand(-1, -1, *x.shape[2:]))
+    with unchanged(net), refused(PellucidError):
+        asked(net, target=1, method=method)
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "occlusion", "rise"])
+def test_samples_that_influence_each_other_are_refused(method):
+    net = Around(lambda out, x, n: out - out.mean(0, keepdim=True) + out.std() if len(out) > 1 else out)
+    with unchanged(net), refused(BadModel, "influence", "chunk=1"):
+        asked(net, method=method)
+    with unchanged(net):
+        asked(net, method=method, run=pl.Run(chunk=1))
+
+
+@pytest.mark.parametrize("make", ["view", "traced", "strict"])
+@pytest.mark.parametrize("method", ["integrated_gradients", "occlusion"])
+def test_a_network_of_batch_one_is_asked_one_at_a_time(make, method):
+    class One(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 2, 3), nn.Linear(160, 3)
+
+        def forward(self, x):
+            if make == "strict" and len(x) != 1:
+                raise ValueError(f"batch of {len(x)}")
+            return self.head(self.conv(x).reshape(1, 160))
+
+    one = One()
+    whole = nn.Sequential(one.conv, nn.Flatten(), one.head)
+    net = one
+    if make == "traced":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            net = torch.jit.trace(one, X[None])
+    with unchanged(net):
+        why = asked(net, method=method)
+    assert torch.allclose(why.values, asked(whole, method=method).values, atol=1e-5)
+    assert why.provenance.chunk == 1 and any("one sample at a time" in c for c in why.provenance.caveats)
+    with unchanged(net):  # several scans side by side
+        both = asked(net, [X, X.flip(1), X.flip(2)], method=method)
+    assert torch.allclose(both[0].values, why.values, atol=1e-5)
+
+
+def test_an_exception_of_the_network_comes_out_as_it_is():
+    def fail(out, x, n):
+        raise LookupError("no such thing")
+
+    net = Around(fail)
+    with unchanged(net), pytest.raises(LookupError, match="no such thing"):
+        asked(net)
+
+
+def test_weights_made_under_inference_mode():
+    with torch.inference_mode():
+        net = nn.Sequential(nn.Flatten(), nn.Linear(120, 2))
+    with refused(BadModel, "inference_mode"):
+        asked(net)
+    assert net[1].weight.is_inference() and net.training
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_caller_without_gradients(mode, method):
+    net = Net()
+    expected = asked(net, method=method).values
+    with mode(), unchanged(net):
+        why = asked(net, method=method)
+    assert torch.allclose(why.values, expected, atol=1e-6) and not why.values.is_inference()
+
+
+def test_a_caller_under_autocast():
+    net = Net()
+    expected = asked(net).values
+    with torch.autocast("cpu", torch.bfloat16), unchanged(net):
+        why = asked(net)
+    assert torch.equal(why.values, expected)
+
+
+def test_dataparallel_is_unwrapped():
+    net = Net()
+    wrapped = nn.DataParallel(net)
+    with unchanged(wrapped):
+        why = asked(wrapped)
+        inside = asked(wrapped, site="conv")
+    assert torch.equal(why.values, asked(net).values) and inside.provenance.site == "conv"
+    assert why.provenance.model == "Net"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_threads_on_one_network_in_training_mode(method):
+    net = Net()
+    images = [X, X.flip(1)]
+    expected = [asked(net, i, method=method).values for i in images]
+    found, go = {}, threading.Barrier(2)
+
+    def work(k):
+        go.wait()
+        found[k] = [asked(net, images[k], method=method).values for _ in range(3)]
+
+    with unchanged(net):
+        threads = [threading.Thread(target=work, args=(k,)) for k in range(2)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    for k in range(2):
+        assert all(torch.allclose(v, expected[k], atol=1e-6) for v in found[k])
+
+
+# ---------------------------------------------------------------------------------------------------- methods and cancel
+@pytest.mark.parametrize(
+    ("method", "more", "says"),
+    [
+        ("integrated_gradient", {}, ("integrated_gradients",)),
+        ("integrated_gradients", {"step": 3}, ("steps",)),
+        ("integrated_gradients", {"steps": 0}, ("steps",)),
+        ("integrated_gradients", {"steps": "many"}, ("steps",)),
+        ("occlusion", {"window": "3mm"}, ("px",)),
+        ("occlusion", {"window": -2}, ("window",)),
+    ],
+)
+def test_methods_and_parameters_that_do_not_exist(method, more, says):
+    net = Net()
+    with unchanged(net), refused(PellucidError, *says):
+        pl.explain(net, X, 1, method=method, **more)
+
+
+def test_rules_and_sites_of_torchscript():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = torch.jit.trace(Net().eval(), torch.rand(2, 1, 12, 10))
+    with unchanged(net), refused(Unsupported, "TorchScript"):
+        asked(net, site="conv")
+    with unchanged(net), refused(Unsupported, "TorchScript"):
+        asked(net, method="grad_cam")
+
+
+def test_cancel_changes_nothing():
+    net, run = Net(), pl.Run(chunk=2)
+    stop = pl.Run(chunk=2, cancel=run.cancel, on_tick=lambda done, total: run.cancel.set())
+    with unchanged(net), refused(errors.Cancelled, "passes done"):
+        asked(net, method="integrated_gradients", run=stop)
+
+
+def test_bad_parameters_are_type_errors_too():
+    assert issubclass(BadParameter, TypeError) and issubclass(BadImage, ValueError)
