@@ -69,6 +69,7 @@ def test_weights_arrive_from_every_common_wrapping(program, tmp_path, wrap, pref
     torch.save(state if wrap is None else {wrap: state, "epoch": 3, "optimizer": {"lr": 0.1}}, path)
     model = load_model(f"{program[0]}:make", weights=path, trust="code")
     assert torch.equal(model.module(X), small(7)(X))
+    assert model.source["from"] == "factory.py:make"  # no folder: it may name a person
     assert not model.module.training and set(model.source["sha256"]) == {"factory.py", "w.pth"} and model.source["notes"] == ()
 
 

@@ -68,11 +68,8 @@ def load_model(
     given = {k: v for k, v in describe.items() if v is not None}
     found = _open(text, None if weights is None else Path(weights), trust, dict(options or {}))
     model, loaded = found if isinstance(found, tuple) else (None, found)
-    kept: dict[str, Any] = {
-        "from": text if ":" in text and not Path(text).exists() else Path(text).name,
-        "kind": loaded.kind,
-        "trust": trust,
-    }
+    named = text if text.startswith(PHANTOM) else Path(text).name  # without its folder, which may name a person
+    kept: dict[str, Any] = {"from": named, "kind": loaded.kind, "trust": trust}
     kept |= {"sha256": dict(loaded.files), "notes": loaded.notes}
     if model is not None:
         return replace(model, **given, source=kept)
