@@ -15,7 +15,7 @@ from typing import Any
 from pellucid.errors import BadFile, BadImage, BadParameter
 from pellucid.explanation import Map
 from pellucid.report import words
-from pellucid.report.pictures import AGAINST, FOR, STRENGTH, Pictures, extent, for_script, pictures, ruler
+from pellucid.report.pictures import AGAINST, BEND, FOR, STRENGTH, Pictures, extent, for_script, pictures, ruler
 
 MARK = '<meta name="generator" content="pellucid">'
 
@@ -152,7 +152,7 @@ def _gradient() -> str:
     for k in range(-10, 11):
         share = abs(k) / 10
         a, b = FOR if k > 0 else AGAINST
-        cover = STRENGTH * share**0.7
+        cover = STRENGTH * share**BEND
         rgb = ", ".join(str(round((p + (q - p) * share) * cover + 22 * (1 - cover))) for p, q in zip(a, b, strict=True))
         stops.append(f"rgb({rgb}) {50 + 5 * k}%")
     return f"linear-gradient(to right, {', '.join(stops)})"

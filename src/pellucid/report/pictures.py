@@ -23,6 +23,7 @@ from pellucid.report.planes import Layout, Plane, lay_out
 
 AGAINST, FOR = ((46, 98, 190), (120, 200, 255)), ((214, 96, 22), (255, 214, 120))  # as in the PNG overlay: color-blind safe
 STRENGTH, BEND = 0.88, 0.7  # opacity of the strongest value; how it grows from nothing at zero
+DIM = 0.82  # brightness of the scan under a map
 BUDGET = 8_700_000  # bytes of packed samples; a third more as base64 text, so that a page stays under 12 MB
 LONGEST = 2048  # samples along an axis of a flat image
 MOST_CHANNELS = 8
@@ -104,7 +105,7 @@ def _packed(
     for deep in (16, 8):
         channels = _channels(scan, base, names, color, 8 if color else 16 if scan.quantity == "HU" else deep)
         layers = [_layer(v, deep) for v in flat]
-        size = sum(len(p.data) for p in (*channels, *layers))
+        size = sum(len(c.data) for c in channels) + sum(len(v.data) for v in layers)
         if size <= BUDGET:
             break
     return channels, layers, size
@@ -144,14 +145,19 @@ def _pooled(values: Tensor, factors: tuple[int, ...]) -> Tensor:
 
 
 def _relevance(m: Map, grid: Grid, factors: tuple[int, ...]) -> np.ndarray:
-    """The map on the scan's grid, summed over channels, reduced; read slab by slab, so that big scans fit into memory."""
+    """The map on the scan's grid, summed over channels, reduced."""
     summed = replace(m, values=m.values.detach().cpu().sum(0, keepdim=True))
+    if m.grid == grid:
+        return _pooled(summed.values.float(), factors)[0].numpy()
+    shown = _reduced(grid, factors)
+    if min(m.grid.spacing) >= 0.75 * max(shown.spacing):  # no finer than what is shown: reading it there loses nothing
+        return summed.on(shown).values[0].float().numpy()
     parts = [_pooled(summed.on(slab).values.float(), factors) for slab in _slabs(grid, factors[0])]
     return torch.cat(parts, 1)[0].numpy()
 
 
 def _slabs(grid: Grid, factor: int, most: int = 4_000_000) -> Iterator[Grid]:
-    """The grid cut along its first axis, each part a multiple of ``factor`` deep."""
+    """The grid cut along its first axis, each part a multiple of ``factor`` deep, so that big scans fit into memory."""
     deep = max(1, most // max(1, math.prod(grid.shape[1:])) // factor) * factor
     if deep >= grid.shape[0]:
         yield grid
@@ -166,7 +172,9 @@ def _precision(scan: Image, factors: tuple[int, ...], channels: Sequence[Channel
     told = []
     if max(factors) > 1:
         block = " × ".join(map(str, factors))
-        told.append(f"Reduced for display: each sample shown is the mean of {block} samples of the scan. Saved map files hold every sample.")
+        told.append(
+            f"Reduced for display: each sample shown stands for a block of {block} samples of the scan. Saved map files hold every sample."
+        )
     if layers[0].bits == 16:
         told.append("Relevance is kept in this page in 65,535 even steps, zero exact.")
     else:
@@ -251,7 +259,14 @@ def _cut(values: np.ndarray, plane: Plane, at: Sequence[int]) -> np.ndarray:
 
 
 def _still(
-    plane: Plane, base: list[np.ndarray], channels: Sequence[Channel], flat: np.ndarray, layer: Layer, grid: Grid, color: bool, inverted: bool
+    plane: Plane,
+    base: list[np.ndarray],
+    channels: Sequence[Channel],
+    flat: np.ndarray,
+    layer: Layer,
+    grid: Grid,
+    color: bool,
+    inverted: bool,
 ) -> tuple[str, str]:
     """A slice through the peak as two PNGs: bare, and with the map."""
     shades = []
@@ -265,7 +280,7 @@ def _still(
     share = np.clip(np.abs(values) / layer.full, 0, 1)[..., None]
     ink = np.where(values[..., None] > 0, _ramp(share, FOR), _ramp(share, AGAINST))
     cover = STRENGTH * share**BEND
-    return _png(rgb * 255, plane, grid), _png(gray * 255 * (1 - cover) + ink * cover, plane, grid)
+    return _png(rgb * 255, plane, grid), _png(gray * 255 * DIM * (1 - cover) + ink * cover, plane, grid)
 
 
 def _ramp(share: np.ndarray, ends: tuple[tuple[int, int, int], tuple[int, int, int]]) -> np.ndarray:
@@ -282,7 +297,7 @@ def _png(rgb: np.ndarray, plane: Plane, grid: Grid, longest: int = 480) -> str:
     picture = Pil.fromarray(np.clip(rgb + 0.5, 0, 255).astype(np.uint8))
     picture = picture.resize((max(1, round(wide * zoom)), max(1, round(tall * zoom))), Pil.Resampling.BILINEAR)
     file = BytesIO()
-    picture.save(file, format="PNG", optimize=True)
+    picture.save(file, format="PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
@@ -327,7 +342,7 @@ def for_script(shown: Pictures, scan: Image) -> dict[str, Any]:
             }
             for v in shown.layers
         ],
-        "colors": {"against": AGAINST, "for": FOR, "strength": STRENGTH, "bend": BEND},
+        "colors": {"against": AGAINST, "for": FOR, "strength": STRENGTH, "bend": BEND, "dim": DIM},
     }  # fmt: skip
 
 

@@ -108,15 +108,16 @@
     }
   }
 
-  function paintScan(panel, colored) {
+  function paintScan(panel, colored, under) {
     const out = panel.scanPixels.data;
+    const dim = under ? data.colors.dim : 1; // so that color stands out from white tissue
     if (data.color) {
       const [r, g, b] = arrays.channels;
       eachSample(panel.plane, (o, i) => {
         const luminance = 0.2126 * r[i] + 0.7152 * g[i] + 0.0722 * b[i];
-        out[o] = colored ? r[i] : luminance;
-        out[o + 1] = colored ? g[i] : luminance;
-        out[o + 2] = colored ? b[i] : luminance;
+        out[o] = dim * (colored ? r[i] : luminance);
+        out[o + 1] = dim * (colored ? g[i] : luminance);
+        out[o + 2] = dim * (colored ? b[i] : luminance);
         out[o + 3] = 255;
       });
     } else {
@@ -126,8 +127,8 @@
       const scale = (255 * step) / (white - black || 1);
       const shift = (255 * (low - black)) / (white - black || 1);
       eachSample(panel.plane, (o, i) => {
-        const shade = data.inverted ? 255 - (shift + scale * samples[i]) : shift + scale * samples[i];
-        out[o] = out[o + 1] = out[o + 2] = shade;
+        const shade = Math.max(0, Math.min(255, shift + scale * samples[i]));
+        out[o] = out[o + 1] = out[o + 2] = dim * (data.inverted ? 255 - shade : shade);
         out[o + 3] = 255;
       });
     }
@@ -156,7 +157,7 @@
     if (canvas.width !== wide) canvas.width = wide;
     if (canvas.height !== tall) canvas.height = tall;
     const mapped = panel.map !== null && state.overlay;
-    paintScan(panel, !mapped || state.tint);
+    paintScan(panel, !mapped || state.tint, mapped);
     const pen = canvas.getContext("2d");
     pen.imageSmoothingEnabled = state.smooth;
     pen.imageSmoothingQuality = "high";
@@ -428,7 +429,7 @@
     fill(byId("plane"), data.planes.map((p) => p.name));
     byId("plane").addEventListener("change", (e) => { state.plane = Number(e.target.value); show("all"); });
     byId("to-peak").addEventListener("click", toPeak);
-    byId("reset").addEventListener("click", reset);
+    byId("defaults").addEventListener("click", reset);
     for (const b of document.querySelectorAll("[data-show]")) {
       b.addEventListener("click", () => show(b.dataset.show === "all" ? "all" : Number(b.dataset.show)));
     }

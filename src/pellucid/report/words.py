@@ -226,5 +226,7 @@ def scan_rows(scan: Image) -> list[tuple[str, str]]:
         ("Values", scan.quantity),
         ("Channels", ", ".join(scan.channels) if len(scan.channels) > 1 else ""),
     ]
-    rows += [(label, str(scan.facts[k])) for k, label in TELLABLE.items() if k in scan.facts and isinstance(scan.facts[k], (str, int, float))]
+    rows += [
+        (label, str(scan.facts[k])) for k, label in TELLABLE.items() if k in scan.facts and isinstance(scan.facts[k], (str, int, float))
+    ]
     return [r for r in rows if r[1]]
