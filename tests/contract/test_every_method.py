@@ -13,7 +13,6 @@ from pellucid.testing import CHECKS, check_method
 
 QUICK = {  # the same method, fewer passes; a method that is not listed runs with its defaults
     "integrated_gradients": {"steps": 32},
-    "blur_ig": {"steps": 48},
     "occlusion": {"window": "3px", "stride": "2px"},
     "rise": {"masks": 40, "cells": 3},
     "smooth": {"n": 6},

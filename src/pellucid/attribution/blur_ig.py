@@ -71,7 +71,8 @@ def blur_ig(
         trace.add(part * widest.value, float(given.sum()), answer.score, answer.classes)
     blurred = next(probe.scores([gaussian(x.double(), per_axis, edge)]))
     change = probe.score() - float(blurred.score)
-    return probe.map(values, change=change, gap=float(values.sum()) - change, max_sigma=widest.value, unit=widest.unit, **trace.lists)
+    gap = float(values.sum()) - change
+    return probe.map(values, None, change=change, gap=gap, max_sigma=widest.value, unit=widest.unit, **trace.lists)
 
 
 class _Trace:
