@@ -99,13 +99,13 @@ class Thorax:
         ribs = torch.zeros(self.size, self.size)
         gap, tilt = dice.uniform(0.135, 0.155), dice.uniform(0.9, 1.15)
         share = self.side / self.width
+        sink, rise = 0.20 * tilt * share**2.2 - 0.06 * (math.pi * share.clamp(max=1)).sin(), 0.42 - 0.34 * share**1.5
         for k in range(9):
             top = self.apex + 0.02 + gap * k
-            behind = top - 0.06 * (math.pi * share.clamp(max=1)).sin() + tilt * 0.20 * share**2.2
-            front = top + 0.42 - 0.34 * share**1.5
+            behind, front = top + sink, top + rise
             for line, width, bright in ((behind, 0.030, 0.11), (front, 0.034, 0.07 if k < 6 else 0.0)):
                 distance = (self.v - line).abs()
-                edge = torch.exp(-(((distance - width) / 0.010) ** 2))  # the cortex is denser than the marrow
+                edge = soft((distance - width).abs() - 0.008, 0.014)  # the cortex is denser than the marrow
                 ribs = torch.maximum(ribs, bright * (0.75 * soft(distance - width, 0.02) + 0.5 * edge))
         ribs = ribs * soft(self.side - self.lateral - 0.03, 0.04) * soft(0.05 - self.side, 0.05) * soft(self.v - 0.8, 0.3)
         disc = 0.5 + 0.5 * torch.cos((self.v - self.apex) * (2 * math.pi / 0.125))

@@ -20,6 +20,7 @@ from pellucid.phantoms.drawing import (
     check_strength,
     ellipse,
     over,
+    place,
     soft,
     spots,
     stamp,
@@ -240,10 +241,15 @@ def _beside(eye: Eye, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
     radii = dice.uniforms(count, 0.02, 0.035)
     at = layout.free(dice, taken, radii + 0.02)
     drusen = spots(eye.size, eye.samples(at), radii * eye.scale, edge=2.6)
-    dice = Dice("fundus", eye.seed, "suppressor")
-    v, u = layout.free(dice, taken, torch.tensor([0.1]))[0].tolist()
-    flare = window(((eye.v - v) ** 2 + (eye.u - u) ** 2).sqrt(), 0.1)
-    return visible(token), visible(drusen * (eye.field > 0)), visible(flare * (drusen == 0) * (eye.field > 0))
+    lesions = torch.tensor(layout.taken[1:])  # all but the disc: where a lesion is or would be
+    clear, roomy = (
+        (spots(eye.size, eye.samples(lesions[:, :2]), (lesions[:, 2] + gap) * eye.scale + 2) == 0) & (eye.field == 1) for gap in (0.03, 0.1)
+    )
+    drusen = drusen * clear
+    clear &= drusen == 0
+    row, column = place(Dice("fundus", eye.seed, "suppressor"), roomy & clear if bool((roomy & clear).any()) else clear)
+    flare = window(((eye.v - eye.v[row, 0]) ** 2 + (eye.u - eye.u[0, column]) ** 2).sqrt(), 0.1) * clear
+    return visible(token), visible(drusen), visible(flare)
 
 
 def fundus(

@@ -1,0 +1,113 @@
+"""The shipped networks: as good as their facts say, made from these phantoms, and leaning on the lesion rather than on the shortcut."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+
+from pellucid.errors import BadParameter
+from pellucid.phantoms import Phantom, cases, load
+from pellucid.phantoms.nets import CLASSES, WEIGHTS, code_hash
+
+SHIPPED = sorted(path.stem for path in WEIGHTS.glob("*.json"))
+KEYS = {"fundus_dme": ("dme",), "fundus_dr": ("stage",), "chest": CLASSES["chest"], "brain_atrophy": ("atrophy",)}
+HONEST = [name for name in SHIPPED if not name.endswith("_confounded")]
+
+
+@functools.cache
+def fresh(kind: str) -> tuple[Phantom, ...]:
+    return tuple(cases(kind, 30 if kind == "brain_atrophy" else 60, seed=101))
+
+
+def logits(name: str, phantoms) -> torch.Tensor:
+    net, _, _ = load(name)
+    with torch.no_grad():
+        return torch.cat([net(p.image.values[None]) for p in phantoms])
+
+
+def auc(score: torch.Tensor, positive: torch.Tensor) -> float:
+    a, b = score[positive], score[~positive]
+    return float(((a[:, None] > b).float() + 0.5 * (a[:, None] == b).float()).mean())
+
+
+def positive_score(name: str, phantom: Phantom) -> float:
+    out = logits(name, [phantom])[0]
+    return float(out[0] if name == "chest" else out[1] - out[0])
+
+
+def test_the_networks_that_the_catalogue_promises_are_there():
+    assert {"fundus_dme", "fundus_dr", "chest", "brain_atrophy"} <= set(SHIPPED)
+    assert sum(path.stat().st_size for path in WEIGHTS.iterdir()) < 2_000_000
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_fresh_phantoms_are_told_apart(name):
+    found = fresh(name)
+    out, facts = logits(name, found), load(name)[2]
+    floor = 0.85 if name == "fundus_dr" else 0.95
+    for k, label in enumerate(CLASSES[name]):
+        if name == "chest":
+            score, truth = out[:, k], torch.tensor([p.labels[label] == 1 for p in found])
+        else:
+            score, truth = out.softmax(1)[:, k], torch.tensor([p.labels[KEYS[name][0]] == k for p in found])
+        assert facts["auc"][label] > (0.9 if name == "fundus_dr" else 0.97)
+        assert auc(score, truth) > floor, label
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_weights_were_trained_on_the_phantoms_as_they_are_drawn_now(name):
+    facts = load(name)[2]
+    hint = f"the phantoms changed after {name} was trained: run python studies/train_phantom_nets.py {name}"
+    assert facts["code_hash"] == code_hash(name), hint
+    assert facts["cases"]["train_seed"] != facts["cases"]["held_out_seed"]
+
+
+@pytest.mark.parametrize("name", [n for n in HONEST if n != "fundus_dr"])
+def test_removing_the_lesion_moves_the_score_and_removing_the_shortcut_does_not(name):
+    off = {"fundus_dme": {"dme": False}, "chest": {"effusion": False}, "brain_atrophy": {"atrophy": False}}[name]
+    lesion, token = [], []
+    for phantom in [p for p in fresh(name) if p.labels[KEYS[name][0]]][:10]:
+        with_token = phantom.twin(shortcut=1.0)
+        score = positive_score(name, with_token)
+        lesion.append(score - positive_score(name, with_token.twin(**off)))
+        token.append(abs(score - positive_score(name, with_token.twin(shortcut=False))))
+    assert sum(lesion) > 8 * sum(token)
+    assert min(lesion) > 0
+
+
+@pytest.mark.parametrize("name", [n for n in HONEST if n != "fundus_dr"])
+def test_relevance_lies_in_the_lesion(name):
+    net, _, _ = load(name)
+    enrichment = []
+    for phantom in [p for p in fresh(name) if p.labels[KEYS[name][0]]][:8]:
+        x = phantom.image.values
+        path = (torch.arange(8) + 0.5).view(-1, *[1] * x.ndim) / 8 * x
+        path.requires_grad_(True)
+        out = net(path)
+        (slope,) = torch.autograd.grad((out[:, 0] if name == "chest" else out[:, 1] - out[:, 0]).sum(), path)
+        relevance = (slope.mean(0) * x).sum(0).clamp_min(0)
+        mask = phantom.masks["effusion" if name == "chest" else "causal"]
+        enrichment.append(float(relevance[mask].sum() / relevance.sum() / mask.float().mean()))
+    assert min(enrichment) > 1
+    assert sum(enrichment) / len(enrichment) > 3
+
+
+def test_an_untrained_twin_has_no_facts_and_leaves_the_global_chance_alone():
+    before = torch.get_rng_state()
+    twin, classes, facts = load("fundus_dme", trained=False, seed=3)
+    again, _, _ = load("fundus_dme", trained=False, seed=3)
+    other, _, _ = load("fundus_dme", trained=False, seed=4)
+    assert torch.equal(before, torch.get_rng_state())
+    assert classes == ("no DME", "DME")
+    assert facts == {}
+    first, second, third = (next(net.parameters()) for net in (twin, again, other))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, third)
+    assert not twin.training
+
+
+def test_a_network_that_does_not_exist_is_named():
+    with pytest.raises(BadParameter, match="fundus_dme"):
+        load("knee")
