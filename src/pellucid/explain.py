@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any, get_args, overload
 
 from torch import nn
 
 from pellucid import attribution as attribution  # registers the methods
 from pellucid.asking import Scan, as_image, explain_all
+from pellucid.evidence.examine import Level, examine
+from pellucid.errors import BadParameter
 from pellucid.explanation import Map
 from pellucid.method import Ask, Method, read_method
 from pellucid.model import Model, as_model
 from pellucid.run import Run
 from pellucid.target import as_target
-
-Level = str
 
 
 @overload
@@ -71,6 +71,7 @@ def explain(
     Raises:
         PellucidError: with what was asked, what was got, and the way out. Nothing of the caller's is changed, whatever happens.
 
+    >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(2))
     >>> _ = net(torch.zeros(1, 1, 8, 8))
     >>> explain(net, torch.rand(1, 8, 8), target=0, method="saliency").values.shape
@@ -81,7 +82,11 @@ def explain(
     targets: Sequence[Any] = target if isinstance(target, (list, tuple)) else [target]
     sites: Sequence[Any] = site if isinstance(site, (list, tuple)) else [site]
     asks = [_as_ask(t, method, s, params) for t in targets for s in sites]
+    if evidence not in get_args(Level):
+        raise BadParameter("a level of evidence is none, quick, standard or full", repr(evidence), "Choose one of them.")
     maps = explain_all(model, scans, asks, run)
+    if evidence != "none":
+        maps = [m.with_evidence(examine(model, m.image, m, evidence, run=run)) for m in maps]
     return maps if any(isinstance(v, (list, tuple)) for v in (image, target, site)) else maps[0]
 
 

@@ -39,6 +39,7 @@ class Image:
     learned and may be shown (modality, format, photometric interpretation, ...), never identifiers; ``notes`` are remarks a
     person should read (a missing slice, two affines that differ). The fingerprint covers values, grid and meaning.
 
+    >>> import torch
     >>> scan = Image(torch.zeros(1, 4, 5))
     >>> scan.grid.unit, scan.channels
     ('px', ('0',))

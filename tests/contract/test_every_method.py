@@ -13,6 +13,7 @@ from pellucid.testing import CHECKS, check_method
 
 QUICK = {  # the same method, fewer passes; a method that is not listed runs with its defaults
     "integrated_gradients": {"steps": 32},
+    "blur_ig": {"steps": 10},
     "occlusion": {"window": "3px", "stride": "2px"},
     "rise": {"masks": 40, "cells": 3},
     "smooth": {"n": 6},
@@ -24,8 +25,9 @@ METHODS = {m.name: m(**QUICK.get(m.name, {})) for m in methods()}
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("name", METHODS)
 def test_contract(name, dims, check):
-    if dims in METHODS[name].facts.space:
-        CHECKS[check](METHODS[name], dims)
+    method = REGISTRY[name] if check == "sums_to_the_change" and name == "blur_ig" else METHODS[name]  # completeness is a matter of steps
+    if dims in method.facts.space:
+        CHECKS[check](method, dims)
 
 
 def _sent(data):
