@@ -178,7 +178,7 @@
     const { plane } = panel;
     const slice = plane.through === null ? "" : `slice ${state.at[plane.through] + 1} of ${data.shape[plane.through]}`;
     const here = panel.map === null ? "" : number(relevance(panel.map, offset(state.at)), true);
-    panel.where.textContent = state.show !== "all" ? slice : here && `here ${here}`;
+    panel.where.textContent = state.show !== "all" ? slice : here && `full ± ${number(data.maps[panel.map].full)}`;
     if (panel.slider) panel.slider.value = state.at[plane.through];
     const map = panel.map === null ? "" : `, ${data.labels[panel.map].name} for ${data.labels[panel.map].target}: ${here} at the crosshair`;
     panel.canvas.setAttribute("aria-label", `${panel.name}${slice && ", " + slice}${map}`);
