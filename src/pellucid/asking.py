@@ -48,23 +48,48 @@ class _Job:
 
 
 def explain_all(model: Model, scans: Sequence[Image], asks: Sequence[Ask], run: Run) -> list[Map]:
-    """Every Ask about every scan, side by side; scans outermost."""
+    """Every Ask about every scan; scans outermost. Those of one method at one site go side by side."""
     meter = Meter(run)
+    found: dict[tuple[int, int], Map] = {}
     with untouched(model.module):
         engine = Engine(model, run, meter)
         engine.measure_single = len(scans) > 2
-        jobs: list[_Job] = []
-        for scan in scans:
-            image, x = model.ready(scan)
-            jobs += [_open(engine, scan, image, x, a) for a in asks]
-        costs = [j.method.cost(tuple(j.probe.x.shape), j.probe.grid) for j in jobs]
-        meter.total = None if any(c.at_most for c in costs) else sum(c.forward for c in costs)
-        maps = []
-        for group in _groups(engine, jobs, len(asks)):
-            before = (meter.forward, meter.backward, meter.setup, meter.seconds)
-            drawn = [group[0].work(engine.answer)] if len(group) == 1 else meet(engine.answer, [j.work for j in group])
-            maps += [_finish(engine, j, d, before, len(group)) for j, d in zip(group, drawn, strict=True)]
-    return maps
+        for group in _groups(scans, asks):
+            began = meter.seconds
+            ready = {i: model.ready(scans[i]) for i, _ in group}
+            jobs = [_open(engine, scans[i], *ready[i], asks[k]) for i, k in group]
+            for j in jobs:
+                j.probe.side_by_side = len(ready)
+            if meter.total is None and not found:
+                meter.total = _total(jobs[0].image, len(scans), asks)
+            drawn = [jobs[0].work(engine.answer)] if len(jobs) == 1 else meet(engine.answer, [j.work for j in jobs])
+            seconds = (meter.seconds - began) / len(jobs)
+            found |= {at: _finish(engine, j, d, seconds) for at, j, d in zip(group, jobs, drawn, strict=True)}
+    return [found[i, k] for i in range(len(scans)) for k in range(len(asks))]
+
+
+def _groups(scans: Sequence[Image], asks: Sequence[Ask]) -> list[list[tuple[int, int]]]:
+    """(scan, ask) that go side by side: of one method and site, the first scan's alone, so that the chunk is known before others join."""
+    alike: dict[str, list[int]] = {}
+    for k, ask in enumerate(asks):
+        alike.setdefault(f"{ask.method!r} {ask.site}", []).append(k)
+    groups: list[list[tuple[int, int]]] = []
+    for ks in alike.values():
+        pieces = [ks[n : n + AT_ONCE] for n in range(0, len(ks), AT_ONCE)]
+        groups += [[(0, k) for k in piece] for piece in pieces]
+        for piece in pieces:
+            together = max(1, AT_ONCE // len(piece))
+            for i in range(1, len(scans), together):
+                groups.append([(j, k) for j in range(i, min(i + together, len(scans))) for k in piece])
+    return groups
+
+
+def _total(image: Image, scans: int, asks: Sequence[Ask]) -> int | None:
+    """Forward passes in all; None where a method knows only a bound, or a site whose shape is not known yet."""
+    costs = [a.method.on(image.grid).cost(tuple(image.values.shape), image.grid) for a in asks]
+    if any(c.at_most for c in costs) or any(a.site is not None for a in asks):
+        return None
+    return scans * sum(c.forward for c in costs)
 
 
 def as_image(given: Any) -> Image:
@@ -72,20 +97,6 @@ def as_image(given: Any) -> Image:
     if isinstance(given, Image):
         return given
     return io.read(given) if isinstance(given, (str, Path)) else Image(given)
-
-
-def _groups(engine: Engine, jobs: list[_Job], per_scan: int) -> list[list[_Job]]:
-    """Jobs that go side by side: the first scan's alone, so that the chunk is known; then as many scans as fill a chunk."""
-    first, rest = jobs[:per_scan], jobs[per_scan:]
-    groups = [first[i : i + AT_ONCE] for i in range(0, len(first), AT_ONCE)]
-    size = max(1, AT_ONCE // per_scan)
-    for i in range(0, len(rest), size * per_scan):
-        group = rest[i : i + size * per_scan]
-        scans = max(1, len(group) // per_scan)
-        for j in group:
-            j.probe.side_by_side = scans
-        groups += [group] if per_scan <= AT_ONCE else [group[k : k + AT_ONCE] for k in range(0, len(group), AT_ONCE)]
-    return groups
 
 
 def _open(engine: Engine, scan: Image, image: Image, x: Tensor, ask: Ask) -> _Job:
@@ -116,7 +127,7 @@ def _look_inside(engine: Engine, probe: Probe, site: str, method: Method[Any]) -
         raise Unsupported("a hidden site needs one pass over the whole image", "windows=", "Crop in prepare= and leave windows= out.")
     question = probe.question
     place, cost = find(engine.model, site, question.x)
-    engine.meter.tick(setup=cost)
+    engine.count_setup(question, cost)
     question.place = place
     if method.declared.where is Where.FEATURES and method.declared.asks & Asks.GRADIENTS:
         probe.own = engine.answer([Block(question, None, True)])[0]  # one pass finds the activation and its gradient
@@ -138,9 +149,9 @@ def _grid_of(place: Place, probe: Probe) -> Any:
     return grid.resize(space), False
 
 
-def _finish(engine: Engine, job: _Job, drawn: Drawn, before: tuple[int, int, int, float], shared: int) -> Map:
+def _finish(engine: Engine, job: _Job, drawn: Drawn, seconds: float) -> Map:
     """The Map with its provenance."""
-    probe, question, meter = job.probe, job.probe.question, engine.meter
+    probe, question = job.probe, job.probe.question
     score = probe.known if probe.known is not None else engine.score_of(question)
     facts = job.method.facts
     caveats = [*dict.fromkeys([*engine.model.source.get("notes", ()), *probe.notes, *engine.notes])]
@@ -159,11 +170,11 @@ def _finish(engine: Engine, job: _Job, drawn: Drawn, before: tuple[int, int, int
         prepare=written(engine.model.prepare),
         normalize=written(engine.model.normalize),
         seed=engine.run.seed,
-        chunk=meter.chunk,
-        forward=(meter.forward - before[0]) // shared if shared > 1 else meter.forward,
-        backward=(meter.backward - before[1]) // shared if shared > 1 else meter.backward,
-        setup=(meter.setup - before[2]) // shared if shared > 1 else meter.setup,
-        seconds=round((meter.seconds - before[3]) / shared, 4),
+        chunk=question.tally.chunk,
+        forward=question.tally.forward,
+        backward=question.tally.backward,
+        setup=question.tally.setup,
+        seconds=round(seconds, 4),
         device=str(engine.model.device),
         versions=versions(),
         time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -47,7 +47,6 @@ class Meter:
     forward: int = 0
     backward: int = 0
     setup: int = 0
-    chunk: int = 1
     began: float = field(default_factory=time.perf_counter)
 
     def tick(self, forward: int = 0, backward: int = 0, setup: int = 0) -> None:

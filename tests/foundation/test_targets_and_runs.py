@@ -227,3 +227,14 @@ def test_weights_that_change_before_they_are_hashed_are_not_vouched_for():
     assert why.provenance.weights.startswith("unknown")
     again = pl.explain(net, small_image(2), 1, method="saliency")
     assert len(again.provenance.weights) == 64
+
+
+def test_passes_are_counted_per_explanation_also_side_by_side():
+    asks = [pl.ask("integrated_gradients", steps=8, target=k) for k in (0, 1)] + [pl.ask("saliency", target=2)]
+    seen = []
+    net = small_net(2)
+    net.register_forward_hook(lambda m, a, o: seen.append(len(o)))
+    whys = pl.explain(net, [small_image(2), small_image(2, 5)], asks)
+    assert [(w.provenance.forward, w.provenance.backward) for w in whys] == [(10, 8), (10, 8), (1, 1)] * 2
+    assert [w.provenance.target for w in whys] == ["logit(0)", "logit(1)", "logit(2)"] * 2
+    assert sum(seen) <= 2 * (10 + 1) + 4  # both targets of one image share forward passes

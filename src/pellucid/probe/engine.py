@@ -23,6 +23,16 @@ from pellucid.target import Seen, Target
 _plans: weakref.WeakKeyDictionary[nn.Module, dict[Any, Plan]] = weakref.WeakKeyDictionary()
 
 
+@dataclass
+class Tally:
+    """Passes that one explanation asked for (those shared with others count for each), and the most samples side by side."""
+
+    forward: int = 0
+    backward: int = 0
+    setup: int = 0
+    chunk: int = 1
+
+
 @dataclass(eq=False)
 class Question:
     """What stays the same while one explanation is made. ``target`` becomes settled with the first output."""
@@ -33,6 +43,7 @@ class Question:
     place: Place | None = None
     settled: bool = False
     probabilities: tuple[float, ...] = ()
+    tally: Tally = field(default_factory=Tally)
 
 
 @dataclass(eq=False)
@@ -84,14 +95,19 @@ class Engine:
         found: list[Tensor] = []
         with self._turn, torch.no_grad():
             self._forward(question, image[None].to(question.x), [], _plant(question.place, None, found, False))
-            self.meter.tick(setup=1)
+            self.count_setup(question, 1)
         return found[0][0]
+
+    def count_setup(self, question: Question, passes: int) -> None:
+        """Passes that no method asked for."""
+        question.tally.setup += passes
+        self.meter.tick(setup=passes)
 
     def settle(self, question: Question) -> None:
         """One setup pass over the image itself: predicted classes and regions become fixed, probabilities known."""
         with self._turn, torch.no_grad():
             output, sites = self._forward(question, question.x[None], [question.target])
-        self.meter.tick(setup=1)
+        self.count_setup(question, 1)
         self._settle_with(question, output, sites)
         self.note_probabilities(question, output)
 
@@ -105,7 +121,7 @@ class Engine:
         """The target's value for the image itself, by one setup pass."""
         with self._turn, torch.no_grad():
             output, sites = self._forward(question, question.x[None], [question.target])
-        self.meter.tick(setup=1)
+        self.count_setup(question, 1)
         self.note_probabilities(question, output)
         return float(self._score(question, output, sites)[0])
 
@@ -132,7 +148,11 @@ class Engine:
         if not plan.checked and total > 1:
             plan.checked = True
             self._check_alone(leaders[0], rows[id(leaders[0])])
-        self.meter.chunk = max(self.meter.chunk, total)
+        for same, n in zip(unique, counts, strict=True):
+            for b in same:
+                tally = b.question.tally
+                tally.forward, tally.chunk = tally.forward + n, max(tally.chunk, total)
+                tally.backward += n if first.gradient else 0
         self.meter.tick(forward=total, backward=sum(n * len(s) for n, s in zip(counts, unique, strict=True)) if first.gradient else 0)
         return [rows[id(b)] for b in blocks]
 
@@ -144,7 +164,7 @@ class Engine:
         with self._turn, torch.no_grad():
             output, sites = self._forward(question, question.x[None] if place is not None else inputs, [question.target], plant)
             alone = float(self._score(question, output, sites)[0])
-        self.meter.tick(setup=1)
+        self.count_setup(question, 1)
         beside = float(reply.scores[0])
         if abs(alone - beside) > 1e-3 * (abs(alone) + abs(beside)) + 1e-4:
             raise BadModel(
@@ -261,7 +281,7 @@ class Engine:
                 stack.enter_context(watching(self.model.module, question.place, plant))
             for name in {s for t in targets for s in t.sites}:
                 spot, cost = find(self.model, name, question.x)
-                self.meter.tick(setup=cost)
+                self.count_setup(question, cost)
                 stack.enter_context(watching(self.model.module, spot, _keep(name, spot, sites)))
             output = self.model.forward(images) if self.model.windows is None else tiled_output(self.model, images)
         before = self._shapes.setdefault(tuple(images.shape[1:]), tuple(output.shape[1:]))
