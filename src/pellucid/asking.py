@@ -43,8 +43,7 @@ class _Job:
     site: str
 
     def work(self, post: Answering) -> Drawn:
-        self.probe.post = post
-        return self.method.answer(self.probe, self.probe.x)
+        return self.probe.answer_by(self.method, post)
 
 
 def explain_all(model: Model, scans: Sequence[Image], asks: Sequence[Ask], run: Run) -> list[Map]:

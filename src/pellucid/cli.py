@@ -8,20 +8,20 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast, get_args
 
 import typer
 
 from pellucid.errors import BadParameter, PellucidError
 
 if TYPE_CHECKING:
+    from pellucid.evidence import Level
     from pellucid.explanation import Map
     from pellucid.image import Image
     from pellucid.model import Model
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Explain medical-imaging networks, with the evidence for trusting it.")
 
-LEVELS = ("none", "quick", "standard", "full")
 Text = str | None
 
 
@@ -76,22 +76,29 @@ def explain(
     """Explain why a network gives a target for a scan; write maps, provenance and one report."""
     from pellucid.io import read
 
-    if evidence not in LEVELS:
-        raise BadParameter(f"--evidence is one of {', '.join(LEVELS)}", repr(evidence), "Choose one.")
     with _quiet_errors():
+        level = _level(evidence)
         image = read(scan, series=series)
         net = _model(model, weights, trust, unsafe_pickle, classes, output, select, ends_in, options, prepare, normalize, windows)
         targets: list[Text] = [*target] if target else [None]
-        maps = _explained(net, image, method or ["integrated_gradients"], targets, site, mask, evidence, seed, chunk)
+        maps = _explained(net, image, method or ["integrated_gradients"], targets, site, mask, level, seed, chunk)
         files = write_all(maps, Path(out), "Explanation of one scan")
     _tell(maps, files, as_json)
+
+
+def _level(text: str) -> Level:
+    from pellucid.evidence import Level
+
+    if text not in get_args(Level):
+        raise BadParameter(f"--evidence is one of {', '.join(get_args(Level))}", repr(text), "Choose one.")
+    return cast("Level", text)
 
 
 def _model(
     source: str, weights: Text, trust: bool, unsafe: bool, classes: Text, output: Text, select: Text, ends_in: Text,
     options: Text, prepare: Text, normalize: Text, windows: Text,
 ) -> Model:  # fmt: skip
-    from pellucid.loading import load_model
+    from pellucid.loading import Trust, load_model
     from pellucid.model import Normalize, Windows
     from pellucid.prepare import Prepare
 
@@ -105,7 +112,7 @@ def _model(
         "windows": Windows(**_named("--windows", windows)) if windows else None,
     }
     given = {k: v for k, v in described.items() if v is not None}
-    level = "pickle" if unsafe else "code" if trust else "data"
+    level: Trust = "pickle" if unsafe else "code" if trust else "data"
     return load_model(source, weights=weights, trust=level, options=_named("--options", options), **given)
 
 
@@ -122,7 +129,7 @@ def _named(flag: str, text: Text) -> dict[str, Any]:
 
 
 def _explained(
-    net: Model, image: Image, methods: list[str], targets: list[Text], site: Text, mask: Text, evidence: str, seed: int, chunk: int | None
+    net: Model, image: Image, methods: list[str], targets: list[Text], site: Text, mask: Text, evidence: Level, seed: int, chunk: int | None
 ) -> list[Map]:
     from pellucid.explain import explain as explained
     from pellucid.io import read
@@ -229,9 +236,10 @@ def demo(
         "brain": ("phantom:brain_atrophy", phantoms.brain(seed=7, atrophy=True), ["integrated_gradients", "grad_cam"]),
     }
     with _quiet_errors():
+        level = _level(evidence)
         for kind, (source, phantom, methods) in cases.items():
             net = load_model(source)
-            maps = _explained(net, phantom.image, methods, [net.classes[1]], None, None, evidence, 0, None)
+            maps = _explained(net, phantom.image, methods, [net.classes[1]], None, None, level, 0, None)
             _tell(maps, write_all(maps, Path(out) / kind, f"Phantom {kind}"), as_json=False)
 
 
@@ -277,7 +285,7 @@ def phantom(
     """Make a synthetic patient with known causes: image, masks and labels."""
     from pellucid import phantoms
 
-    kinds = {"fundus": phantoms.fundus, "chest": phantoms.chest, "brain": phantoms.brain}
+    kinds: dict[str, Callable[..., phantoms.Phantom]] = {"fundus": phantoms.fundus, "chest": phantoms.chest, "brain": phantoms.brain}
     with _quiet_errors():
         if kind not in kinds:
             raise BadParameter(f"a phantom is one of {', '.join(kinds)}", repr(kind), "Choose one.")

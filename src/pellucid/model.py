@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pellucid.errors import BadImage, BadModel, BadParameter
 from pellucid.image import Image, digest
-from pellucid.target import Output, Reading
+from pellucid.reading import Output, Reading
 
 SHAPE_SIGNS = (  # how torch words a batch that does not fit
     "expected input",

@@ -9,18 +9,12 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from pellucid.probe.engine import Block, Reply
-from pellucid.run import Pass
-
-if TYPE_CHECKING:
-    from pellucid.probe.probe import Drawn, Probe
-
 
 Answering = Callable[[list[Block]], list[Reply]]
 Work = Callable[[Answering], Any]
@@ -56,7 +50,7 @@ class _Worker:
         return told
 
 
-def meet(answer: Answering, works: list[Work]) -> list[Any]:
+def meet(answer: Answering, works: Sequence[Work]) -> list[Any]:
     """Run all works side by side; each gets a ``post`` to ask through. Results in order; the first failure ends all."""
     workers = [_Worker(w) for w in works]
     for w in workers:
@@ -93,30 +87,3 @@ def _alike(waiting: list[tuple[_Worker, list[Block]]]) -> Iterator[list[tuple[_W
 
     for _, same in itertools.groupby(sorted(waiting, key=kind), kind):
         yield list(same)
-
-
-def together(probe: Probe, method: Any, images: Iterable[Tensor]) -> Iterator[Drawn]:
-    """A bound method about each of ``images``, in groups that fill a chunk; the first alone, so that the chunk is known."""
-    kind: Pass = "gradients" if method.gradients else "scores"
-    # an image and its seed are drawn in turns: so the draws do not depend on the chunk
-    source = ((image, int(torch.randint(2**62, (1,), generator=probe.random))) for image in images)
-    while True:
-        size = max(1, probe.engine.plan(kind, probe.question).size // probe.side_by_side)
-        group = [probe.about(image, seed=seed) for image, seed in itertools.islice(source, size)]
-        if not group:
-            return
-        answer = probe.post or probe.engine.answer
-        for one in group:
-            one.side_by_side *= len(group)
-        if len(group) == 1:
-            yield _work(method, group[0])(answer)
-        else:
-            yield from meet(answer, [_work(method, one) for one in group])
-
-
-def _work(method: Any, probe: Probe) -> Work:
-    def work(post: Answering) -> Any:
-        probe.post = post
-        return method.answer(probe, probe.x)
-
-    return work

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
@@ -16,7 +17,7 @@ from pellucid.grid import Grid
 from pellucid.image import Image
 from pellucid.params import Distance
 from pellucid.probe.engine import Block, Engine, Question, Reply
-from pellucid.probe.lockstep import Answering, together
+from pellucid.probe.lockstep import Answering, meet
 from pellucid.run import Pass
 
 Asked = TypeVar("Asked")
@@ -168,8 +169,26 @@ class Probe:
         return self.question.x
 
     def run(self, method: Any, images: Iterable[Tensor]) -> Iterator[Drawn]:
-        """Another method about each of ``images``, shaped like ``source`` and seen at the same site: explanations that share chunks."""
-        return together(self, method, images)
+        """Another method about each of ``images`` (shaped like ``source``), in groups that fill a chunk, advancing side by side."""
+        kind: Pass = "gradients" if method.gradients else "scores"
+        # an image and its seed are drawn in turns: so the draws do not depend on the chunk
+        source = ((image, int(torch.randint(2**62, (1,), generator=self.random))) for image in images)
+        answer = self.post or self.engine.answer
+        while True:
+            size = max(1, self.engine.plan(kind, self.question).size // self.side_by_side)
+            group = [self.about(image, seed=seed) for image, seed in itertools.islice(source, size)]
+            if not group:
+                return
+            for one in group:
+                one.side_by_side *= len(group)
+            works = [partial(one.answer_by, method) for one in group]
+            yield from [works[0](answer)] if len(works) == 1 else meet(answer, works)
+
+    def answer_by(self, method: Any, post: Answering) -> Drawn:
+        """A bound method's answer, asking through ``post``."""
+        self.post = post
+        drawn: Drawn = method.answer(self, self.x)
+        return drawn
 
     def about(self, image: Tensor, *, seed: int) -> Probe:
         """The same question about another image; at a hidden site one setup pass finds the activation that it causes."""
