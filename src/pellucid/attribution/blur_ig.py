@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.errors import BadParameter
@@ -28,7 +29,7 @@ from pellucid.probe.probe import Drawn, Probe
 )
 def blur_ig(
     probe: Probe,
-    x: Tensor,
+    x: Float[Tensor, "c *space"],
     *,
     max_sigma: Length | None = None,
     steps: Count = 100,

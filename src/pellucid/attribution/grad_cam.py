@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.method import ACTIVATIONS, GRADIENTS, NOTHING, Cite, Cost, Where, method
@@ -17,7 +18,7 @@ from pellucid.probe.probe import Drawn, Probe
     where=Where.FEATURES,
     needs_space=True,
 )
-def grad_cam(probe: Probe, x: Tensor, *, relu: Flag = True, counterfactual: Flag = False) -> Drawn:
+def grad_cam(probe: Probe, x: Float[Tensor, "c *space"], *, relu: Flag = True, counterfactual: Flag = False) -> Drawn:
     """Where the features are strong that, taken over the whole image, raise the score.
 
     ``relu(sum over channels of mean(d s / d x) * x)`` of the activation x at the site, shape (1, *space of the site) on the site's own

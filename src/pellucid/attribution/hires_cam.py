@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.method import ACTIVATIONS, GRADIENTS, SIGNED, Cite, Cost, Where, method
@@ -17,7 +18,7 @@ from pellucid.probe.probe import Drawn, Probe
     where=Where.FEATURES,
     needs_space=True,
 )
-def hires_cam(probe: Probe, x: Tensor, *, relu: Flag = False) -> Drawn:
+def hires_cam(probe: Probe, x: Float[Tensor, "c *space"], *, relu: Flag = False) -> Drawn:
     """How much each place of a feature map raises or lowers the score, each channel weighted by its slope at that very place.
 
     ``sum over channels of (d s / d x) * x`` of the activation x at the site, shape (1, *space of the site) on the site's own grid, in

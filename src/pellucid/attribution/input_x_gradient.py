@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.method import GRADIENTS, SIGNED, Cite, Cost, method
@@ -14,7 +15,7 @@ from pellucid.probe.probe import Drawn, Probe
     gives=SIGNED,
     cost=lambda **_: Cost(forward=1, backward=1),
 )
-def input_x_gradient(probe: Probe, x: Tensor) -> Drawn:
+def input_x_gradient(probe: Probe, x: Float[Tensor, "c *space"]) -> Drawn:
     """What each sample would contribute to the score if the network were linear with the slope that it has here.
 
     ``x * d s(x) / d x``, shape (c, *space) of the image or site, in units of the score; in a linear network without biases

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.baseline import Baseline, Constant, Starts
@@ -27,7 +28,7 @@ def _cost(steps: int, baseline: Starts, tolerance: float | None, **_: object) ->
 )
 def integrated_gradients(
     probe: Probe,
-    x: Tensor,
+    x: Float[Tensor, "c *space"],
     *,
     baseline: Baseline = Constant(0.0),
     steps: Count = 64,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.method import ACTIVATIONS, GRADIENTS, NOTHING, Cite, Cost, Where, method
@@ -16,7 +17,7 @@ from pellucid.probe.probe import Drawn, Probe
     where=Where.FEATURES,
     needs_space=True,
 )
-def layer_cam(probe: Probe, x: Tensor) -> Drawn:
+def layer_cam(probe: Probe, x: Float[Tensor, "c *space"]) -> Drawn:
     """Where features are strong that would raise the score right there; made for early sites too, where places are fine.
 
     ``relu(sum over channels of relu(d s / d x) * x)`` of the activation x at the site, shape (1, *space of the site) on the site's own

@@ -6,6 +6,7 @@ import itertools
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.baseline import Baseline, Constant, Starts, samples
@@ -25,7 +26,9 @@ Window = tuple[slice, ...]
     cost=lambda window, stride, fill, grid, **_: Cost(forward=len(windows(grid, window, stride)) * fill.count + 1),
     needs_space=True,
 )
-def occlusion(probe: Probe, x: Tensor, *, window: Length = 16, stride: Length | None = None, fill: Baseline = Constant(0.0)) -> Drawn:
+def occlusion(
+    probe: Probe, x: Float[Tensor, "c *space"], *, window: Length = 16, stride: Length | None = None, fill: Baseline = Constant(0.0)
+) -> Drawn:
     """How much the score falls when a window around a sample is hidden.
 
     ``mean over the windows that cover a sample of s(x) - s(x with the window filled)``, shape (1, *space) of the image or site (all

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.baseline import Baseline, Constant, Starts
@@ -23,7 +24,15 @@ from pellucid.probe.probe import Drawn, Probe
     random=True,
     needs_space=True,
 )
-def rise(probe: Probe, x: Tensor, *, masks: Count = 4000, cells: Count = 7, keep: Fraction = 0.5, fill: Baseline = Constant(0.0)) -> Drawn:
+def rise(
+    probe: Probe,
+    x: Float[Tensor, "c *space"],
+    *,
+    masks: Count = 4000,
+    cells: Count = 7,
+    keep: Fraction = 0.5,
+    fill: Baseline = Constant(0.0),
+) -> Drawn:
     """The mean score of the image when a sample is left visible, over many random smooth masks.
 
     ``sum(s(m * x + (1 - m) * fill) * m) / (masks * keep)`` over masks m in [0, 1], shape (1, *space) of the image or site (all channels

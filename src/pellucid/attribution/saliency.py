@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.method import GRADIENTS, SIGNED, Cite, Cost, method
@@ -15,7 +16,7 @@ from pellucid.probe.probe import Drawn, Probe
     gives=SIGNED,
     cost=lambda **_: Cost(forward=1, backward=1),
 )
-def saliency(probe: Probe, x: Tensor, *, absolute: Flag = False) -> Drawn:
+def saliency(probe: Probe, x: Float[Tensor, "c *space"], *, absolute: Flag = False) -> Drawn:
     """How fast the score would rise if a sample rose a little.
 
     ``d s(x) / d x``, shape (c, *space) of the image or site, in units of the score per unit of the image.

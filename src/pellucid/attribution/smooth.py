@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.errors import BadParameter
@@ -29,7 +30,7 @@ def _cost(inner: Inner, n: int, shape: tuple[int, ...], grid: Grid, **_: object)
 )
 def smooth(
     probe: Probe,
-    x: Tensor,
+    x: Float[Tensor, "c *space"],
     *,
     inner: Inner = "saliency",
     n: Count = 25,
