@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from train_phantom_nets import augment
 
 from pellucid.phantoms.cohort import cases
 
@@ -84,18 +85,19 @@ def untrained(kind: str, net: str, seed: int) -> nn.Module:
         return NETS[net](1 if kind != "fundus_dme" else 3, 3 if kind == "brain_atrophy" else 2).eval()
 
 
-def pictures(kind: str, n: int, seed: int, cache: Path) -> tuple[Tensor, Tensor]:
-    """Images (n, c, *space) and labels (n,), kept on disk."""
+def pictures(kind: str, n: int, seed: int, cache: Path) -> tuple[Tensor, Tensor, Tensor]:
+    """Images (n, c, *space), causal masks (n, 1, *space) and labels (n,), kept on disk."""
     path = cache / f"{kind}-{n}-{seed}.pt"
     if not path.exists():
         made = list(cases(kind, n, seed, size=SIZES[kind]))
         x = torch.stack([p.image.values for p in made]).half()
-        torch.save((x, torch.tensor([int(p.labels[LABEL[kind]]) for p in made])), path)
-    x, y = torch.load(path)
-    return x.float(), y
+        mask = torch.stack([p.masks["causal"][None] for p in made])
+        torch.save((x, mask, torch.tensor([int(p.labels[LABEL[kind]]) for p in made])), path)
+    x, mask, y = torch.load(path)
+    return x.float(), mask, y
 
 
-def trained(kind: str, net: str, seed: int, cache: Path, epochs: int = 30) -> tuple[nn.Module, float]:
+def trained(kind: str, net: str, seed: int, cache: Path, epochs: int = 16) -> tuple[nn.Module, float]:
     """A trained network and its accuracy on held-out phantoms, kept on disk."""
     path = cache / f"{kind}-{net}-{seed}.pt"
     model = untrained(kind, net, seed)
@@ -103,21 +105,20 @@ def trained(kind: str, net: str, seed: int, cache: Path, epochs: int = 30) -> tu
         state, accuracy = torch.load(path)
         model.load_state_dict(state)
         return model.eval(), accuracy
-    x, y = pictures(kind, 800, 0, cache)
+    x, mask, y = pictures(kind, 800, 0, cache)
     chance = torch.Generator().manual_seed(seed)
     step = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=1e-3)
     plan = torch.optim.lr_scheduler.OneCycleLR(step, 3e-3, total_steps=epochs * (len(x) // 32))
     model.train()
     for _ in range(epochs):
         for batch in torch.randperm(len(x), generator=chance).split(32)[: len(x) // 32]:
-            flip = bool(torch.rand(1, generator=chance) < 0.5)
-            seen = x[batch].flip(-1) if flip and kind == "fundus_dme" else x[batch]
+            seen, label = augment(x[batch], mask[batch], y[batch, None], chance)
             step.zero_grad()
-            F.cross_entropy(model(seen), y[batch]).backward()
+            F.cross_entropy(model(seen), label[:, 0], label_smoothing=0.08).backward()
             step.step()
             plan.step()
     model.eval()
-    x, y = pictures(kind, 200, 1, cache)
+    x, _, y = pictures(kind, 200, 1, cache)
     with torch.no_grad():
         accuracy = float((model(x).argmax(1) == y).float().mean())
     torch.save((model.state_dict(), accuracy), path)

@@ -9,8 +9,8 @@ from torch import nn
 
 from pellucid import attribution as attribution  # registers the methods
 from pellucid.asking import Scan, as_image, explain_all
-from pellucid.evidence.examine import Level, examine
 from pellucid.errors import BadParameter
+from pellucid.evidence import Level, examine
 from pellucid.explanation import Map
 from pellucid.method import Ask, Method, read_method
 from pellucid.model import Model, as_model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -25,20 +26,23 @@ BLUR = 1 / 8  # of the shortest side: wide enough that a finding loses its shape
 
 @dataclass(frozen=True)
 class Effort:
-    """How much a level spends: points per curve, random orders, shuffled readouts, stages and draws of the cascade, steps of maps made anew."""
+    """How much a level spends: points per curve, random orders, shuffled readouts and splits of the image that each answers, stages and
+    draws of the cascade, steps of maps made anew.
+    """
 
     points: int
     orders: int
     readouts: int
+    splits: int
     stages: int
     draws: int
     steps: int
 
 
 EFFORTS: dict[str, Effort] = {
-    "quick": Effort(points=8, orders=6, readouts=19, stages=2, draws=1, steps=8),
-    "standard": Effort(points=20, orders=16, readouts=39, stages=5, draws=2, steps=16),
-    "full": Effort(points=32, orders=32, readouts=99, stages=24, draws=3, steps=64),
+    "quick": Effort(points=5, orders=12, readouts=14, splits=2, stages=2, draws=1, steps=8),
+    "standard": Effort(points=20, orders=16, readouts=39, splits=4, stages=5, draws=2, steps=16),
+    "full": Effort(points=32, orders=32, readouts=99, splits=8, stages=24, draws=3, steps=64),
 }
 
 
@@ -74,6 +78,19 @@ class Case:
         self._count(check, meter.forward + meter.setup)
         return found
 
+    def entropy(self, check: str, model: Model | None = None) -> float | None:
+        """Entropy of the output for the image as a share of its highest; None unless the classes exclude each other. One pass."""
+        model = model or self.model
+        with untouched(model.module), torch.no_grad():
+            out = model.forward(self.x[None])
+        self._count(check, 1)
+        reading = model.reading.of(out, self.why.image.grid.ndim)
+        if out.ndim > 2 or reading.kind not in ("logits", "single logit"):
+            return None
+        p = reading.probabilities(out)[0].double()
+        p = torch.cat([1 - p, p]) if len(p) == 1 else p / p.sum()
+        return float(-(p * p.clamp_min(1e-300).log2()).sum()) / math.log2(len(p))
+
     def explain(self, check: str, model: Model | None = None, *, short: bool = True) -> Map:
         """The same question asked anew, of the network or of its copy; ``short`` with fewer steps, where the method has steps."""
         asked = Ask(self.method(short), self.ask.target, self.ask.site)
@@ -92,11 +109,12 @@ class Case:
             return method(steps=self.effort.steps)
         return method
 
-    def neutral(self) -> Tensor:
-        """The image without its content: blurred by an eighth of its shortest side."""
+    def neutrals(self) -> dict[str, Tensor]:
+        """Images without content: blurred by an eighth of the shortest side, and each channel's mean everywhere."""
         grid = self.why.image.grid
         width = BLUR * min(n * s for n, s in zip(grid.shape, grid.spacing, strict=True))
-        return gaussian(self.x, [width / s for s in grid.spacing])
+        mean = self.x.flatten(1).mean(1).view(-1, *[1] * grid.ndim)
+        return {"blurred copy": gaussian(self.x, [width / s for s in grid.spacing]), "mean of each channel": mean.expand_as(self.x).clone()}
 
     def _count(self, check: str, passes: int) -> None:
         self.passes[check] = self.passes.get(check, 0) + passes

@@ -63,15 +63,16 @@ def examine(net: Any, image: Any, why: Map, level: Level = "quick", *, ask: Ask 
 
 
 def _measure(case: Case) -> Iterator[Measurement]:
-    neutral = case.neutral()
-    score, bare = case.scores("score", [case.x, neutral])
+    neutrals = case.neutrals()
+    score, *bare = case.scores("score", [case.x, *neutrals.values()])
     again, own = repetition(case)
     yield again
     gap = completeness(case, score)
     if gap is not None:
         yield gap
     if case.spatial:
-        yield from deletion(case, case.why.on(case.why.image.grid).relevance, neutral)
+        least = min(zip(bare, neutrals, strict=True))[1]  # where the score is lowest, most of what it rests on is gone
+        yield from deletion(case, case.why.on(case.why.image.grid).relevance, least, neutrals[least])
     if parameterless(case.model.module):
         return
     try:
@@ -80,7 +81,7 @@ def _measure(case: Case) -> Iterator[Measurement]:
         for name in (RESPONSE, RANDOMIZATION):
             yield Measurement(name, math.nan, "", "up", "inconclusive", f"Not checked: {error}")
         return
-    yield response(case, score, bare, neutral, shuffler)
+    yield response(case, list(neutrals.values()), shuffler)
     yield randomization(case, own, shuffler)
 
 

@@ -65,15 +65,6 @@ class Shuffler:
                 p.copy_(values)
         return self.model
 
-    def readout(self, least: int = 16) -> tuple[Block, ...]:
-        """The last blocks of the network, as few as hold ``least`` weights."""
-        chosen: list[Block] = []
-        for block in reversed(self.blocks):
-            chosen.insert(0, block)
-            if sum(self._own[n].numel() for b in chosen for n in b.names if self._own[n].ndim > 1) >= least:
-                break
-        return tuple(chosen)
-
     def stages(self, count: int) -> list[tuple[Block, ...]]:
         """Growing groups of blocks from the output down, ``count`` at most, evenly spaced; the last holds all."""
         n = len(self.blocks)

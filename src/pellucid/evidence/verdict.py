@@ -15,7 +15,8 @@ def verdict(found: Sequence[Measurement]) -> tuple[Verdict, tuple[str, ...]]:
 
     ``void``: a finding says that the map or the score cannot be examined at all. ``not supported``: the map cannot be had again, nothing
     learned answers to the image, shuffled weights give the same map, the sum is wrong, neither deletion nor insertion tells the map from
-    random orders while one is no better than they are, or an edge detector does better. ``supported``: each of these passes (deletion or
+    random orders while one is no better than they are, or the map
+    is a copy of the image's edges or clearly worse than they are. ``supported``: each of these passes (deletion or
     insertion: one). ``questionable``: anything else.
     """
     by = {m.name: m for m in found}
@@ -35,7 +36,6 @@ def verdict(found: Sequence[Measurement]) -> tuple[Verdict, tuple[str, ...]]:
         return "not supported", tuple(m.text for m in failed)
     open_ = [m for m in pillars if m.status != "pass"]
     open_ += [m for m in curves if m.status != "pass"] if not passes else []
-    open_ += [edges] if edges is not None and edges.status != "pass" else []
     if open_ or not curves:
         return "questionable", tuple(m.text for m in open_) or ("Too little could be checked.",)
-    return "supported", tuple(m.text for m in found if m.status == "pass")
+    return "supported", tuple(m.text for m in found if m.status == "pass" or m is edges)
