@@ -156,11 +156,11 @@ def _infiltration(chest: Thorax) -> Tensor:
     center = (float(chest.v[row, column]), float(chest.u[row, column]))
     cloud = torch.zeros(chest.size, chest.size)
     for _ in range(dice.integer(2, 4)):
-        shift, radius = [dice.uniform(-0.1, 0.1) for _ in range(2)], dice.uniform(0.14, 0.22)
+        shift, radius = [dice.uniform(-0.1, 0.1) for _ in range(2)], dice.uniform(0.17, 0.26)
         gap = ((chest.v - center[0] - shift[0]) ** 2 + (chest.u - center[1] - shift[1]) ** 2).sqrt()
         cloud = torch.maximum(cloud, window(gap, radius))
     patchy = 0.72 + 0.28 * dice.field((chest.size, chest.size), 26).clamp(-1.5, 1.2)
-    return (cloud * patchy * 0.8).clamp(0, 0.85)
+    return (cloud * patchy * 1.1).clamp(0, 0.9)
 
 
 def _beside(chest: Thorax, reserved: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
