@@ -97,7 +97,7 @@ def test_every_parameter_belongs_to_a_block_in_the_order_of_execution_and_is_shu
     assert at["attention.out_proj.weight"] >= at["attention.in_proj_weight"] and at["norm.weight"] < at["head.weight"]
     copied = dict(shuffler.shuffle(shuffler.blocks, torch.Generator().manual_seed(1)).module.named_parameters())
     for name, p in net.named_parameters():
-        assert not torch.equal(p, copied[name]), f"{name} was left as it was"
+        assert p.numel() < 5 or not torch.equal(p, copied[name]), f"{name} was left as it was"  # two values may stay by chance
         assert torch.equal(p.flatten().sort().values, copied[name].flatten().sort().values)
     assert [len(s) for s in shuffler.stages(2)] == [max(1, round(len(shuffler.blocks) / 2)), len(shuffler.blocks)]
     assert shuffler.stages(2)[0][-1] == shuffler.blocks[-1], "the cascade starts at the output"
@@ -162,10 +162,10 @@ def test_random_orders_do_not_pass_and_ties_favor_no_corner():
     case = case_of(net, x)
     neutral = case.neutrals()["mean of each channel"]
     passed = 0
-    for seed in range(20):
+    for seed in range(12):
         noise = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(seed))
         passed += deletion(case, noise, "mean", neutral)[0].status == "pass"
-    assert passed <= 4, "orders that know nothing pass too often"
+    assert passed <= 3, "orders that know nothing pass too often"
     patches = Patches.of(case.why.image.grid, x, neutral)
     zero = torch.zeros(x.shape[1:])
     a, b = (patches.order(zero, torch.Generator().manual_seed(s)) for s in (0, 1))

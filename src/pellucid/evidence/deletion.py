@@ -19,7 +19,7 @@ UNIT = "share of the score's range"
 # one-sided 95 % points of Student's t by degrees of freedom: one more random order lies below mean + t * s * sqrt(1 + 1/n)
 T95 = {11: 1.796, 15: 1.753, 31: 1.696}
 EVEN = 0.02  # of the score's range: closer curves count as equal
-WORSE = -0.10  # of the score's range: an edge detector does clearly better
+WORSE = -0.25  # of the score's range: an edge detector does clearly better
 COPY = 0.8  # rank correlation with the edges from which on a map counts as their copy
 
 

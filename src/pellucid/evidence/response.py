@@ -15,18 +15,18 @@ from pellucid.explanation import Measurement
 
 NAME = "learned_response"
 CHANCE = 0.075  # a network without learning passes at most this often, whatever its architecture
-WIDE = 2.5  # patches: width of the splits' texture
+WIDE = 2.0  # patches: width of the splits' texture
 
 
 def response(case: Case, neutrals: Sequence[Tensor], shuffler: Shuffler) -> Measurement:
-    """How strongly the score tells complementary halves of the image apart, ranked among copies whose last weights are shuffled.
+    """How strongly the score tells halves of the image apart, ranked among copies whose last weights are shuffled.
 
-    The image is split at random into two halves of coarse patches; half A is shown with the rest neutral, then half B. The response is the
-    root of the summed squares of s(A) - s(B) over splits, each with another neutral image: large if the score hears content that lies in one place, and
-    blind to what any loss of content does to it. The copies see the same halves. Where nothing has been learned the order of the last
-    weights (of two weight layers and their norms) is an accident: the network is as likely as each of its k copies to respond strongest,
-    so that it stands first with probability 1 / (k + 1), whatever its architecture and the scale of its weights. This permutation test is
-    exact for weights drawn independently, and needs no threshold but that probability.
+    The image is split at random into two halves of coarse patches; half A is shown with the rest neutral, then half B; further splits
+    follow with another neutral image. The response is the standard deviation of the score over all halves: large if it hears content that
+    lies in one place. The copies see the same halves. Where nothing has been learned the order of the last weights (of two weight layers
+    and their norms) is an accident: the network is as likely as each of its k copies to respond strongest, so that it stands first with
+    probability 1 / (k + 1), whatever its architecture and the scale of its weights. This permutation test is exact for weights drawn
+    independently, and has no threshold but that probability. Halves are drawn without looking at the map, which knows the weights.
     """
     halves = _halves(case, neutrals)
     own = _strength(case.scores(NAME, halves))
@@ -61,8 +61,7 @@ def _halves(case: Case, neutrals: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _strength(scores: list[float]) -> float:
-    s = torch.tensor(scores, dtype=torch.float64)
-    return float((s[0::2] - s[1::2]).norm())
+    return float(torch.tensor(scores, dtype=torch.float64).std())
 
 
 def _readout(case: Case, shuffler: Shuffler, halves: list[Tensor], own: float) -> tuple[Block, ...]:
