@@ -107,7 +107,7 @@ def main() -> None:
     given = parser.parse_args()
     given.cache.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    began, lines = time.perf_counter(), []
+    began, lines, code = time.perf_counter(), [], code_hash()
     for kind, (label, output) in SHIPPED.items():
         if given.only not in f"shipped {kind}":
             continue
@@ -133,7 +133,7 @@ def main() -> None:
         print("\n".join(lines[-3:]), flush=True)
     (ROOT / "docs").mkdir(exist_ok=True)
     (ROOT / "docs" / "verdict.md").write_text(
-        HEAD.format(seed=SEED, first=UNTRAINED, hash=code_hash(), minutes=(time.perf_counter() - began) / 60) + "\n".join(lines) + "\n"
+        HEAD.format(seed=SEED, first=UNTRAINED, hash=code, minutes=(time.perf_counter() - began) / 60) + "\n".join(lines) + "\n"
     )
 
 

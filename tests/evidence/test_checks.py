@@ -129,6 +129,20 @@ def test_buffers_stay_and_the_network_is_never_touched():
         assert torch.equal(a, b)
 
 
+def test_shuffling_that_moves_nothing_concludes_nothing():
+    class Even(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.full((1, 32, 32), 0.1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([-(self.weight * x).flatten(1).sum(1), (self.weight * x).flatten(1).sum(1)], 1)
+
+    x = positives(learned(), 1, 3)[0]
+    ev = pl.explain(Even(), x, 1, method="integrated_gradients", steps=4, evidence="quick").evidence
+    assert ev["randomization"].status == "inconclusive" and ev["learned_response"].status == "fail"
+
+
 # ---------------------------------------------------------------- curves
 class Sum(nn.Module):
     """The score is the sum of known weights times the image: deletion has a closed form."""

@@ -13,6 +13,7 @@ from pellucid.ops.similarity import spearman, ssim, unit
 
 NAME = "randomization"
 Row = dict[str, Any]
+UNMOVED = 0.02  # of the score: a shuffled network that answers so alike has not been randomized
 SAME, CHANGED = 0.7, 0.5  # of rank correlation: above, the shuffled network gives this map too; below, another one
 
 
@@ -57,6 +58,9 @@ def randomization(case: Case, own: Map, shuffler: Shuffler) -> Measurement:
         "stages": rows, "of_blocks": len(shuffler.blocks), "floor": [vars(f) for f in floor], "entropy": case.entropy(NAME),
         "steps": case.method(True).params.get("steps"), "passes": case.passes[NAME],
     }  # fmt: skip
+    if all(abs(r["score"] - own.score) <= UNMOVED * abs(own.score) for r in rows if r["blocks"] == len(shuffler.blocks)):
+        text = "Shuffling all weights leaves the network's answer as it was, so nothing follows from its maps."
+        return Measurement(NAME, math.nan, "rank correlation", "down", "inconclusive", text, detail=detail)
     return _judged(rows, [abs(f.signed) for f in floor], len(shuffler.blocks), detail)
 
 
