@@ -73,6 +73,19 @@ def test_the_resampler_reads_a_linear_ramp_exactly_and_pads_only_outside():
     assert bool((out[0, 2:] == 1).all())
 
 
+@pytest.mark.parametrize("nearest", [False, True])
+@pytest.mark.parametrize("order, flip", [((0, 1, 2), (False, False, False)), ((2, 0, 1), (True, False, True))])
+def test_reading_axis_by_axis_is_reading_sample_by_sample(order, flip, nearest):
+    from pellucid.ops.resample import _pull_along_axes, _pull_oblique
+
+    g = oblique()
+    other = g.permute(order, flip).coarsen((0.7, 1.3, 2.0), (-1.47, 0.23, 0.41), (12, 5, 6))
+    x = torch.rand(2, *g.shape, dtype=torch.float64)
+    (a, out_a), (b, out_b) = (f(x, other.shape, other.map_to(g), nearest) for f in (_pull_along_axes, _pull_oblique))
+    assert torch.allclose(a, b, atol=1e-12)
+    assert torch.equal(out_a.expand_as(out_b), out_b)
+
+
 def test_mass_is_kept_and_push_is_the_adjoint_of_pull():
     g, coarse = oblique(), oblique().resize((3, 4, 4))
     m = coarse.map_to(g)

@@ -46,23 +46,61 @@ def pull(
 
     Linear or nearest. Beyond the half sample around the outermost centers ``fill`` is given (None: the edge value).
     """
+    axes = _one_to_one(matrix)
+    read = _pull_oblique if axes is None else _pull_along_axes
+    out, outside = read(values, tuple(shape), matrix, nearest)
+    if not nearest and values.is_floating_point():
+        out = out.to(values.dtype)
+    return out if fill is None else torch.where(outside, torch.as_tensor(fill, dtype=out.dtype), out)
+
+
+def _one_to_one(matrix: NDArray[np.float64]) -> list[int] | None:
+    """For each of our axes the one axis there that moves along it, if there is one: then reading goes axis by axis."""
+    linear = np.abs(matrix[:-1, :-1]) > 1e-9 * np.abs(matrix[:-1, :-1]).max()
+    if (linear.sum(0) != 1).any() or (linear.sum(1) != 1).any():
+        return None
+    return [int(np.flatnonzero(row)[0]) for row in linear]
+
+
+def _pull_along_axes(values: Tensor, shape: tuple[int, ...], matrix: NDArray[np.float64], nearest: bool) -> tuple[Tensor, Tensor]:
+    """Grids whose axes are parallel: one axis after the other, the one that shrinks most first."""
+    axes = _one_to_one(matrix)
+    assert axes is not None
+    space, d = tuple(values.shape[1:]), len(shape)
+    out = values if nearest or values.dtype == torch.float64 else values.float()
+    outside = torch.zeros([1] * d, dtype=torch.bool)
+    for ours in sorted(range(d), key=lambda a: shape[axes[a]] / space[a]):
+        theirs, last = axes[ours], space[ours] - 1
+        at = torch.arange(shape[theirs], dtype=torch.float64) * matrix[ours, theirs] + matrix[ours, d]
+        beyond = (at < -0.5 - 1e-6) | (at > last + 0.5 + 1e-6)
+        outside = outside | beyond.view([-1 if t == theirs else 1 for t in range(d)])
+        at = at.clamp(0, last)
+        if nearest:
+            out = out.index_select(ours + 1, (at + 0.5).floor().long().clamp_max(last))
+            continue
+        low = at.floor().long()
+        part = (at - low).to(out.dtype).view([-1 if a == ours else 1 for a in range(d)])
+        out = torch.lerp(out.index_select(ours + 1, low), out.index_select(ours + 1, (low + 1).clamp_max(last)), part)
+    return out.permute(0, *(axes.index(t) + 1 for t in range(d))), outside
+
+
+def _pull_oblique(values: Tensor, shape: tuple[int, ...], matrix: NDArray[np.float64], nearest: bool) -> tuple[Tensor, Tensor]:
+    """Any two grids: every sample finds its neighbors by itself."""
     space = tuple(values.shape[1:])
-    at = _positions(tuple(shape), matrix)
+    at = _positions(shape, matrix)
     limit = torch.tensor(space, dtype=torch.float64) - 1
     outside = ((at < -0.5 - 1e-6) | (at > limit + 0.5 + 1e-6)).any(-1)
     at = at.clamp(torch.zeros_like(limit), limit)
     flat = values.flatten(1)
-    work = torch.float64 if values.dtype == torch.float64 else torch.float32
     if nearest:
         index = (at + 0.5).floor().long().minimum(limit.long())
         strides = [int(np.prod(space[a + 1 :])) for a in range(len(space))]
-        out = flat[:, sum(index[..., a] * strides[a] for a in range(len(space)))]
-    else:
-        out = torch.zeros((len(flat), *shape), dtype=work)
-        for where, weight in _corners(at, space):
-            out += flat[:, where].to(work) * weight.to(work)
-        out = out.to(values.dtype) if values.is_floating_point() else out
-    return out if fill is None else torch.where(outside, torch.as_tensor(fill, dtype=out.dtype), out)
+        return flat[:, sum(index[..., a] * strides[a] for a in range(len(space)))], outside
+    work = torch.float64 if values.dtype == torch.float64 else torch.float32
+    out = torch.zeros((len(values), *shape), dtype=work)
+    for where, weight in _corners(at, space):
+        out += flat[:, where].to(work) * weight.to(work)
+    return out, outside
 
 
 def push(values: Tensor, shape: tuple[int, ...], matrix: NDArray[np.float64]) -> Tensor:
