@@ -1,0 +1,60 @@
+"""The house itself: its public names, its weight, and whether its pages are as old as its code."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pellucid as pl
+from pellucid.source import code_hash
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_importing_costs_little_beyond_torch():
+    """At most 0.3 s, the best of several tries in fresh processes; nothing heavy is imported."""
+    code = "import time, torch; t = time.perf_counter(); import pellucid, sys; print(time.perf_counter() - t, *sys.modules)"
+    tries = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() for _ in range(4)]
+    assert min(float(t[0]) for t in tries) <= 0.3
+    heavy = {"pydicom", "nibabel", "highdicom", "matplotlib", "skimage", "sklearn", "scipy", "PIL", "tifffile", "typer", "rich", "jinja2", "monai"}
+    assert not heavy & set(tries[0][1:])
+
+
+def test_public_names_are_explicit_and_real():
+    text = (ROOT / "src/pellucid/__init__.py").read_text()
+    named = re.findall(r"import (\w+) as (\w+)", text)
+    assert all(a == b for a, b in named)
+    assert [a for a, _ in named if not hasattr(pl, a)] == []
+    assert len({a for a, _ in named}) == len(named)
+
+
+def test_the_page_of_methods_is_what_the_methods_say():
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        import make
+    finally:
+        sys.path.pop(0)
+    assert make.PAGE.read_text() == make.page(), "run `make docs`"
+
+
+@pytest.mark.parametrize("page", sorted(p.name for p in (ROOT / "docs").glob("*.md")))
+def test_tables_say_how_old_they_are(page):
+    """A table names the code that it measured; one that is older than the code says so here, by a skip."""
+    text = (ROOT / "docs" / page).read_text()
+    found = re.search(r"code ([0-9a-f]{12})", text)
+    if found and found[1] != code_hash()[:12]:
+        pytest.skip(f"docs/{page} was measured on older code ({found[1]}); `make studies` or `make bench` measures it anew")
+
+
+def test_links_of_the_readme_lead_somewhere():
+    text = (ROOT / "README.md").read_text()
+    links = [t for t in re.findall(r"\]\(([^)#]+)\)", text) if not t.startswith("http")]
+    assert links
+    assert [t for t in links if not (ROOT / t).exists()] == []
+
+
+def test_a_file_says_what_it_holds():
+    names = [p.stem for p in (ROOT / "src").rglob("*.py")]
+    assert not {"utils", "util", "helpers", "helper", "common", "base", "core", "misc"} & set(names)
