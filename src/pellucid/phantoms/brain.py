@@ -108,7 +108,7 @@ class Lines:
         parts = [torch.minimum(torch.minimum(a, b), c) for a, b, c in zip(lateral, horn, third, strict=True)]
         self.ventricles, self.widest = (soft(torch.minimum(p, fourth), head.blur) for p in parts[:2])
         self.hippocampi, self.shrunk = (soft(m, head.blur) for m in memory[:2])
-        self.reserved = torch.minimum(parts[2], memory[2]) < 4
+        self.reserved = torch.minimum(parts[2], memory[2]) < 8
 
 
 def _atrophy(head: Head, lines: Lines, strength: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -126,7 +126,7 @@ def _atrophy(head: Head, lines: Lines, strength: float) -> tuple[Tensor, Tensor,
 def _beside(head: Head, reserved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Opacity of shortcut (a capsule on the skin), distractor (bright foci) and suppressor (a dark focus), at full strength."""
     free = ~reserved & (head.inside > 0.9)
-    deep = free & (head.cerebrum_depth > 14) & (head.gray < 0.5)
+    deep = free & (head.cerebrum_depth > 8) & (head.cerebrum_depth < 26) & (head.at[2] > -8)  # in and under the cortex
     dice = Dice("brain", head.seed, "distractor")
     foci = torch.zeros(head.shape)
     for _ in range(dice.integer(1, 3)):
@@ -160,7 +160,7 @@ def brain(
     """A T1-weighted volume (1, i, j, k) in [0, 1] of a head that the seed draws, 192 mm wide (4 mm voxels at ``size`` 48).
 
     ``atrophy`` widens the ventricles and shrinks the hippocampi, more on one side than on the other; ``strength`` scales it. ``shortcut``
-    is a bright marker capsule beside the head, ``distractor`` one to three bright foci in the white matter, ``suppressor`` a focus whose
+    is a bright marker capsule beside the head, ``distractor`` one to three bright foci in and under the cortex, ``suppressor`` a focus whose
     darkness tells how wide the healthy ventricles are (noise on the signal of atrophy, never the label); each False, True or a strength
     from 0 to 1. ``skull`` adds scalp and skull, which are stripped otherwise. The grid is slightly tilted, in RAS mm, its first axis
     growing to the left.
