@@ -24,14 +24,14 @@ CLASSES = {
 PLANS: dict[str, tuple[int, tuple[tuple[int, ...], ...]]] = {
     "fundus": (3, ((16, 16), (32, 32), (48, 48))),
     "chest": (1, ((16, 16), (32, 32), (48, 48))),
-    "brain": (1, ((8,), (16, 16), (32, 32))),
+    "brain": (1, ((8,), (16, 16, 32, 32))),
 }
 
 
 class PlainNet(nn.Module):
     """Convolution, batch norm, ReLU; halving between stages; then the mean and the maximum of each map, and one linear layer.
 
-    The input is the phantom's image as it is, (n, c, *space). The map of the last stage is an eighth of the input's extent.
+    The input is the phantom's image as it is, (n, c, *space). The map of the last stage is an eighth (brain: a quarter) of the input's extent.
     """
 
     def __init__(self, channels: int, stages: tuple[tuple[int, ...], ...], outputs: int, ndim: int) -> None:
