@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_importing_costs_little_beyond_torch():
-    """At most 0.3 s, the best of several tries in fresh processes; nothing heavy is imported."""
-    code = "import time, torch; t = time.perf_counter(); import pellucid, sys; print(time.perf_counter() - t, *sys.modules)"
+    """At most 0.3 s of CPU, the best of several tries in fresh processes; nothing heavy is imported."""
+    code = "import time, torch; t = time.process_time(); import pellucid, sys; print(time.process_time() - t, *sys.modules)"
     tries = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() for _ in range(4)]
     assert min(float(t[0]) for t in tries) <= 0.3
     heavy = {"pydicom", "nibabel", "highdicom", "matplotlib", "skimage", "sklearn", "scipy", "PIL", "tifffile", "typer", "rich", "jinja2", "monai"}

@@ -238,3 +238,9 @@ def test_passes_are_counted_per_explanation_also_side_by_side():
     assert [(w.provenance.forward, w.provenance.backward) for w in whys] == [(10, 8), (10, 8), (1, 1)] * 2
     assert [w.provenance.target for w in whys] == ["logit(0)", "logit(1)", "logit(2)"] * 2
     assert sum(seen) <= 2 * (10 + 1) + 4  # both targets of one image share forward passes
+
+
+def test_every_classifier_map_tells_all_probabilities():
+    z = outputs().softmax(0).tolist()
+    for name in ("saliency", "integrated_gradients(steps=2)", "occlusion(window='4px')", "rise(masks=2)", "grad_cam", "smooth(n=2)"):
+        assert pl.explain(small_net(2), small_image(2), 1, method=name).probabilities == pytest.approx(z), name

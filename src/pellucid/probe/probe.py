@@ -94,7 +94,7 @@ class Probe:
     def score(self) -> float:
         """The target's value at ``x``: known from an earlier answer, or one pass."""
         if self.known is None:
-            self.known = float(next(self.scores([self.x])).score)
+            self.known = float(self._post(Block(self.question, None, False)).scores[0])
         return self.known
 
     def _post(self, block: Block) -> Reply:
