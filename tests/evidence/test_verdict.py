@@ -94,7 +94,7 @@ def test_standard_has_a_cascade_and_two_draws():
     rows = ev["randomization"].detail["stages"]
     assert len({r["blocks"] for r in rows}) == 4 and len(rows) == 8
     assert len({r["signed"] for r in rows if r["blocks"] == 4}) == 2, "two draws are two networks"
-    assert ev.verdict == "supported" and len(ev["deletion"].detail["curve"]) == 21
+    assert ev.verdict == "supported" and len(ev["deletion"].detail["curve"]) == 12
     assert ev.reasons and all(r.endswith(".") for r in ev.reasons)
 
 

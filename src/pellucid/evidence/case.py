@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pellucid.asking import explain_all
+from pellucid.baseline import Setting, Starts
 from pellucid.explanation import Map
 from pellucid.method import Ask, Method
 from pellucid.model import Model
@@ -26,7 +27,7 @@ BLUR = 1 / 8  # of the shortest side: wide enough that a finding loses its shape
 
 @dataclass(frozen=True)
 class Effort:
-    """How much a level spends: points per curve, random orders, shuffled readouts and splits of the image that each answers, stages and
+    """How much a level spends: points per doubling of a curve, random orders, shuffled readouts and splits of the image that each answers, stages and
     draws of the cascade, steps of maps made anew.
     """
 
@@ -40,9 +41,9 @@ class Effort:
 
 
 EFFORTS: dict[str, Effort] = {
-    "quick": Effort(points=5, orders=12, readouts=14, splits=3, stages=2, draws=1, steps=8),
-    "standard": Effort(points=20, orders=16, readouts=39, splits=4, stages=5, draws=2, steps=16),
-    "full": Effort(points=32, orders=32, readouts=99, splits=8, stages=24, draws=3, steps=64),
+    "quick": Effort(points=1, orders=6, readouts=14, splits=3, stages=2, draws=1, steps=8),
+    "standard": Effort(points=2, orders=16, readouts=39, splits=4, stages=5, draws=2, steps=16),
+    "full": Effort(points=4, orders=32, readouts=99, splits=8, stages=24, draws=3, steps=64),
 }
 
 
@@ -115,6 +116,15 @@ class Case:
         width = BLUR * min(n * s for n, s in zip(grid.shape, grid.spacing, strict=True))
         mean = self.x.flatten(1).mean(1).view(-1, *[1] * grid.ndim)
         return {"blurred copy": gaussian(self.x, [width / s for s in grid.spacing]), "mean of each channel": mean.expand_as(self.x).clone()}
+
+    def starts(self) -> list[Tensor]:
+        """The images that the map's method compares with, where its parameters give them; none at hidden sites and for random ones."""
+        baseline = self.ask.method.params.get("baseline")
+        if not isinstance(baseline, Starts) or self.ask.site is not None or "random" in repr(baseline):
+            return []
+        low, high = float(self.x.min()), float(self.x.max())
+        low, high = self.model.range or ((0.0, 1.0) if low >= 0 and high <= 1 else (low, high))
+        return baseline.starts(Setting(self.x, self.why.image.grid, low, high, self.chance(1)))
 
     def _count(self, check: str, passes: int) -> None:
         self.passes[check] = self.passes.get(check, 0) + passes

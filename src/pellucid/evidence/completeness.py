@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pellucid.baseline import Setting, Starts
 from pellucid.evidence.case import Case
 from pellucid.explanation import Measurement
 from pellucid.method import Gives
@@ -36,11 +35,7 @@ def completeness(case: Case, score: float) -> Measurement | None:
 
 
 def _change(case: Case, score: float) -> tuple[float | None, str]:
-    baseline = case.ask.method.params.get("baseline")
-    traced = case.why.trace.get("change")
-    if isinstance(baseline, Starts) and case.ask.site is None and "random" not in repr(baseline):
-        low, high = float(case.x.min()), float(case.x.max())
-        low, high = case.model.range or ((0.0, 1.0) if low >= 0 and high <= 1 else (low, high))
-        starts = baseline.starts(Setting(case.x, case.why.image.grid, low, high, case.chance(1)))
+    starts, traced = case.starts(), case.why.trace.get("change")
+    if starts:
         return score - sum(case.scores(NAME, starts)) / len(starts), "asked anew"
     return (float(traced), "the map's trace") if isinstance(traced, (int, float)) else (None, "nothing")

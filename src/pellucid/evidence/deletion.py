@@ -16,8 +16,10 @@ from pellucid.ops.similarity import spearman
 
 NAME = "deletion"
 UNIT = "share of the score's range"
-# one-sided 95 % points of Student's t by degrees of freedom: one more random order lies below mean + t * s * sqrt(1 + 1/n)
-T95 = {11: 1.796, 15: 1.753, 31: 1.696}
+# two-sided 95 % points of Student's t by degrees of freedom
+T95 = {5: 2.571, 15: 2.131, 31: 2.040}
+DOUBLINGS = 5  # from 1/32 of the image to all of it
+MOST = 0.8  # of the random orders that the map's must beat: their mean alone is beaten by chance too often
 EVEN = 0.02  # of the score's range: closer curves count as equal
 WORSE = -0.25  # of the score's range: an edge detector does clearly better
 COPY = 0.8  # rank correlation with the edges from which on a map counts as their copy
@@ -34,11 +36,13 @@ class Curves:
     high: float
 
 
-def deletion(case: Case, relevance: Tensor, name: str, neutral: Tensor) -> list[Measurement]:
+def deletion(case: Case, relevance: Tensor, neutral: Tensor) -> list[Measurement]:
     """Deletion and insertion gain over random orders as smooth as the map, and the gain of both over the order of the image's edges.
 
-    ``relevance`` (*space) on the image's grid. Patches go in the order of the map, highest first, in steps of equal area; a patch is
-    removed by exchanging it for the neutral image's. Patches without content are left out for every order alike.
+    ``relevance`` (*space) on the image's grid. Patches of equal area go in the order of the map, highest first, in numbers that double
+    from 1/32 of the image on, since what a map is read for is its top, and an image that has lost half of itself is no image any more;
+    each doubling has the same weight in the area. A patch is removed by exchanging it for the neutral image's. Patches without content
+    are left out for every order alike.
     Sources: Petsiuk, Das, Saenko 2018; Samek et al. 2017.
     """
     patches = Patches.of(case.why.image.grid, case.x.cpu(), neutral.cpu())
@@ -54,7 +58,8 @@ def deletion(case: Case, relevance: Tensor, name: str, neutral: Tensor) -> list[
         text = "Whatever is taken out of the image, the score stays: the network does not look at it."
         return [Measurement(n, 0.0, UNIT, "up", "void", text) for n in ("deletion", "insertion", "beyond_edges")]
     detail = {
-        "patches": list(patches.shape), "patches_with_content": len(patches.live), "points": case.effort.points, "neutral": name,
+        "patches": list(patches.shape), "patches_with_content": len(patches.live), "neutral": "blurred copy",
+        "shares": [round(k / len(patches.live), 4) for k in _steps(case, patches)],
         "smoothness": round(smooth, 3), "range": [curves.low, curves.high], "passes": case.passes[NAME],
     }  # fmt: skip
     found = []
@@ -62,24 +67,28 @@ def deletion(case: Case, relevance: Tensor, name: str, neutral: Tensor) -> list[
         drawn = [sign * areas[r] for r in random]
         mean = sum(drawn) / len(drawn)
         spread = math.sqrt(sum((d - mean) ** 2 for d in drawn) / (len(drawn) - 1))
-        reach = T95[len(drawn) - 1] * spread * math.sqrt(1 + 1 / len(drawn))
+        reach = T95[len(drawn) - 1] * spread / math.sqrt(len(drawn))
         gain = sign * areas["map"] - mean
-        status: Status = "pass" if gain > reach else "fail" if gain <= EVEN else "inconclusive"
+        beaten = sum(d < sign * areas["map"] for d in drawn) / len(drawn)
+        status: Status = "pass" if gain > reach and beaten >= MOST else "fail" if gain <= EVEN else "inconclusive"
         word = "Taking away what the map marks lowers" if sign < 0 else "Showing only what the map marks raises"
-        text = (
-            f"{word} the score {gain:+.0%} of its range {'faster' if gain > 0 else 'no faster'} than random orders ({reach:.0%} is chance)."
-        )
-        more = {"area": areas["map"], "random": [areas[r] for r in random], "curve": curves.points[f"{which} map"], **detail}
-        against = f"{len(drawn)} random orders as smooth as the map; the interval is where the gain over one more would lie"
+        text = f"{word} the score {'faster' if gain > 0 else 'no faster'} than random orders: {gain:+.0%} of its range, ahead of {beaten:.0%} of them."
+        more = {
+            "area": areas["map"],
+            "beaten": beaten,
+            "random": [areas[r] for r in random],
+            "curve": curves.points[f"{which} map"],
+            **detail,
+        }
+        against = f"the mean of {len(drawn)} random orders as smooth as the map; the interval is that of the mean over such orders"
         found.append(Measurement(which, gain, UNIT, "up", status, text, 0.0, against, gain - reach, gain + reach, more))
     return [*found, _beyond_edges(case, patches, relevance, curves)]
 
 
 def _curves(case: Case, patches: Patches, neutral: Tensor, orders: dict[str, Tensor]) -> Curves:
     """All states of all orders in one stream; whole and empty image are asked once."""
-    n, points = len(patches.live), case.effort.points
-    steps = [round(k * n / points) for k in range(1, points)]
-    kinds = [(kind, name) for name in orders for kind in (("deletion", "insertion") if not name.startswith("random") else ("deletion",))]
+    steps = _steps(case, patches)
+    kinds = [(kind, name) for name in orders for kind in ("deletion", "insertion")]
 
     def states() -> Iterator[Tensor]:
         yield case.x
@@ -99,9 +108,13 @@ def _curves(case: Case, patches: Patches, neutral: Tensor, orders: dict[str, Ten
         inner = rest[i * len(steps) : (i + 1) * len(steps)]
         curve = [whole, *inner, empty] if kind == "deletion" else [empty, *inner, whole]
         found[kind][name], curves[f"{kind} {name}"] = _area(curve), curve
-        if name.startswith("random"):  # taking away in one order is showing in the reverse one, which is as random
-            found["insertion"][name] = _area(curve)
     return Curves(found["deletion"], found["insertion"], curves, low, high)
+
+
+def _steps(case: Case, patches: Patches) -> list[int]:
+    """How many patches go at each point between none and all."""
+    n, each = len(patches.live), case.effort.points
+    return sorted({max(1, round(n * 2 ** (-k / each))) for k in range(1, DOUBLINGS * each + 1)})
 
 
 def _beyond_edges(case: Case, patches: Patches, relevance: Tensor, curves: Curves) -> Measurement:
@@ -121,5 +134,5 @@ def _beyond_edges(case: Case, patches: Patches, relevance: Tensor, curves: Curve
 
 
 def _area(curve: list[float]) -> float:
-    """Trapezoid over equal steps."""
+    """Trapezoid; every step counts the same."""
     return (sum(curve) - (curve[0] + curve[-1]) / 2) / (len(curve) - 1)

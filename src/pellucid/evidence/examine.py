@@ -34,7 +34,7 @@ def examine(net: Any, image: Any, why: Map, level: Level = "quick", *, ask: Ask 
         net: the Model or network that was explained.
         image: the image that was explained: the scan as given to ``explain``, or the prepared one.
         why: the map.
-        level: ``none`` nothing; ``quick`` about 240 passes for integrated gradients, 190 of them forward only; ``standard`` and ``full`` more draws and stages.
+        level: ``none`` nothing; ``quick`` about 250 passes for integrated gradients, most of them forward only; ``standard`` and ``full`` more draws and stages.
         ask: the question, for a map read back from disk; otherwise the map carries it.
         run: seed, chunk, memory, cancel.
 
@@ -64,15 +64,14 @@ def examine(net: Any, image: Any, why: Map, level: Level = "quick", *, ask: Ask 
 
 def _measure(case: Case) -> Iterator[Measurement]:
     neutrals = case.neutrals()
-    score, *bare = case.scores("score", [case.x, *neutrals.values()])
+    (score,) = case.scores("score", [case.x])
     again, own = repetition(case)
     yield again
     gap = completeness(case, score)
     if gap is not None:
         yield gap
     if case.spatial:
-        least = min(zip(bare, neutrals, strict=True))[1]  # where the score is lowest, most of what it rests on is gone
-        yield from deletion(case, case.why.on(case.why.image.grid).relevance, least, neutrals[least])
+        yield from deletion(case, case.why.on(case.why.image.grid).relevance, neutrals["blurred copy"])
     if parameterless(case.model.module):
         return
     try:
