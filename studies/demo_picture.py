@@ -14,7 +14,8 @@ from pellucid.io import overlay
 from pellucid.loading import load_model
 
 ROOT = Path(__file__).parents[1]
-SIDE, GAP, TITLE = 380, 16, 34
+SIDE, GAP, TITLE = 360, 12, 34
+MAP = 0.457  # share of an overlay's width where the map begins
 METHODS = {
     "Integrated gradients": "integrated_gradients()",
     "Blur IG": "blur_ig()",
@@ -30,7 +31,8 @@ def main():
     photo = Picture.fromarray((case.image.values.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
     panels = {f"Photograph, DME {whys[0].probabilities[1]:.0%}": photo}
     for name, why in zip(METHODS, whys, strict=True):
-        panels[name] = overlay(why.on(case.image.grid).values, case.image.grid, image=case.image)
+        both = overlay(why.on(case.image.grid).values, case.image.grid, image=case.image)
+        panels[name] = both.crop((round(MAP * both.width), 0, both.width, both.height))  # the scan stands on the left already
     font = ImageFont.load_default(20)
     placed = [(t, p.convert("RGB").resize((round(p.width * SIDE / p.height), SIDE), Picture.LANCZOS)) for t, p in panels.items()]
     sheet = Picture.new("RGB", (sum(p.width + GAP for _, p in placed) + GAP, SIDE + TITLE + 2 * GAP), "white")
