@@ -68,7 +68,7 @@ def test_same_seed_same_patient_and_the_global_chance_untouched(maker):
     a, b, other = maker(5), maker(5), maker(6)
     assert torch.equal(before, torch.get_rng_state())
     assert a.image.fingerprint == b.image.fingerprint
-    assert differ(a, other).float().mean() > 0.2
+    assert differ(a, other).float().mean() > 0.1
     assert a.image.values.min() >= 0 and a.image.values.max() <= 1
     assert pickle.loads(pickle.dumps(a)).twin().image.fingerprint == a.image.fingerprint
 
