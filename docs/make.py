@@ -28,6 +28,7 @@ def section(m: Method) -> str:
 
 
 def row(m: Method) -> str:
+    """A method's line in the table."""
     gives = ", ".join(g.name.lower() for g in Gives if g in m.facts.gives and g.name and g.value) or "-"
     where = {Where.ANYWHERE: "image or site", Where.INPUT: "image", Where.FEATURES: "features"}[m.facts.where]
     cost = m.cost((3, 224, 224))

@@ -113,13 +113,26 @@ def retinopathy(load):
 def vessels(load):
     """DRIVE: what the W-Net uses for its own vessels, inside the field of view, against the annotated ones."""
     net = pl.Model(load.wnet(), classes=("vessel",), output="segmentation")
-    methods = ["saliency(absolute=True)", "input_x_gradient()", "integrated_gradients(steps=8)", "blur_ig(steps=8)", "occlusion(window='32px')"]
+    methods = [
+        "saliency(absolute=True)",
+        "input_x_gradient()",
+        "integrated_gradients(steps=8)",
+        "blur_ig(steps=8)",
+        "occlusion(window='32px')",
+    ]
     found = []
     for i in (1, 2, 21, 22):
         x, truth, _ = load.drive(i)
         for m in methods:
             found.append(judge(m, pl.explain(net, x, pl.region("vessel"), method=m), torch.from_numpy(truth)))
-    return "\n".join(["## W-Net on DRIVE, target: mean logit of the predicted vessels, mask: the annotated vessels\n", HEAD, *rows_of(found, methods), ""])
+    return "\n".join(
+        [
+            "## W-Net on DRIVE, target: mean logit of the predicted vessels, mask: the annotated vessels\n",
+            HEAD,
+            *rows_of(found, methods),
+            "",
+        ]
+    )
 
 
 def hippocampus(load):
@@ -140,7 +153,14 @@ def hippocampus(load):
         why = pl.explain(net, scan, pl.region("Hippocampus"), method=m)
         found.append(judge(m, why, mask))
         print(m, found[-1], why.provenance.seconds, flush=True)
-    return "\n".join(["## MeshNet on a T1 volume, target: mean logit of the predicted hippocampus, mask: FreeSurfer's\n", HEAD, *rows_of(found, methods), ""])
+    return "\n".join(
+        [
+            "## MeshNet on a T1 volume, target: mean logit of the predicted hippocampus, mask: FreeSurfer's\n",
+            HEAD,
+            *rows_of(found, methods),
+            "",
+        ]
+    )
 
 
 def main():

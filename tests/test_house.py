@@ -18,7 +18,21 @@ def test_importing_costs_little_beyond_torch():
     code = "import time, torch; t = time.process_time(); import pellucid, sys; print(time.process_time() - t, *sys.modules)"
     tries = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() for _ in range(4)]
     assert min(float(t[0]) for t in tries) <= 0.3
-    heavy = {"pydicom", "nibabel", "highdicom", "matplotlib", "skimage", "sklearn", "scipy", "PIL", "tifffile", "typer", "rich", "jinja2", "monai"}
+    heavy = {
+        "pydicom",
+        "nibabel",
+        "highdicom",
+        "matplotlib",
+        "skimage",
+        "sklearn",
+        "scipy",
+        "PIL",
+        "tifffile",
+        "typer",
+        "rich",
+        "jinja2",
+        "monai",
+    }
     assert not heavy & set(tries[0][1:])
 
 

@@ -94,7 +94,11 @@ def test_what_the_right_half_feeds_does_not_reach_the_left_half(method, dims):
             return self.left(a) + (self.right(b) if self.with_right else 0)
 
     _, x = setting(dims)
-    params = {"occlusion": {"window": "2px", "stride": "2px"}, "blur_ig": {"steps": 8, "axes": [0]}, "integrated_gradients": {"steps": 8}}.get(method, {})
+    params = {
+        "occlusion": {"window": "2px", "stride": "2px"},
+        "blur_ig": {"steps": 8, "axes": [0]},
+        "integrated_gradients": {"steps": 8},
+    }.get(method, {})
     half = slice(0, x.shape[-1] // 2 - (method == "occlusion"))  # a window that straddles the border sees both
     both, alone = (explained(Halves(w).eval(), x, method, **params).values[..., half] for w in (True, False))
     close(both, alone)
