@@ -103,7 +103,7 @@ def test_quick_is_cheap_and_says_what_it_cost():
     ev = pl.explain(learned(), x, 1, evidence="quick").evidence
     spent = {m.name: m.detail["passes"] for m in ev if "passes" in m.detail}
     spent.pop("insertion")
-    assert sum(spent.values()) <= 260, spent
+    assert sum(spent.values()) <= 300, spent
 
 
 def test_evidence_travels_with_the_map(tmp_path):

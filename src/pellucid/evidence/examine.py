@@ -34,7 +34,7 @@ def examine(net: Any, image: Any, why: Map, level: Level = "quick", *, ask: Ask 
         net: the Model or network that was explained.
         image: the image that was explained: the scan as given to ``explain``, or the prepared one.
         why: the map.
-        level: ``none`` nothing; ``quick`` about 250 passes for integrated gradients, most of them forward only; ``standard`` and ``full`` more draws and stages.
+        level: ``none`` nothing; ``quick`` about 280 passes for integrated gradients, most of them forward only; ``standard`` and ``full`` more draws and stages.
         ask: the question, for a map read back from disk; otherwise the map carries it.
         run: seed, chunk, memory, cancel.
 

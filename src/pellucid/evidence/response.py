@@ -14,7 +14,7 @@ from pellucid.evidence.shuffling import Block, Shuffler
 from pellucid.explanation import Measurement
 
 NAME = "learned_response"
-CHANCE = 0.075  # a network without learning passes at most this often, whatever its architecture
+CHANCE = 0.05  # a network without learning passes at most this often, whatever its architecture
 WIDE = 2.0  # patches: width of the splits' texture
 
 

@@ -196,7 +196,7 @@ def brain(
     values = over(values, [0.95], pill * power["shortcut"])
     body = torch.ones(shape) if skull else head.inside.sqrt()  # a stripped scan has no noise outside the brain
     values = ((values + head.grain[0] * body) ** 2 + (head.grain[1] * body) ** 2).sqrt()  # Rician, as magnitudes are
-    image = Image(values.clamp(0, 1), head.grid, "intensity", ("T1",), facts={"modality": "phantom T1 MRI", "seed": seed})
+    image = Image(values.clamp(0, 1), head.grid, "intensity", ("T1",), facts={"modality": "phantom T1 MRI", "seed": seed, "sided": True})
     masks = {
         "ventricles": fluid > 0.5,
         "hippocampi": (memory > 0.5) & (fluid < 0.5),
