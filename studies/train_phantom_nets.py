@@ -23,7 +23,6 @@ from pellucid.phantoms.nets import CLASSES, WEIGHTS, build, code_hash
 TRAIN_SEED, HELD_OUT_SEED = 1, 2
 PLAN = {  # cases for training, held out, epochs, batch, learning rate
     "fundus_dme": (1600, 400, 12, 32, 2e-3),
-    "fundus_dme_confounded": (1200, 400, 8, 32, 2e-3),
     "fundus_dr": (2000, 500, 20, 32, 2e-3),
     "chest": (2000, 400, 16, 32, 2e-3),
     "brain_atrophy": (480, 200, 12, 16, 2e-3),

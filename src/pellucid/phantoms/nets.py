@@ -15,7 +15,6 @@ from pellucid.errors import BadFile, BadParameter
 WEIGHTS = Path(__file__).parent / "weights"
 CLASSES = {
     "fundus_dme": ("no DME", "DME"),
-    "fundus_dme_confounded": ("no DME", "DME"),
     "fundus_dr": ("no retinopathy", "mild", "moderate", "severe", "proliferative"),
     "chest": ("effusion", "cardiomegaly", "infiltration"),
     "brain_atrophy": ("no atrophy", "atrophy"),
