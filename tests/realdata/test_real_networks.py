@@ -38,7 +38,7 @@ def test_retinopathy_lies_in_the_lesions(load, realdata):
         x = torch.from_numpy(np.array(picture).transpose(2, 0, 1).copy()).float() / 255
         masks = [pl.read(f) for f in Path(realdata("fundus-idrid/masks")).glob(f"{name}_*.png") if "_OD" not in f.name]
         lesion = torch.stack([m.on(m.grid.resize((256, 256))).values.sum(0) > 64 for m in masks]).any(0)
-        why = pl.explain(net, x, "retinopathy", method="integrated_gradients", baseline="black", steps=16)
+        why = pl.explain(net, x, "retinopathy", method="integrated_gradients", baseline="black", steps=32)
         assert abs(why.trace["gap"]) < 0.05 * abs(why.trace["change"])
         found.append(enrichment(why.relevance, lesion))
     assert min(found) > 1.5, found

@@ -8,14 +8,16 @@ import re
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from pellucid.errors import BadSite, Unsupported
 from pellucid.model import Model
-from pellucid.probe.geometry import Call, Layout, pick_auto, trace
+
+if TYPE_CHECKING:
+    from pellucid.probe.geometry import Call, Layout
 
 _traces: weakref.WeakKeyDictionary[nn.Module, dict[Any, list[Call]]] = weakref.WeakKeyDictionary()
 
@@ -40,6 +42,8 @@ def calls(model: Model, x: Tensor) -> tuple[list[Call], int]:
     if key in known:
         return known[key], 0
     batch = x[None] if model.normalize is None else model.normalize(x[None])
+    from pellucid.probe.geometry import trace  # followed only where a site is asked for: importing pellucid stays cheap
+
     known[key] = trace(model.module, batch)
     return known[key], 1
 
@@ -48,6 +52,8 @@ def find(model: Model, text: str, x: Tensor) -> tuple[Place, int]:
     """The place that ``text`` names (``"auto"``: the last one with spatial extent before the head), and the passes it cost."""
     seen, passes = calls(model, x)
     if text == "auto":
+        from pellucid.probe.geometry import pick_auto
+
         call = pick_auto(seen, tuple(x.shape[1:]))
         return Place(
             f"{call.name}#{call.index}" if _runs(seen, call.name) > 1 else call.name, call.name, call.index, call.path, call.layout
