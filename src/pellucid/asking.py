@@ -60,7 +60,7 @@ def explain_all(model: Model, scans: Sequence[Image], asks: Sequence[Ask], run: 
             for j in jobs:
                 j.probe.side_by_side = len(ready)
             if meter.total is None and not found:
-                meter.total = _total(jobs[0].image, len(scans), asks)
+                meter.total = _total(jobs[0].probe, len(scans), asks)
             drawn = [jobs[0].work(engine.answer)] if len(jobs) == 1 else meet(engine.answer, [j.work for j in jobs])
             seconds = (meter.seconds - began) / len(jobs)
             found |= {at: _finish(engine, j, d, seconds) for at, j, d in zip(group, jobs, drawn, strict=True)}
@@ -83,12 +83,13 @@ def _groups(scans: Sequence[Image], asks: Sequence[Ask]) -> list[list[tuple[int,
     return groups
 
 
-def _total(image: Image, scans: int, asks: Sequence[Ask]) -> int | None:
-    """Forward passes in all; None where a method knows only a bound, or a site whose shape is not known yet."""
-    costs = [a.method.on(image.grid).cost(tuple(image.values.shape), image.grid) for a in asks]
-    if any(c.at_most for c in costs) or any(a.site is not None for a in asks):
+def _total(probe: Probe, scans: int, asks: Sequence[Ask]) -> int | None:
+    """Forward passes in all; None where a method knows only a bound, or several look at sites whose shapes are not known yet."""
+    looks_inside = [a.site is not None or a.method.facts.where is Where.FEATURES for a in asks]
+    if any(looks_inside) and len({f"{a.method!r} {a.site}" for a in asks}) > 1:
         return None
-    return scans * sum(c.forward for c in costs)
+    costs = [a.method.on(probe.image.grid).cost(tuple(probe.x.shape), probe.grid) for a in asks]
+    return None if any(c.at_most for c in costs) else scans * sum(c.forward for c in costs)
 
 
 def as_image(given: Any) -> Image:
@@ -156,6 +157,8 @@ def _finish(engine: Engine, job: _Job, drawn: Drawn, seconds: float) -> Map:
     caveats = [*dict.fromkeys([*engine.model.source.get("notes", ()), *probe.notes, *engine.notes])]
     if not facts.hears_weights:
         caveats.append(f"{job.method.name} is known to depend little on the network's weights")
+    if not facts.hears_target:
+        caveats.append(f"{job.method.name} shows the same for every target")
     if job.image.facts.get("photometric") == "MONOCHROME1" and "polarity" not in job.image.facts:
         caveats.append("the scan is MONOCHROME1 (bright means air); say which the network was trained on: Prepare(inverted=...)")
     provenance = Provenance(

@@ -87,7 +87,8 @@ class Cite:
 class Facts:
     """What a method declares of itself; docs, tests, CLI and report read it here and nowhere else.
 
-    ``cost`` gets the bound parameters and, as ``shape``, the shape of what is explained, and as ``grid`` where it lies.
+    ``cost`` gets the bound parameters and, as ``shape``, the shape of what is explained (the image, or the activation at a site), and as
+    ``grid`` where it lies. ``hears_target`` is False for methods that show one map for every target.
     """
 
     cite: Cite
@@ -98,6 +99,7 @@ class Facts:
     where: Where = Where.ANYWHERE
     random: bool = False
     hears_weights: bool = True
+    hears_target: bool = True
     needs_space: bool = False
 
     def around(self, inner: Facts) -> Facts:
@@ -109,7 +111,10 @@ class Facts:
             random=self.random or inner.random,
             hears_weights=self.hears_weights and inner.hears_weights,
         )
-        return merged if self.asks else replace(merged, where=inner.where, needs_space=self.needs_space or inner.needs_space)
+        if self.asks:
+            return merged
+        needs_space = self.needs_space or inner.needs_space
+        return replace(merged, where=inner.where, hears_target=inner.hears_target, needs_space=needs_space)
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,23 +225,26 @@ def method(
     where: Where = Where.ANYWHERE,
     random: bool = False,
     hears_weights: bool = True,
+    hears_target: bool = True,
     needs_space: bool = False,
 ) -> Callable[[Callable[Concatenate[Probe, Tensor, P], Drawn]], Method[P]]:
     """Make a method of a function and register it under its name.
 
-    The function takes ``(probe, x, *, parameters with defaults)``, each parameter of a kind of ``pellucid.params``.
+    The function takes ``(probe, x, *, parameters with defaults)``, each parameter of a kind of ``pellucid.params``; a wrapped method
+    may stand before the star, so that it can be given without its name.
 
     Raises:
         BadParameter: a reserved or positional parameter, a default that its own kind refuses, or a name that another module took.
     """
-    facts = Facts(cite, asks, gives, cost, frozenset(space), where, random, hears_weights, needs_space)
+    facts = Facts(cite, asks, gives, cost, frozenset(space), where, random, hears_weights, hears_target, needs_space)
 
     def wrap(fn: Callable[Concatenate[Probe, Tensor, P], Drawn]) -> Method[P]:
         hints = typing.get_type_hints(fn, include_extras=True)
         parameters = list(inspect.signature(fn).parameters.values())[2:]
         name = getattr(fn, "__name__", "method")
         for p in parameters:
-            if p.kind is not p.KEYWORD_ONLY or p.default is p.empty or p.name in RESERVED:
+            named = p.kind is p.KEYWORD_ONLY or (p.kind is p.POSITIONAL_OR_KEYWORD and _is_method(hints[p.name]))
+            if not named or p.default is p.empty or p.name in RESERVED:
                 raise BadParameter(
                     f"parameters of {name} come after *, with a default, and are none of {', '.join(sorted(RESERVED))}",
                     p.name,

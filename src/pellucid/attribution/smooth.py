@@ -31,8 +31,8 @@ def _cost(inner: Inner, n: int, shape: tuple[int, ...], grid: Grid, **_: object)
 def smooth(
     probe: Probe,
     x: Float[Tensor, "c *space"],
-    *,
     inner: Inner = "saliency",
+    *,
     n: Count = 25,
     sigma: Positive = 0.15,
     statistic: Literal["mean", "square", "variance"] = "mean",
