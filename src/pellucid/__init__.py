@@ -1,7 +1,9 @@
 """Pellucid: medical-imaging networks that explain themselves, with the evidence for trusting it."""
 
 from pellucid.attribution import blur_ig as blur_ig
+from pellucid.attribution import deconvnet as deconvnet
 from pellucid.attribution import grad_cam as grad_cam
+from pellucid.attribution import guided_backprop as guided_backprop
 from pellucid.attribution import hires_cam as hires_cam
 from pellucid.attribution import input_x_gradient as input_x_gradient
 from pellucid.attribution import integrated_gradients as integrated_gradients

@@ -46,6 +46,10 @@ class Unsupported(PellucidError, NotImplementedError):
     """This method cannot answer for this network, site or target, and says so rather than guess."""
 
 
+class NoRule(Unsupported):
+    """An operation of the network has no rule in this method, and a plain gradient would pass for one."""
+
+
 class Untrusted(PellucidError, PermissionError):
     """Loading would run somebody's code, and the user's word for it is missing."""
 

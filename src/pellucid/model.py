@@ -143,9 +143,9 @@ class Model:
                     raise BadImage(f"normalize has {len(value)} channels", f"an image of {len(seen.values)}", "Check the channels.")
         return seen, seen.values.to(self.device, self.dtype or seen.values.dtype)
 
-    def forward(self, batch: Tensor) -> Tensor:
-        """Batch (n, c, *space) of prepared images to the selected output, a plain tensor (n, ...)."""
-        x = batch if self.normalize is None else self.normalize(batch)
+    def forward(self, batch: Tensor, *, normalized: bool = False) -> Tensor:
+        """Batch (n, c, *space) of prepared images (``normalized``: already so) to the selected output, a plain tensor (n, ...)."""
+        x = batch if self.normalize is None or normalized else self.normalize(batch)
         try:
             out = self.module(x)
         except RuntimeError as error:

@@ -1,7 +1,9 @@
 """Attribution: where, for this image. One method a file; importing this package registers them all."""
 
 from pellucid.attribution.blur_ig import blur_ig as blur_ig
+from pellucid.attribution.deconvnet import deconvnet as deconvnet
 from pellucid.attribution.grad_cam import grad_cam as grad_cam
+from pellucid.attribution.guided_backprop import guided_backprop as guided_backprop
 from pellucid.attribution.hires_cam import hires_cam as hires_cam
 from pellucid.attribution.input_x_gradient import input_x_gradient as input_x_gradient
 from pellucid.attribution.integrated_gradients import integrated_gradients as integrated_gradients

@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 from pellucid.errors import BadModel, BadSite, OutOfMemory, PellucidError
 from pellucid.grid import Grid
 from pellucid.model import Model
-from pellucid.probe.sites import Place, find, watching
+from pellucid.probe.ruled import Ruled, answer_ruled
+from pellucid.probe.rules import Rules
+from pellucid.probe.sites import Place, find, planting, watching
 from pellucid.probe.tiles import tiled_gradients, tiled_output
 from pellucid.run import SMALL, Meter, Pass, Plan, Run, measured, no_memory
 from pellucid.target import Seen, Target
@@ -56,6 +59,7 @@ class Block:
     question: Question
     inputs: Tensor | None
     gradient: bool
+    rules: Rules | None = None  # what stands for each operation on the way back; ``inputs`` is then the reference, if rules are paired
 
 
 @dataclass(eq=False)
@@ -66,6 +70,7 @@ class Reply:
     gradients: Tensor | None
     classes: Tensor | None
     inputs: Tensor
+    ruled: Ruled | None = None
 
 
 @dataclass(eq=False)
@@ -94,7 +99,7 @@ class Engine:
         assert question.place is not None
         found: list[Tensor] = []
         with self._turn, torch.no_grad():
-            self._forward(question, image[None].to(question.x), [], _plant(question.place, None, found, False))
+            self.forward(question, image[None].to(question.x), [], planting(question.place, None, found, False))
             self.count_setup(question, 1)
         return found[0][0]
 
@@ -106,7 +111,7 @@ class Engine:
     def settle(self, question: Question) -> None:
         """One setup pass over the image itself: predicted classes and regions become fixed, probabilities known."""
         with self._turn, torch.no_grad():
-            output, sites = self._forward(question, question.x[None], [question.target])
+            output, sites = self.forward(question, question.x[None], [question.target])
         self.count_setup(question, 1)
         self._settle_with(question, output, sites)
         self.note_probabilities(question, output)
@@ -120,15 +125,17 @@ class Engine:
     def score_of(self, question: Question) -> float:
         """The target's value for the image itself, by one setup pass."""
         with self._turn, torch.no_grad():
-            output, sites = self._forward(question, question.x[None], [question.target])
+            output, sites = self.forward(question, question.x[None], [question.target])
         self.count_setup(question, 1)
         self.note_probabilities(question, output)
-        return float(self._score(question, output, sites)[0])
+        return float(self.score_from(question, output, sites)[0])
 
     # ------------------------------------------------------------------ answering
     def answer(self, blocks: Sequence[Block]) -> list[Reply]:
         """Answer several blocks of one kind in as few passes as possible; equal inputs of different targets share theirs."""
         first = blocks[0]
+        if first.rules is not None:
+            return [self._ruled(b, b.rules) for b in blocks if b.rules is not None]
         plan = self.plan("gradients" if first.gradient else "scores", first.question)
         unique = _distinct(blocks)
         leaders = [same[0] for same in unique]
@@ -160,10 +167,10 @@ class Engine:
         """Once per network: a sample's score must not depend on its neighbors in the batch."""
         question, place = block.question, block.question.place
         inputs = question.x[None] if block.inputs is None else block.inputs[:1]
-        plant = None if place is None else _plant(place, None if block.inputs is None else inputs, [], False)
+        plant = None if place is None else planting(place, None if block.inputs is None else inputs, [], False)
         with self._turn, torch.no_grad():
-            output, sites = self._forward(question, question.x[None] if place is not None else inputs, [question.target], plant)
-            alone = float(self._score(question, output, sites)[0])
+            output, sites = self.forward(question, question.x[None] if place is not None else inputs, [question.target], plant)
+            alone = float(self.score_from(question, output, sites)[0])
         self.count_setup(question, 1)
         beside = float(reply.scores[0])
         if abs(alone - beside) > 1e-3 * (abs(alone) + abs(beside)) + 1e-4:
@@ -219,10 +226,10 @@ class Engine:
             if place is None:
                 asked = images.detach().clone().requires_grad_(gradient)
                 fed = asked.clone() if gradient else asked  # the network may write into what it is given
-                output, sites = self._forward(question, fed, targets)
+                output, sites = self.forward(question, fed, targets)
             else:
                 found: list[Tensor] = []
-                output, sites = self._forward(question, images, targets, _plant(place, planted, found, gradient))
+                output, sites = self.forward(question, images, targets, planting(place, planted, found, gradient))
                 if not found:
                     raise BadSite(f"{place.text!r} runs for every input", "an input for which it does not", "Choose another site.")
                 asked = found[0]
@@ -260,7 +267,7 @@ class Engine:
                 def score(out: Tensor, block: Block = block) -> Tensor:
                     if not block.question.settled:
                         self._settle_with(block.question, out.detach(), {})
-                    return self._score(block.question, out, {})
+                    return self.score_from(block.question, out, {})
 
                 scores, grads, output = tiled_gradients(self.model, inputs, score)
                 classes = None
@@ -270,9 +277,32 @@ class Engine:
             at += n
         return replies
 
+    def _ruled(self, block: Block, rules: Rules) -> Reply:
+        """One forward pass under rules (two, if they compare with a reference) and one backward pass, one sample at a time."""
+        question = block.question
+        try:
+            with self._turn:
+                score, gradient, output, told = answer_ruled(self, question, rules, block.inputs)
+        except Exception as error:
+            if no_memory(error) and not isinstance(error, OutOfMemory):
+                fix = "Crop in prepare=, or choose a method that asks for scores."
+                raise OutOfMemory(f"{rules.name} keeps one pass in memory", str(error).splitlines()[0], fix) from error
+            raise
+        passes = 2 if rules.paired else 1
+        question.tally.forward, question.tally.backward = question.tally.forward + passes, question.tally.backward + 1
+        self.meter.tick(forward=passes, backward=1)
+        self.note_probabilities(question, output)
+        classes = self.model.reading.of(output, question.grid.ndim).logits(output).double().cpu() if output.ndim <= 2 else None
+        return Reply(score.double().cpu(), gradient, classes, told.input[None], told)
+
     # ------------------------------------------------------------------ the network itself
-    def _forward(
-        self, question: Question, images: Tensor, targets: Sequence[Target], plant: Callable[[Tensor], Tensor] | None = None
+    def forward(
+        self,
+        question: Question,
+        images: Tensor,
+        targets: Sequence[Target],
+        plant: Callable[[Tensor], Tensor] | None = None,
+        normalized: bool = False,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """One pass: the output, and the activations that the targets look at. ``plant`` exchanges the activation at the site."""
         sites: dict[str, Tensor] = {}
@@ -283,7 +313,8 @@ class Engine:
                 spot, cost = find(self.model, name, question.x)
                 self.count_setup(question, cost)
                 stack.enter_context(watching(self.model.module, spot, _keep(name, spot, sites)))
-            output = self.model.forward(images) if self.model.windows is None else tiled_output(self.model, images)
+            run = self.model.forward if self.model.windows is None else partial(tiled_output, self.model)
+            output = run(images, normalized=normalized)
         before = self._shapes.setdefault(tuple(images.shape[1:]), tuple(output.shape[1:]))
         if tuple(output.shape[1:]) != before:
             got = f"(n, *{tuple(output.shape[1:])}) after (n, *{before})"
@@ -295,7 +326,7 @@ class Engine:
         question.target = question.target.settle(seen, question.grid)
         question.settled = True
 
-    def _score(self, question: Question, output: Tensor, sites: dict[str, Tensor]) -> Tensor:
+    def score_from(self, question: Question, output: Tensor, sites: dict[str, Tensor]) -> Tensor:
         if not question.settled:
             self._settle_with(question, output.detach(), {k: v.detach() for k, v in sites.items()})
         return question.target.score(Seen(output, self.model.reading.of(output, question.grid.ndim), sites))
@@ -306,7 +337,7 @@ class Engine:
         for same, n in zip(unique, counts, strict=True):
             cut = slice(at, at + n)
             if r < len(same):
-                parts.append(self._score(same[r].question, output[cut], {k: v[cut] for k, v in sites.items()}))
+                parts.append(self.score_from(same[r].question, output[cut], {k: v[cut] for k, v in sites.items()}))
             else:
                 parts.append(output.new_zeros(n))
             at += n
@@ -322,18 +353,6 @@ def _gradient(scores: Tensor, leaf: Tensor, keep: bool) -> Tensor:
     if g is None:
         raise BadModel("the score depends on what is explained", "a target that the input or site does not reach", "Choose another site.")
     return g
-
-
-def _plant(place: Place, planted: Tensor | None, found: list[Tensor], gradient: bool) -> Callable[[Tensor], Tensor]:
-    def use(z: Tensor) -> Tensor:
-        with torch.no_grad():
-            own = place.layout.to_map(z.detach()).clone() if planted is None else planted.detach().clone()
-        own.requires_grad_(gradient)
-        found.append(own)
-        with torch.enable_grad() if gradient else torch.no_grad():
-            return place.layout.from_map(own, z.detach()).clone()  # the network may write into it
-
-    return use
 
 
 def _keep(name: str, place: Place, sites: dict[str, Tensor]) -> Callable[[Tensor], None]:

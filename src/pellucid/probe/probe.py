@@ -18,6 +18,7 @@ from pellucid.image import Image
 from pellucid.params import Distance
 from pellucid.probe.engine import Block, Engine, Question, Reply
 from pellucid.probe.lockstep import Answering, meet
+from pellucid.probe.rules import Rules
 from pellucid.run import Pass
 
 Asked = TypeVar("Asked")
@@ -34,6 +35,21 @@ class Answer:
     score: Tensor
     gradient: Tensor
     classes: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class RuledAnswer:
+    """What a backward pass under rules gave: the score, and its rule-made gradient at ``input`` (c, *space).
+
+    ``input`` is ``x``, or its normalized form where the rules ask for that. ``absorbed`` sums by reason the relevance that ended in
+    operations (biases, embedded parameters); ``largest`` is the largest multiplier that a rule reported.
+    """
+
+    score: Tensor
+    gradient: Tensor
+    input: Tensor
+    absorbed: dict[str, float]
+    largest: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +106,28 @@ class Probe:
         self.known = float(reply.scores[0])
         assert reply.gradients is not None
         return Answer(self.x, reply.scores[0], reply.gradients[0], _NOTHING if reply.classes is None else reply.classes[0])
+
+    def ruled(self, rules: Rules, reference: Tensor | None = None) -> RuledAnswer:
+        """Score and rule-made gradient at ``x``: one forward and one backward pass; one forward more for paired rules.
+
+        Raises:
+            NoRule: an operation of the network has no rule.
+        """
+        reply = self._post(Block(self.question, None if reference is None else reference[None].to(self.x), True, rules))
+        self.known = float(reply.scores[0])
+        assert reply.gradients is not None
+        assert reply.ruled is not None
+        told = reply.ruled
+        return RuledAnswer(reply.scores[0], reply.gradients[0], told.input, told.absorbed, told.largest)
+
+    def at_input(self, method: Any) -> Drawn:
+        """Another method's answer about the image itself, also where ``x`` is an activation."""
+        chance = torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=self.random)))
+        question = replace(self.question, place=None)
+        probe = Probe(
+            self.engine, question, self.image, question.x, question.grid, chance, side_by_side=self.side_by_side, notes=self.notes
+        )
+        return probe.answer_by(method, self.post or self.engine.answer)
 
     def score(self) -> float:
         """The target's value at ``x``: known from an earlier answer, or one pass."""

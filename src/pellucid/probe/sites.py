@@ -126,3 +126,17 @@ def watching(module: nn.Module, place: Place, use: Callable[[Tensor], Tensor | N
         yield
     finally:
         handle.remove()
+
+
+def planting(place: Place, planted: Tensor | None, found: list[Tensor], gradient: bool) -> Callable[[Tensor], Tensor]:
+    """Exchange the activation at a place (n, c, *space) for ``planted``, or for a leaf of its own values; the leaf goes to ``found``."""
+
+    def use(z: Tensor) -> Tensor:
+        with torch.no_grad():
+            own = place.layout.to_map(z.detach()).clone() if planted is None else planted.detach().clone()
+        own.requires_grad_(gradient)
+        found.append(own)
+        with torch.enable_grad() if gradient else torch.no_grad():
+            return place.layout.from_map(own, z.detach()).clone()  # the network may write into it
+
+    return use

@@ -54,14 +54,14 @@ def _blend(model: Model, space: tuple[int, ...], like: Tensor) -> tuple[list[tup
     return weighted, total
 
 
-def tiled_output(model: Model, batch: Tensor) -> Tensor:
-    """The blended output (n, k, *space) of all tiles."""
+def tiled_output(model: Model, batch: Tensor, *, normalized: bool = False) -> Tensor:
+    """The blended output (n, k, *space) of all tiles; ``normalized``: the batch already is."""
     weighted, total = _blend(model, tuple(batch.shape[2:]), batch)
     out: Tensor | None = None
     for tile, weight in weighted:
         cut = (slice(None), slice(None), *tile)
         piece = batch[cut]
-        found = _dense(model.forward(piece), piece) * (weight / total[tile])
+        found = _dense(model.forward(piece, normalized=normalized), piece) * (weight / total[tile])
         if out is None:
             out = found.new_zeros(len(batch), found.shape[1], *batch.shape[2:])
         out[cut] += found

@@ -1,0 +1,66 @@
+"""Rectifiers on the way back: the rules of guided backpropagation and of the deconvolutional network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pellucid.probe.rules.guard import Node, kind, linear
+from pellucid.probe.rules.mode import Rule, Rules
+from pellucid.probe.rules.operation import Operation
+
+RECTIFIERS = "relu relu6 leaky_relu rrelu prelu elu selu celu gelu silu mish softplus hardswish hardtanh threshold clamp clamp_min".split()
+DEFINED = frozenset({"relu", "threshold", "clamp_min"})  # what the papers speak of
+# smooth operations that keep their own gradient: the papers change rectifiers only
+SMOOTH = frozenset(
+    """Mul Div Reciprocal Sigmoid Tanh Softmax LogSoftmax Softmax LogSumExp Logsumexp Hardsigmoid Exp Log Pow Sqrt Rsqrt Square Abs Norm
+    LinalgVectorNorm Std Var StdMean VarMean Max Amax Maximum MaxPool1D MaxPool2DWithIndices MaxPool3DWithIndices AdaptiveMaxPool1D
+    AdaptiveMaxPool2D AdaptiveMaxPool3D NativeBatchNorm CudnnBatchNorm MiopenBatchNorm NativeLayerNorm NativeGroupNorm Mm Bmm Baddbmm Addmm
+    Convolution Prod Cos Sin ScaledDotProductFlashAttentionForCpu ScaledDotProductFlashAttention ScaledDotProductEfficientAttention
+    ScaledDotProductFusedAttentionOverrideable SafeSoftmax Topk Sort""".split()
+)
+
+
+class _Guided(torch.autograd.Function):
+    """Forward the activation's own value; backward what its rule lets through."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, y: Tensor, slope: Tensor | None) -> Tensor:
+        ctx.save_for_backward(slope)
+        return y.clone()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (slope,) = ctx.saved_tensors
+        return (g.clamp_min(0) if slope is None else g.clamp_min(0) * slope), None, None
+
+
+def gates(name: str, *, own_slope: bool) -> Rules:
+    """The table: only positive gradients pass a rectifier; with ``own_slope`` only where it is active, times its slope there."""
+
+    def rectifier(op: Operation, input: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if op.name == "clamp" and not _from_below(*args, **kwargs):
+            return NotImplemented
+        if op.name not in DEFINED:
+            op.caveat(f"the paper knows ReLU only; {op.name} is treated as one: active where its value is above 0, with its own slope")
+        if not own_slope:
+            return _Guided.apply(input, op.plain(), None)  # type: ignore[no-untyped-call]
+        with torch.enable_grad():
+            z = input.detach().requires_grad_()
+            y = op.func(z, *(a.detach() if isinstance(a, Tensor) else a for a in op.args[1:]), **kwargs)
+            (slope,) = torch.autograd.grad(y.sum(), z)
+        return _Guided.apply(input, y.detach(), slope * (y > 0))  # type: ignore[no-untyped-call]
+
+    table: dict[str, Rule] = dict.fromkeys(RECTIFIERS, rectifier)
+    return Rules(name, table, allowed=_allowed)
+
+
+def _from_below(min: Any = None, max: Any = None) -> bool:
+    """Whether a clamp rectifies: limits from below at 0."""
+    return isinstance(min, (int, float)) and min == 0
+
+
+def _allowed(node: Node) -> bool:
+    return linear(node) or kind(node) in SMOOTH
