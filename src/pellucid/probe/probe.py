@@ -120,14 +120,15 @@ class Probe:
         told = reply.ruled
         return RuledAnswer(reply.scores[0], reply.gradients[0], told.input, told.absorbed, told.largest)
 
+    def outside(self) -> Probe:
+        """The same question about the image itself, for methods that look inside and ask about images."""
+        question = replace(self.question, place=None)
+        return replace(self, question=question, x=question.x, grid=question.grid, affine=True, own=None)
+
     def at_input(self, method: Any) -> Drawn:
         """Another method's answer about the image itself, also where ``x`` is an activation."""
         chance = torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=self.random)))
-        question = replace(self.question, place=None)
-        probe = Probe(
-            self.engine, question, self.image, question.x, question.grid, chance, side_by_side=self.side_by_side, notes=self.notes
-        )
-        return probe.answer_by(method, self.post or self.engine.answer)
+        return replace(self.outside(), random=chance).answer_by(method, self.post or self.engine.answer)
 
     def score(self) -> float:
         """The target's value at ``x``: known from an earlier answer, or one pass."""
