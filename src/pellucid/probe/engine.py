@@ -6,7 +6,7 @@ import contextlib
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -60,6 +60,19 @@ class Block:
     inputs: Tensor | None
     gradient: bool
     rules: Rules | None = None  # what stands for each operation on the way back; ``inputs`` is then the reference, if rules are paired
+    through: bool = False  # at a site: ``inputs`` are images, and what they cause there is what is explained
+
+    @property
+    def fed(self) -> Tensor:
+        """The images (n, c, *space) that go into the network."""
+        if self.inputs is not None and (self.through or self.question.place is None):
+            return self.inputs
+        return self.question.x.expand(1 if self.inputs is None else len(self.inputs), *self.question.x.shape)
+
+    @property
+    def planted(self) -> Tensor | None:
+        """The activations that are exchanged for those at the site; None where the images' own stay."""
+        return None if self.question.place is None or self.through else self.inputs
 
 
 @dataclass(eq=False)
@@ -166,10 +179,10 @@ class Engine:
     def _check_alone(self, block: Block, reply: Reply) -> None:
         """Once per network: a sample's score must not depend on its neighbors in the batch."""
         question, place = block.question, block.question.place
-        inputs = question.x[None] if block.inputs is None else block.inputs[:1]
-        plant = None if place is None else planting(place, None if block.inputs is None else inputs, [], False)
+        planted = None if block.planted is None else block.planted[:1]
+        plant = None if place is None else planting(place, planted, [], False)
         with self._turn, torch.no_grad():
-            output, sites = self.forward(question, question.x[None] if place is not None else inputs, [question.target], plant)
+            output, sites = self.forward(question, block.fed[:1], [question.target], plant)
             alone = float(self.score_from(question, output, sites)[0])
         self.count_setup(question, 1)
         beside = float(reply.scores[0])
@@ -197,7 +210,7 @@ class Engine:
         out = []
         for b in blocks:
             pieces = [None] if b.inputs is None else b.inputs.split(plan.limit)
-            parts = [self.answer([Block(b.question, piece, b.gradient)])[0] for piece in pieces]
+            parts = [self.answer([replace(b, inputs=piece)])[0] for piece in pieces]
             out.append(
                 Reply(
                     torch.cat([p.scores for p in parts]),
@@ -212,13 +225,8 @@ class Engine:
         """One forward pass over all leaders side by side, and one backward pass per target that shares inputs."""
         question = leaders[0].question
         place = question.place
-        images = torch.cat(
-            [
-                b.question.x.expand(n, *b.question.x.shape) if place is not None or b.inputs is None else b.inputs
-                for b, n in zip(leaders, counts, strict=True)
-            ]
-        )
-        planted = None if place is None or leaders[0].inputs is None else torch.cat([b.inputs for b in leaders if b.inputs is not None])
+        images = torch.cat([b.fed for b in leaders])
+        planted = None if leaders[0].planted is None else torch.cat([b.planted for b in leaders if b.planted is not None])
         if self.model.windows is not None and place is None and gradient:
             return self._tiled_pass(images, counts, unique)
         targets = [b.question.target for same in unique for b in same]

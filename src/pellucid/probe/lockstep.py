@@ -83,7 +83,7 @@ def _alike(waiting: list[tuple[_Worker, list[Block]]]) -> Iterator[list[tuple[_W
         b = item[1][0]
         place = b.question.place
         shape = b.question.x.shape if b.inputs is None else b.inputs.shape[1:]
-        return f"{b.gradient} {b.inputs is None} {b.rules is None} {place and place.text} {tuple(shape)} {tuple(b.question.x.shape)}"
+        return f"{b.gradient} {b.inputs is None} {b.rules is None} {b.through} {place and place.text} {tuple(shape)} {tuple(b.question.x.shape)}"
 
     for _, same in itertools.groupby(sorted(waiting, key=kind), kind):
         yield list(same)

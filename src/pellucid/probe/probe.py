@@ -20,6 +20,7 @@ from pellucid.probe.engine import Block, Engine, Question, Reply
 from pellucid.probe.lockstep import Answering, meet
 from pellucid.probe.rules import Rules
 from pellucid.run import Pass
+from pellucid.target import neuron
 
 Asked = TypeVar("Asked")
 
@@ -28,13 +29,15 @@ Asked = TypeVar("Asked")
 class Answer:
     """What was asked, with its answer: the target's score, its gradient like the input, and the logits of all classes.
 
-    ``gradient`` is empty where only scores were asked; ``classes`` is empty for dense outputs.
+    ``gradient`` is empty where only scores were asked; ``classes`` is empty for dense outputs. ``found`` is what the gradient belongs to:
+    the input asked about, or the activation that it caused at the site.
     """
 
     asked: Any
     score: Tensor
     gradient: Tensor
     classes: Tensor
+    found: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +66,7 @@ class Drawn:
 
 
 _NOTHING = torch.zeros(0)
+AT_ONCE = 8  # units side by side: they share their forward passes, so more would only hold more memory
 
 
 @dataclass(eq=False)
@@ -95,6 +99,10 @@ class Probe:
         """Score and gradient of each item (or ``of(item)``), lazily. The iterable may not depend on its own answers."""
         return self._stream(items, of, gradient=True)
 
+    def inside(self, items: Iterable[Asked], of: Callable[[Asked], Tensor] | None = None) -> Iterator[Answer]:
+        """Let images shaped like ``source`` through the network: the activation that each causes at the site, and the gradient there."""
+        return self._stream(items, of, gradient=True, through=True)
+
     def ask(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """For methods with feedback: scores (n,) and gradients (n, c, *space) of a round, at once."""
         answers = list(self.gradients(batch))
@@ -105,7 +113,7 @@ class Probe:
         reply = self.own if self.own is not None and self.own.gradients is not None else self._post(Block(self.question, None, True))
         self.known = float(reply.scores[0])
         assert reply.gradients is not None
-        return Answer(self.x, reply.scores[0], reply.gradients[0], _NOTHING if reply.classes is None else reply.classes[0])
+        return Answer(self.x, reply.scores[0], reply.gradients[0], _NOTHING if reply.classes is None else reply.classes[0], reply.inputs[0])
 
     def ruled(self, rules: Rules, reference: Tensor | None = None) -> RuledAnswer:
         """Score and rule-made gradient at ``x``: one forward and one backward pass; one forward more for paired rules.
@@ -130,6 +138,21 @@ class Probe:
         chance = torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=self.random)))
         return replace(self.outside(), random=chance).answer_by(method, self.post or self.engine.answer)
 
+    def units(self, method: Any, indices: Iterable[tuple[int, ...]]) -> Iterator[Drawn]:
+        """A method about the image for each neuron (or channel) of the site in the role of the target; those of a group share passes."""
+        assert self.question.place is not None
+        site, answer = self.question.place.text, self.post or self.engine.answer
+        source = iter(indices)
+        while group := list(itertools.islice(source, AT_ONCE)):
+            works = []
+            for index in group:
+                question = replace(self.question, target=neuron(site, index), place=None)
+                chance = torch.Generator().manual_seed(self.random.initial_seed())
+                one = Probe(self.engine, question, self.image, self.source, question.grid, chance, notes=self.notes)
+                one.side_by_side = self.side_by_side
+                works.append(partial(one.answer_by, method))
+            yield from [works[0](answer)] if len(works) == 1 else meet(answer, works)
+
     def score(self) -> float:
         """The target's value at ``x``: known from an earlier answer, or one pass."""
         if self.known is None:
@@ -139,8 +162,11 @@ class Probe:
     def _post(self, block: Block) -> Reply:
         return (self.post or self.engine.answer)([block])[0]
 
-    def _stream(self, items: Iterable[Asked], of: Callable[[Asked], Tensor] | None, gradient: bool) -> Iterator[Answer]:
+    def _stream(
+        self, items: Iterable[Asked], of: Callable[[Asked], Tensor] | None, gradient: bool, through: bool = False
+    ) -> Iterator[Answer]:
         kind: Pass = "gradients" if gradient else "scores"
+        like = self.source if through else self.x
         source = iter(items)
         while True:
             size = max(1, self.engine.plan(kind, self.question).size // self.side_by_side)
@@ -149,17 +175,18 @@ class Probe:
                 return
             inputs = [cast(Tensor, a) if of is None else of(a) for a in asked]
             for one in inputs:
-                if one.shape != self.x.shape:
+                if one.shape != like.shape:
                     raise BadImage(
-                        f"a method asks about inputs of shape {tuple(self.x.shape)}", f"{tuple(one.shape)}", "Broadcast them first."
+                        f"a method asks about inputs of shape {tuple(like.shape)}", f"{tuple(one.shape)}", "Broadcast them first."
                     )
-            reply = self._post(Block(self.question, torch.stack(inputs).detach().to(self.x), gradient))
+            reply = self._post(Block(self.question, torch.stack(inputs).detach().to(like), gradient, through=through))
             for i, a in enumerate(asked):
                 yield Answer(
                     a,
                     reply.scores[i],
                     _NOTHING if reply.gradients is None else reply.gradients[i],
                     _NOTHING if reply.classes is None else reply.classes[i],
+                    reply.inputs[i],
                 )
 
     # ------------------------------------------------------------------ what methods need besides
@@ -181,11 +208,13 @@ class Probe:
 
     def starts(self, baseline: Any) -> list[Tensor]:
         """Where paths start (or what fills holes): the baseline's images; at a hidden site, the activations they cause there."""
+        images = self.images(baseline)
+        return images if self.question.place is None else [self.engine.activation(self.question, image) for image in images]
+
+    def images(self, baseline: Any) -> list[Tensor]:
+        """The baseline's images themselves, shaped like ``source``, also where ``x`` is an activation."""
         assert isinstance(baseline, Starts)
-        if self.question.place is None:
-            return baseline.starts(self.setting())
-        at = Setting(self.question.x, self.question.grid, *self._span(self.question.x), self.random)
-        return [self.engine.activation(self.question, s) for s in baseline.starts(at)]
+        return baseline.starts(Setting(self.source, self.question.grid, *self._span(self.source), self.random))
 
     def samples(self, length: Any, *, whole: bool = False) -> tuple[float, ...]:
         """A length parameter in samples along each axis of ``x``; ``whole``: at least one sample, or an error."""
