@@ -241,7 +241,7 @@ def volume_rows(rounds):
             "Captum",
             lambda b: lambda: ig.attribute(x[None], target=1, n_steps=8, internal_batch_size=b),
         ),
-        ("grad_cam", {"site": "features.norm5"}, "MONAI", lambda b: lambda: GradCAM(net, "features.norm5")(x[None], class_idx=1)),
+        ("grad_cam", {"site": "class_layers.relu"}, "MONAI", lambda b: lambda: GradCAM(net, "class_layers.relu")(x[None], class_idx=1)),
         (
             "occlusion",
             {"window": "16px", "stride": "16px"},
@@ -272,49 +272,63 @@ def large_volume_rows():
         call = lambda: found.append(pl.explain(net, x, 1, method=name, site=params.get("site"), **bound))  # noqa: E731, B023
         took = seconds(lambda: found.append(peak_mib(call)))  # noqa: B023
         why, peak = found
-        rows.append([name, f"{why.provenance.forward} / {why.provenance.backward}", str(why.provenance.chunk), f"{took:.0f}", f"{peak:.0f}"])
+        rows.append(
+            [name, f"{why.provenance.forward} / {why.provenance.backward}", str(why.provenance.chunk), f"{took:.0f}", f"{peak:.0f}"]
+        )
     return rows
+
+
+def flat(quick):
+    rounds = 3 if quick else 7
+    for title, net, x, few in networks(quick):
+        units = best_pass(net, x, False), best_pass(net, x, True)
+        net = net.requires_grad_(True)
+        cases = [c for c in peers_2d(net, x, bool(few)) if few is not None or c[0] in ("saliency", "grad_cam")]
+        rows = [row(*c, net, x, units, 25 if c[0] == "saliency" else rounds) for c in cases]
+        if few is not None:
+            rows.append(row("rise", {"masks": 64 if few else 256}, "none", None, net, x, units, rounds))
+        yield title, table(HEAD, rows)
+        if few is not None:
+            yield "Memory does not grow with the work", table(["method", "steps, stride (px), masks", "peak MiB"], memory_rows(net, x))
+
+
+def deep(quick):
+    yield "DenseNet121 in 3D, 64 x 64 x 64", table(HEAD, volume_rows(1 if quick else 3))
+
+
+def large(quick):
+    head = ["method", "forward / backward", "chunk", "seconds", "peak MiB"]
+    yield "DenseNet121 in 3D, 128 x 128 x 128: memory", table(head, large_volume_rows())
+
+
+PARTS = {"flat": flat, "deep": deep, "large": large}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", default=list(PARTS), choices=[*PARTS, []])
     parser.add_argument("--quick", action="store_true", help="few steps and rounds: a look, not a measurement")
     parser.add_argument("--out", default=str(ROOT / "docs" / "benchmarks.md"))
     args = parser.parse_args()
-    rounds = 3 if args.quick else 7
-    parts = []
-    for title, net, x, quick in networks(args.quick):
-        units = best_pass(net, x, False), best_pass(net, x, True)
-        net = net.requires_grad_(True)
-        cases = [c for c in peers_2d(net, x, bool(quick)) if quick is not None or c[0] in ("saliency", "grad_cam")]
-        rows = [row(*c, net, x, units, 15 if c[0] == "saliency" else rounds) for c in cases]
-        if quick is not None:
-            rows.append(row("rise", {"masks": 64 if quick else 256}, "none", None, net, x, units, rounds))
-        parts.append(f"## {title}\n\n{table(HEAD, rows)}\n")
-        print(parts[-1], flush=True)
-        if quick is not None:
-            parts.append(
-                "## Memory does not grow with the work\n\n"
-                + table(["method", "steps, stride (px), masks", "peak MiB"], memory_rows(net, x))
-                + "\n"
-            )
-            print(parts[-1], flush=True)
-    parts.append(f"## DenseNet121 in 3D, 64 x 64 x 64\n\n{table(HEAD, volume_rows(3))}\n")
-    print(parts[-1], flush=True)
-    if not args.quick:
-        head = ["method", "forward / backward", "chunk", "seconds", "peak MiB"]
-        parts.append(f"## DenseNet121 in 3D, 128 x 128 x 128: memory\n\n{table(head, large_volume_rows())}\n")
-        print(parts[-1], flush=True)
+    out = Path(args.out)
+    before = out.read_text().split("\n## ")[1:] if out.exists() else []
+    sections = {s.splitlines()[0]: s for s in before}
+    for name in args.parts:
+        for title, text in PARTS[name](args.quick):
+            sections[title] = f"{title}\n\n{text}\n\n{stamp()}\n"
+            print(sections[title], flush=True)
+            out.write_text(intro() + "".join(f"\n## {s}" for s in sections.values()))
+
+
+def stamp():
     when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
-    intro = f"""# Benchmarks
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
+    return f"{when}: {machine}; random weights, float32, code {code_hash()[:12]}."
 
-{(__doc__ or "").strip().splitlines()[2]}
-{(__doc__ or "").strip().splitlines()[3]} `ours / peer` below 1 means that we are faster.
 
-Measured on {when}: {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()};
-random weights, float32, code {code_hash()[:12]}. Made by `make bench`.
-"""
-    Path(args.out).write_text(intro + "\n" + "\n".join(parts))
+def intro():
+    lines = (__doc__ or "").strip().splitlines()
+    return f"# Benchmarks\n\n{lines[2]}\n{lines[3]} `ours / peer` below 1 means that we are faster. Made by `make bench`.\n"
 
 
 if __name__ == "__main__":
