@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import datetime
 import gc
-import platform
 import statistics
 import sys
 import time
@@ -25,9 +23,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 warnings.simplefilter("ignore")
 import tests.conftest  # noqa: F401, E402  (declares the operators that torchvision misses beside a CPU torch)
+from studies.pages import put, stamp  # noqa: E402
 
 import pellucid as pl  # noqa: E402
-from pellucid.source import code_hash  # noqa: E402
 
 BATCHES = (1, 2, 4, 8, 16)
 
@@ -308,27 +306,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=list(PARTS), choices=[*PARTS, []])
     parser.add_argument("--quick", action="store_true", help="few steps and rounds: a look, not a measurement")
-    parser.add_argument("--out", default=str(ROOT / "docs" / "benchmarks.md"))
+    parser.add_argument("--out", default="benchmarks.md", help="a page of docs/, or a path")
     args = parser.parse_args()
-    out = Path(args.out)
-    before = out.read_text().split("\n## ")[1:] if out.exists() else []
-    sections = {s.splitlines()[0]: s for s in before}
-    for name in args.parts:
-        for title, text in PARTS[name](args.quick):
-            sections[title] = f"{title}\n\n{text}\n\n{stamp()}\n"
-            print(sections[title], flush=True)
-            out.write_text(intro() + "".join(f"\n## {s}" for s in sections.values()))
-
-
-def stamp():
-    when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
-    return f"{when}: {machine}; random weights, float32, code {code_hash()[:12]}."
-
-
-def intro():
     lines = (__doc__ or "").strip().splitlines()
-    return f"# Benchmarks\n\n{lines[2]}\n{lines[3]} `ours / peer` below 1 means that we are faster. Made by `make bench`.\n"
+    head = f"# Benchmarks\n\n{lines[2]}\n{lines[3]} `ours / peer` below 1 means that we are faster. Made by `make bench`; random weights, float32.\n"
+    for name in args.parts:
+        began = time.perf_counter()
+        for title, text in PARTS[name](args.quick):
+            put(args.out, head, title, f"{text}\n\n{stamp('benchmarks/speed.py', time.perf_counter() - began)}")
+            print(title, text, sep="\n\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ Every phantom shows its cause, a shortcut and a distractor; the seeds were used 
 from __future__ import annotations
 
 import argparse
-import datetime
-import platform
+import sys
 import time
 from pathlib import Path
 
@@ -19,11 +18,12 @@ from pellucid import phantoms
 from pellucid.loading import load_model
 from pellucid.ops.intervals import bootstrap_mean
 from pellucid.ops.localization import enrichment, hit
-from pellucid.source import code_hash
 
-ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from studies.pages import put, stamp
+
 FIRST_SEED = 900_000
-CASES = {"fundus": 100, "chest": 40, "brain": 8}
+CASES = {"fundus": 100, "chest": 100, "brain": 30}
 PARTS = ("causal", "shortcut", "distractor", "background")
 KINDS = {  # network, target, how a positive case is made, methods
     "fundus": ("fundus_dme", "DME", {"dme": True}, ("integrated_gradients()", "blur_ig()", "grad_cam()", "occlusion(window='1.5mm')")),
@@ -54,7 +54,6 @@ def measure(kind, count):
 
 def table(kind, found):
     lines = [
-        f"## {kind.capitalize()}: `{KINDS[kind][0]}`, target {KINDS[kind][1]}\n",
         "| method | " + " | ".join(PARTS) + " | peak in cause | cases |",
     ]
     lines.append("|" + " --- |" * (len(PARTS) + 3))
@@ -79,24 +78,22 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kinds", nargs="*", default=list(KINDS))
     args = parser.parse_args()
-    began, parts = time.time(), []
     torch.set_num_threads(1)  # small networks: more threads only wait for each other
     for kind in args.kinds:
+        began = time.time()
         found = measure(kind, CASES[kind])
         wrong = holds(found)
-        parts.append(table(kind, found) + ("" if not wrong else "\nDoes not hold: " + "; ".join(wrong) + "\n"))
-        print(parts[-1], flush=True)
-        (ROOT / "docs" / "phantoms.md").write_text(intro(time.time() - began) + "\n" + "\n".join(parts))
+        text = table(kind, found) + ("" if not wrong else "\nDoes not hold: " + "; ".join(wrong) + "\n")
+        print(text, flush=True)
+        made = stamp("Made by `studies/enrichment.py`", time.time() - began)
+        put("phantoms.md", HEAD, f"{kind.capitalize()}: `{KINDS[kind][0]}`, target {KINDS[kind][1]}", f"{text}\n{made}")
 
 
-def intro(seconds):
-    return f"""# Do maps find the cause?
+HEAD = f"""# Do maps find the cause?
 
 Share of positive relevance inside a mask over the mask's share of the image, mean over cases with a 95 % bootstrap interval; 1 is chance. Every phantom
 shows its cause, a shortcut and a distractor, at places and strengths drawn by seeds from {FIRST_SEED} on, which no training and no choice has seen.
 Where the claim (the cause above 1 and above every other part, by its lower limit) does not hold, the table says so.
-
-Made by `studies/enrichment.py` on {datetime.date.today()}: {platform.machine()}, torch {torch.__version__}, code {code_hash()[:12]}, {seconds:.0f} s.
 """
 
 

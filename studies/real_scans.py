@@ -6,10 +6,8 @@ Retinopathy classifier on IDRiD against lesion masks; W-Net on DRIVE, target: it
 
 from __future__ import annotations
 
-import datetime
 import importlib.util
 import os
-import platform
 import sys
 import time
 from pathlib import Path
@@ -21,9 +19,11 @@ import pellucid as pl
 from pellucid.image import Image
 from pellucid.ops.intervals import bootstrap_mean
 from pellucid.ops.localization import area_share, enrichment, hit, mass_share
-from pellucid.source import code_hash
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+from studies.pages import put, stamp  # noqa: E402
+
 DATA = Path(os.environ.get("PELLUCID_REALDATA", ROOT.parent / "shared" / "data"))
 LESIONS = ("EX", "HE", "MA", "SE")
 
@@ -93,7 +93,7 @@ def retinopathy(load):
         "hires_cam()",
         "layer_cam()",
         "occlusion(window='16px')",
-        "rise(masks=1000)",
+        "rise(masks=400)",
     ]
     found, right = [], 0
     names = sorted(f.stem for f in (DATA / "fundus-idrid/images").glob("IDRiD_??.jpg"))
@@ -106,8 +106,8 @@ def retinopathy(load):
         right += sure
         if sure:
             found += [judge(m, pl.explain(net, x, "retinopathy", method=m), mask) for m in methods]
-    head = f"## Retinopathy classifier on IDRiD ({right} of {len(names)} photographs with lesions called retinopathy)\n"
-    return "\n".join([head, HEAD, *rows_of(found, methods), ""])
+    title = f"Retinopathy classifier on IDRiD ({right} of {len(names)} photographs with lesions called retinopathy)"
+    return title, "\n".join([HEAD, *rows_of(found, methods)])
 
 
 def vessels(load):
@@ -125,13 +125,8 @@ def vessels(load):
         x, truth, _ = load.drive(i)
         for m in methods:
             found.append(judge(m, pl.explain(net, x, pl.region("vessel"), method=m), torch.from_numpy(truth)))
-    return "\n".join(
-        [
-            "## W-Net on DRIVE, target: mean logit of the predicted vessels, mask: the annotated vessels\n",
-            HEAD,
-            *rows_of(found, methods),
-            "",
-        ]
+    return "W-Net on DRIVE, target: mean logit of the predicted vessels, mask: the annotated vessels", "\n".join(
+        [HEAD, *rows_of(found, methods)]
     )
 
 
@@ -153,13 +148,8 @@ def hippocampus(load):
         why = pl.explain(net, scan, pl.region("Hippocampus"), method=m)
         found.append(judge(m, why, mask))
         print(m, found[-1], why.provenance.seconds, flush=True)
-    return "\n".join(
-        [
-            "## MeshNet on a T1 volume, target: mean logit of the predicted hippocampus, mask: FreeSurfer's\n",
-            HEAD,
-            *rows_of(found, methods),
-            "",
-        ]
+    return "MeshNet on a T1 volume, target: mean logit of the predicted hippocampus, mask: FreeSurfer's", "\n".join(
+        [HEAD, *rows_of(found, methods)]
     )
 
 
@@ -167,23 +157,23 @@ def main():
     if not DATA.exists():
         print(f"no real scans at {DATA}; nothing to measure")
         return
-    load, began = loaders(), time.time()
+    load = loaders()
     parts = {"retinopathy": retinopathy, "vessels": vessels, "hippocampus": hippocampus}
-    chosen = sys.argv[1:] or list(parts)
-    tables = [parts[c](load) for c in chosen]
-    for t in tables:
-        print(t, flush=True)
-    if chosen != list(parts):
-        return
-    intro = f"""# Real networks on real scans
+    for name in sys.argv[1:] or parts:
+        began = time.time()
+        title, text = parts[name](load)
+        print(title, text, sep="\n\n", flush=True)
+        made = stamp("Made by `studies/real_scans.py`", time.time() - began, ", seed 0")
+        put("real_scans.md", INTRO, title, f"{text}\n\n{made}")
+
+
+INTRO = """# Real networks on real scans
 
 Share of positive relevance inside the annotated masks, against the masks' share of the image (chance), and how often the map's peak lies
 inside. A network need not use what an expert would mark: low numbers may be the network's, not the method's. Intervals: bootstrap over cases.
 
-Made by `studies/real_scans.py` on {datetime.date.today()}: {platform.machine()}, torch {torch.__version__}, seed 0, code {code_hash()[:12]}, {time.time() - began:.0f} s.
 Data: IDRiD (Porwal 2018, CC BY 4.0), DRIVE (Staal 2004), voxelmorph's T1 volume (Apache-2.0); weights: agaldran/lwnet and neuroneural/brainchop (MIT).
 """
-    (ROOT / "docs" / "real_scans.md").write_text(intro + "\n" + "\n".join(tables))
 
 
 if __name__ == "__main__":
