@@ -1,0 +1,1 @@
+"""Features: what a person can measure on an image."""
