@@ -139,6 +139,23 @@ class _Given(Starts):
         return f"<mean of {self.of}, {digest(self.values)[:12]}>" if self.of > 1 else f"<image {digest(self.values)[:12]}>"
 
 
+@dataclass(frozen=True, eq=False)
+class _Each(Starts):
+    """Several images, each a start of its own."""
+
+    members: tuple[_Given, ...]
+
+    def starts(self, at: Setting) -> list[Tensor]:
+        return [start for member in self.members for start in member.starts(at)]
+
+    @property
+    def count(self) -> int:
+        return len(self.members)
+
+    def __repr__(self) -> str:
+        return f"<each of {self.count}, {digest(torch.stack([m.values for m in self.members]))[:12]}>"
+
+
 black = _Level("black", (0.0,))
 white = _Level("white", (1.0,))
 half_gray = _Level("half_gray", (0.5,))
@@ -159,6 +176,13 @@ def mean_of(images: Sequence[Image | Tensor]) -> Starts:
     """The mean of a set of prepared images."""
     stack = torch.stack([i.values if isinstance(i, Image) else i for i in images])
     return _Given(stack.double().mean(0).to(stack.dtype), len(stack))
+
+
+def each_of(images: Sequence[Image | Tensor]) -> Starts:
+    """Each of a set of prepared images: a way starts at every one of them."""
+    if not len(images):
+        raise BadParameter("each_of takes at least one image", "none", "Give prepared images like the explained one.")
+    return _Each(tuple(_Given(i.values if isinstance(i, Image) else i.detach(), 1) for i in images))
 
 
 NAMED: dict[str, Starts] = {b.name: b for b in (black, white, half_gray, black_and_white)}
@@ -184,7 +208,7 @@ def read(value: Any) -> Starts:
     raise ValueError(value)
 
 
-_wants = f"a number, an Image, one of {', '.join(NAMED)}, random(n), blurred(sigma), Constant(v) or mean_of(images)"
+_wants = f"a number, an Image, one of {', '.join(NAMED)}, random(n), blurred(sigma), Constant(v), mean_of(images) or each_of(images)"
 Baseline = Annotated[Starts | float | str | Image | Tensor, Kind("baseline", _wants, lambda v: _checked(v))]
 
 

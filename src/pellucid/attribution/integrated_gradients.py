@@ -1,13 +1,15 @@
-"""Integrated gradients."""
+"""Integrated gradients, and interior gradients: the same without the factor of the input."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.baseline import Baseline, Constant, Starts
-from pellucid.method import COMPLETE, GRADIENTS, SIGNED, Cite, Cost, method
+from pellucid.method import COMPLETE, GRADIENTS, SIGNED, Cite, Cost, method, short
 from pellucid.ops.quadrature import Rule, nodes
 from pellucid.params import Count, Flag, Positive
 from pellucid.probe.probe import Drawn, Probe
@@ -35,6 +37,7 @@ def integrated_gradients(
     rule: Rule = "gauss",
     times_input: Flag = True,
     tolerance: Positive | None = None,
+    keep: Flag = False,
 ) -> Drawn:
     """How much each sample contributes to s(x) - s(start), following the straight way from a baseline image to x.
 
@@ -47,10 +50,11 @@ def integrated_gradients(
         rule: ``gauss`` (Gauss-Legendre), ``right`` (the paper's sum) or ``trapezoid``.
         times_input: False gives the mean gradient alone (interior gradients).
         tolerance: double the steps until |gap| <= tolerance * |s(x) - s(start)|, 16 times at most.
+        keep: hold the gradient at every alpha in the trace (mean over starts): memory then grows by one image per step.
 
     Misleads when: the baseline resembles part of the image (that part gets nothing), or the way leaves the data (gray ghosts).
 
-    Source: equations 1 and 3; quadrature is ours (the paper sums on the right). The trace holds alphas, scores and the gap.
+    Source: equations 1 and 3; quadrature is ours. The trace holds alphas, weights, the first start's scores and classes, and the gap.
 
     >>> import pellucid as pl, torch
     >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
@@ -63,23 +67,33 @@ def integrated_gradients(
     change = probe.score() - sum(float(a.score) for a in probe.scores(starts)) / len(starts)
     for doubling in range(DOUBLINGS + 1 if tolerance is not None else 1):
         t, weights = nodes(rule, steps * 2**doubling)
-        values, trace = _along(probe, x, starts, t, weights)
-        gap = float((values).sum()) - change
+        values, mean, trace = _along(probe, x, starts, t, weights, keep)
+        gap = float(values.sum()) - change
         if tolerance is None or abs(gap) <= tolerance * abs(change):
             break
-    total = values if times_input else trace.pop("mean")
-    trace.pop("mean", None)
-    return probe.map(total.to(x.dtype), gap=gap, change=change, steps=len(t), **trace)
+    return probe.map(values if times_input else mean, gap=gap, change=change, steps=len(t), weights=weights, **trace)
 
 
-def _along(probe: Probe, x: Tensor, starts: list[Tensor], t: list[float], weights: list[float]) -> tuple[Tensor, dict]:
-    """Relevance over all starts, and the trace of the first one's scores."""
+def _along(
+    probe: Probe, x: Tensor, starts: list[Tensor], t: list[float], weights: list[float], keep: bool
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Relevance and mean gradient over all starts, and what the way showed."""
     values, mean = torch.zeros_like(x, dtype=torch.float64), torch.zeros_like(x, dtype=torch.float64)
-    path = ((start, a, w) for start in starts for a, w in zip(t, weights, strict=True))
-    scores = []
-    for step in probe.gradients(path, of=lambda p: p[0] + p[1] * (x - p[0])):
-        start, _, w = step.asked
-        mean += w / len(starts) * step.gradient.double()
-        values += w / len(starts) * ((x - start).double() * step.gradient.double())
-        scores.append(float(step.score))
-    return values, {"alphas": t, "scores": scores[: len(t)], "mean": mean}
+    trace: dict[str, Any] = {"alphas": t, "scores": [], "classes": []}
+    if keep:
+        trace |= {"start": starts[0].cpu(), "gradients": torch.zeros(len(t), *x.shape, dtype=x.dtype)}
+    path = ((n, k) for n in range(len(starts)) for k in range(len(t)))
+    for step in probe.gradients(path, of=lambda at: starts[at[0]] + t[at[1]] * (x - starts[at[0]])):
+        n, k = step.asked
+        share = step.gradient.double() / len(starts)
+        mean += weights[k] * share
+        values += weights[k] * (x - starts[n]).double() * share
+        if n == 0:
+            trace["scores"].append(float(step.score))
+            trace["classes"].append(step.classes.tolist())
+        if keep:
+            trace["gradients"][k] += share.to(trace["gradients"])
+    return values, mean, trace
+
+
+interior_gradients = short("interior_gradients", integrated_gradients(rule="right", times_input=False, keep=True))
