@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from pellucid import io
 from pellucid.errors import BadSite, Unsupported
 from pellucid.explanation import Evidence, Map, Provenance
+from pellucid.grid import Grid
 from pellucid.image import Image
 from pellucid.method import Ask, Asks, Method, Where
 from pellucid.model import Model, as_model, written
-from pellucid.probe.engine import Block, Engine, Question
+from pellucid.probe.engine import Engine, Question
 from pellucid.probe.ledger import untouched
 from pellucid.probe.lockstep import Answering, meet
 from pellucid.probe.probe import Drawn, Probe
@@ -88,7 +89,8 @@ def _total(probe: Probe, scans: int, asks: Sequence[Ask]) -> int | None:
     looks_inside = [a.site is not None or a.method.facts.where is Where.FEATURES for a in asks]
     if any(looks_inside) and len({f"{a.method!r} {a.site}" for a in asks}) > 1:
         return None
-    costs = [a.method.on(probe.image.grid).cost(tuple(probe.x.shape), probe.grid) for a in asks]
+    shape = tuple(probe.x.shape) if probe.question.place is None else probe.question.place.shape
+    costs = [a.method.on(probe.image.grid).cost(shape, probe.grid) for a in asks]
     return None if any(c.at_most for c in costs) else scans * sum(c.forward for c in costs)
 
 
@@ -117,34 +119,28 @@ def _open(engine: Engine, scan: Image, image: Image, x: Tensor, ask: Ask) -> _Jo
     chance = torch.Generator().manual_seed(engine.run.seed)
     probe = Probe(engine, question, image, x, image.grid, chance)
     if site is not None:
-        _look_inside(engine, probe, site, method)
+        _look_inside(engine, probe, site)
     return _Job(scan, image, probe, method, "input" if question.place is None else question.place.text)
 
 
-def _look_inside(engine: Engine, probe: Probe, site: str, method: Method[Any]) -> None:
-    """Move the probe to a hidden site: its activation becomes ``x``, its cells the grid."""
+def _look_inside(engine: Engine, probe: Probe, site: str) -> None:
+    """Move the probe to a hidden site: its cells become the grid; its activation becomes ``x`` when the method begins."""
     if engine.model.windows is not None:
         raise Unsupported("a hidden site needs one pass over the whole image", "windows=", "Crop in prepare= and leave windows= out.")
     question = probe.question
     place, cost = find(engine.model, site, question.x)
     engine.count_setup(question, cost)
-    question.place = place
-    if method.declared.where is Where.FEATURES and method.declared.asks & Asks.GRADIENTS:
-        probe.own = engine.answer([Block(question, None, True)])[0]  # one pass finds the activation and its gradient
-        probe.known = float(probe.own.scores[0])
-        probe.x = probe.own.inputs[0]
-    else:
-        probe.x = engine.activation(question, question.x)
-    if probe.x.ndim > 1:
-        probe.grid, probe.affine = _grid_of(place, probe)
+    question.place, probe.seen = place, False
+    if place.layout.space is not None:
+        probe.grid, probe.affine = _grid_of(place, place.layout.space, probe)
 
 
-def _grid_of(place: Place, probe: Probe) -> Any:
-    grid, layout, space = probe.image.grid, place.layout, tuple(probe.x.shape[1:])
+def _grid_of(place: Place, space: tuple[int, ...], probe: Probe) -> tuple[Grid, bool]:
+    grid, layout = probe.image.grid, place.layout
     if layout.stride is not None and layout.offset is not None and len(space) == grid.ndim:
         return grid.coarsen(layout.stride, layout.offset, space), True
     if len(space) != grid.ndim:
-        raise BadSite(f"a site with {grid.ndim} spatial axes, or none", f"{place.text!r} of {tuple(probe.x.shape)}", "Choose a neighbor.")
+        raise BadSite(f"a site with {grid.ndim} spatial axes, or none", f"{place.text!r} of {place.shape}", "Choose a neighbor.")
     probe.notes.append(f"the cells of {place.text!r} have no fixed place on the image; the map is stretched over it")
     return grid.resize(space), False
 

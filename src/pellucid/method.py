@@ -148,6 +148,14 @@ class Method(Generic[P]):
         return bool(self.facts.asks & (Asks.GRADIENTS | Asks.RULES))
 
     @property
+    def opening(self) -> bool | None:
+        """Whether the pass that finds the activation tells its slopes too (else its score); None for a method not bound to a site."""
+        asks = self.declared.asks
+        if self.declared.where is not Where.FEATURES or (asks & Asks.RULES and not asks & Asks.GRADIENTS):
+            return None
+        return bool(asks & Asks.GRADIENTS)
+
+    @property
     def doc(self) -> str:
         """The docstring, unindented."""
         return textwrap.dedent("    " + (self.fn.__doc__ or "")).strip()

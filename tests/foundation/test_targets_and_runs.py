@@ -152,7 +152,7 @@ def test_several_targets_share_their_forward_passes():
 
 def test_several_images_fill_common_chunks_and_answer_as_one_by_one():
     net, seen = small_net(2), []
-    xs = [small_image(2, s) for s in range(6)]
+    xs = [small_image(2, s) for s in range(9)]
     alone = [pl.explain(net, x, 1, method="saliency").values for x in xs]
     net.register_forward_hook(lambda m, a, o: seen.append(len(o)))
     together = pl.explain(net, xs, 1, method="saliency")

@@ -151,6 +151,10 @@ class Engine:
             return [self._ruled(b, b.rules) for b in blocks if b.rules is not None]
         plan = self.plan("gradients" if first.gradient else "scores", first.question)
         unique = _distinct(blocks)
+        if first.inputs is None and len(unique) > plan.size:  # the plan may grow between the two
+            parts = [[b for same in side for b in same] for side in (unique[: plan.size], unique[plan.size :])]
+            told = {id(b): r for part in parts for b, r in zip(part, self.answer(part), strict=True)}
+            return [told[id(b)] for b in blocks]
         leaders = [same[0] for same in unique]
         counts = [1 if b.inputs is None else len(b.inputs) for b in leaders]
         total = sum(counts)

@@ -84,7 +84,8 @@ class Probe:
     grid: Grid
     random: torch.Generator
     affine: bool = True
-    own: Reply | None = None  # answer for x itself, where the setup pass gave it
+    seen: bool = True  # False: x is found when the method begins, so that explanations side by side share the pass
+    own: Reply | None = None  # answer for x itself, where the pass that found it gave it
     side_by_side: int = 1  # explanations that share each chunk
     post: Answering | None = None  # where blocks go: the engine, or the meeting point of several explanations
     known: float | None = None  # the target's value for x
@@ -131,7 +132,7 @@ class Probe:
     def outside(self) -> Probe:
         """The same question about the image itself, for methods that look inside and ask about images."""
         question = replace(self.question, place=None)
-        return replace(self, question=question, x=question.x, grid=question.grid, affine=True, own=None)
+        return replace(self, question=question, x=question.x, grid=question.grid, affine=True, seen=True, own=None)
 
     def at_input(self, method: Any) -> Drawn:
         """Another method's answer about the image itself, also where ``x`` is an activation."""
@@ -148,8 +149,7 @@ class Probe:
             for index in group:
                 question = replace(self.question, target=neuron(site, index), place=None)
                 chance = torch.Generator().manual_seed(self.random.initial_seed())
-                one = Probe(self.engine, question, self.image, self.source, question.grid, chance, notes=self.notes)
-                one.side_by_side = self.side_by_side
+                one = replace(self.outside(), question=question, random=chance, known=None)
                 works.append(partial(one.answer_by, method))
             yield from [works[0](answer)] if len(works) == 1 else meet(answer, works)
 
@@ -239,6 +239,7 @@ class Probe:
     def run(self, method: Any, images: Iterable[Tensor]) -> Iterator[Drawn]:
         """Another method about each of ``images`` (shaped like ``source``), in groups that fill a chunk, advancing side by side."""
         kind: Pass = "gradients" if method.gradients else "scores"
+        self.engine.measure_single = True
         # an image and its seed are drawn in turns: so the draws do not depend on the chunk
         source = ((image, int(torch.randint(2**62, (1,), generator=self.random))) for image in images)
         answer = self.post or self.engine.answer
@@ -255,15 +256,30 @@ class Probe:
     def answer_by(self, method: Any, post: Answering) -> Drawn:
         """A bound method's answer, asking through ``post``."""
         self.post = post
+        if not self.seen:
+            self._look(method.opening)
         drawn: Drawn = method.answer(self, self.x)
         return drawn
 
+    def _look(self, opening: bool | None) -> None:
+        """Find the activation at the site: by a pass that scores it too (``opening``: and goes backward), or by a setup pass."""
+        if opening is None:
+            self.x = self.engine.activation(self.question, self.question.x)
+        else:
+            self.own = self._post(Block(self.question, None, opening))
+            self.x, self.known = self.own.inputs[0], float(self.own.scores[0])
+        self.seen = True
+
     def about(self, image: Tensor, *, seed: int) -> Probe:
-        """The same question about another image; at a hidden site one setup pass finds the activation that it causes."""
+        """The same question about another image; at a hidden site the activation that it causes is found when a method begins."""
         question = replace(self.question, x=image.detach().to(self.question.x))
-        x = question.x if question.place is None else self.engine.activation(question, question.x)
         chance = torch.Generator().manual_seed(seed)
-        return Probe(self.engine, question, self.image, x, self.grid, chance, self.affine, side_by_side=self.side_by_side, notes=self.notes)
+        seen = question.place is None
+        return replace(self, question=question, x=question.x, random=chance, seen=seen, own=None, post=None, known=None)
+
+    def over(self, image: Tensor) -> Probe:
+        """The same question about the same activation, while another image, shaped like ``source``, goes through the network."""
+        return replace(self, question=replace(self.question, x=image.detach().to(self.source)), own=None, known=None)
 
     def map(self, values: Tensor, grid: Grid | None = None, **trace: Any) -> Drawn:
         """The method's answer: values (c, *space) on the grid of ``x`` (or another), and what was recorded on the way."""

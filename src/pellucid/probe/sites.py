@@ -31,6 +31,7 @@ class Place:
     call: int
     path: tuple[Any, ...]
     layout: Layout
+    shape: tuple[int, ...]  # of the activation in map form: (c, *space), or (c,)
 
 
 def calls(model: Model, x: Tensor) -> tuple[list[Call], int]:
@@ -55,9 +56,7 @@ def find(model: Model, text: str, x: Tensor) -> tuple[Place, int]:
         from pellucid.probe.geometry import pick_auto
 
         call = pick_auto(seen, tuple(x.shape[1:]))
-        return Place(
-            f"{call.name}#{call.index}" if _runs(seen, call.name) > 1 else call.name, call.name, call.index, call.path, call.layout
-        ), passes
+        return _place(f"{call.name}#{call.index}" if _runs(seen, call.name) > 1 else call.name, call), passes
     parsed = re.fullmatch(r"(?P<name>.*?)(?:#(?P<call>\d+))?(?P<path>(?:\[[^\]]*\])*)", text)
     assert parsed is not None
     name = parsed["name"]
@@ -80,9 +79,15 @@ def find(model: Model, text: str, x: Tensor) -> tuple[Place, int]:
         raise BadSite(f"call #{index} of {name!r}", f"{runs} calls", f"The last is '{name}#{runs - 1}'.")
     for c in found:
         if c.path == path:
-            return Place(text, name, index, path, c.layout), passes
+            return _place(text, c), passes
     parts = ", ".join(f"{name}{''.join(f'[{p!r}]' for p in c.path)} {c.shape}" for c in found)
     raise BadSite(f"a tensor at {text!r}", "an output of several parts" if not path else "no such part", f"Choose one of: {parts}.")
+
+
+def _place(text: str, call: Call) -> Place:
+    layout = call.layout
+    channels = 1 if layout.channel is None else call.shape[layout.channel]
+    return Place(text, call.name, call.index, call.path, layout, (channels, *(layout.space or ())))
 
 
 def _runs(seen: list[Call], name: str) -> int:
