@@ -1,8 +1,12 @@
 """Pellucid: medical-imaging networks that explain themselves, with the evidence for trusting it."""
 
+from pellucid.attribution import ablation_cam as ablation_cam
 from pellucid.attribution import blur_ig as blur_ig
+from pellucid.attribution import cam as cam
 from pellucid.attribution import deconvnet as deconvnet
+from pellucid.attribution import eigen_cam as eigen_cam
 from pellucid.attribution import grad_cam as grad_cam
+from pellucid.attribution import grad_cam_plus_plus as grad_cam_plus_plus
 from pellucid.attribution import guided_backprop as guided_backprop
 from pellucid.attribution import hires_cam as hires_cam
 from pellucid.attribution import input_x_gradient as input_x_gradient
@@ -11,10 +15,12 @@ from pellucid.attribution import layer_cam as layer_cam
 from pellucid.attribution import occlusion as occlusion
 from pellucid.attribution import rise as rise
 from pellucid.attribution import saliency as saliency
+from pellucid.attribution import score_cam as score_cam
 from pellucid.attribution import smooth as smooth
 from pellucid.attribution import smoothgrad as smoothgrad
 from pellucid.attribution import smoothgrad_squared as smoothgrad_squared
 from pellucid.attribution import vargrad as vargrad
+from pellucid.attribution import xgrad_cam as xgrad_cam
 from pellucid.baseline import Constant as Constant
 from pellucid.baseline import black as black
 from pellucid.baseline import black_and_white as black_and_white

@@ -1,8 +1,12 @@
 """Attribution: where, for this image. One method a file; importing this package registers them all."""
 
+from pellucid.attribution.ablation_cam import ablation_cam as ablation_cam
 from pellucid.attribution.blur_ig import blur_ig as blur_ig
+from pellucid.attribution.cam import cam as cam
 from pellucid.attribution.deconvnet import deconvnet as deconvnet
+from pellucid.attribution.eigen_cam import eigen_cam as eigen_cam
 from pellucid.attribution.grad_cam import grad_cam as grad_cam
+from pellucid.attribution.grad_cam_plus_plus import grad_cam_plus_plus as grad_cam_plus_plus
 from pellucid.attribution.guided_backprop import guided_backprop as guided_backprop
 from pellucid.attribution.hires_cam import hires_cam as hires_cam
 from pellucid.attribution.input_x_gradient import input_x_gradient as input_x_gradient
@@ -11,7 +15,9 @@ from pellucid.attribution.layer_cam import layer_cam as layer_cam
 from pellucid.attribution.occlusion import occlusion as occlusion
 from pellucid.attribution.rise import rise as rise
 from pellucid.attribution.saliency import saliency as saliency
+from pellucid.attribution.score_cam import score_cam as score_cam
 from pellucid.attribution.smooth import smooth as smooth
 from pellucid.attribution.smooth import smoothgrad as smoothgrad
 from pellucid.attribution.smooth import smoothgrad_squared as smoothgrad_squared
 from pellucid.attribution.smooth import vargrad as vargrad
+from pellucid.attribution.xgrad_cam import xgrad_cam as xgrad_cam
