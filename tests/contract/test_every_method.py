@@ -14,6 +14,8 @@ from pellucid.testing import CHECKS, check_method
 QUICK = {  # the same method, fewer passes; a method that is not listed runs with its defaults
     "integrated_gradients": {"steps": 32},
     "blur_ig": {"steps": 10},
+    "kernel_shap": {"segments": "slic(16)", "samples": 60},
+    "lime": {"segments": "slic(12)", "samples": 40},
     "occlusion": {"window": "3px", "stride": "2px"},
     "rise": {"masks": 40, "cells": 3},
     "smooth": {"n": 6},

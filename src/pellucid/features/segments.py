@@ -21,6 +21,7 @@ from pellucid.params import Distance, Kind
 
 USUAL = 224  # samples along the shortest side, for which the authors chose scales and kernels
 MOST = 2**20  # samples that are cut; larger volumes are cut on a coarser grid
+LEAST = 8  # samples of a compact piece, on average
 EVEN = 1.02  # spacings closer than this count as isotropic
 
 
@@ -57,7 +58,7 @@ class Slic(Cuts):
     """Compact pieces of nearly equal size: k-means of place and value. ``sizes``: how many, or how wide (``"20mm"``), per scale.
 
     Achanta et al. 2012. ``compactness`` weighs a step in place against values scaled to [0, 1]; it is doubled until at least half
-    as many pieces are found as asked (noise would otherwise melt into one).
+    as many pieces are found as asked (noise would otherwise melt into one). Small images give fewer: 8 samples are the least.
     """
 
     sizes: tuple[int | Distance, ...] = (100,)
@@ -70,10 +71,11 @@ class Slic(Cuts):
         image = _values(even)
         found = []
         for size in self.sizes:
-            n, compactness = _count(size, x, grid), self.compactness
+            n = max(2, min(_count(size, x, grid), x[0].numel() // LEAST))
+            compactness = self.compactness
             while True:
                 cut = slic(image, n, compactness, sigma=1.0, channel_axis=-1, start_label=0, convert2lab=False)
-                if len(np.unique(cut)) * 2 >= min(n, cut.size) or compactness > 100:
+                if len(np.unique(cut)) * 2 >= n or compactness > 100:
                     break
                 compactness *= 2
             found.append(_relabeled(back(torch.from_numpy(cut))))
