@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -16,8 +17,8 @@ from pellucid.grid import Grid
 from pellucid.method import COMPLETE, GRADIENTS, SIGNED, Cite, Cost, method
 from pellucid.ops.blur import Edge, gaussian
 from pellucid.ops.quadrature import nodes
-from pellucid.params import Axes, Count, Distance, Length
-from pellucid.probe.probe import Drawn, Probe
+from pellucid.params import Axes, Count, Distance, Flag, Length
+from pellucid.probe.probe import Answer, Drawn, Probe
 
 
 @method(
@@ -36,18 +37,21 @@ def blur_ig(
     spacing: Literal["linear", "sqrt"] = "linear",
     axes: Axes | None = None,
     edge: Edge = "nearest",
+    keep: Flag = False,
 ) -> Drawn:
     """How much each sample contributes to s(x) - s(blurred x), as detail comes back from coarse to fine; no baseline image is chosen.
 
     ``sum over k of d s / d x at blur(x, sigma_k) * (blur(x, a_k) - blur(x, b_k))`` where [a_k, b_k] split [0, max_sigma] and hold sigma_k;
-    shape (c, *space), in units of the score. The trace says contribution, score and logits of all classes per sigma.
+    shape (c, *space), in units of the score. The trace holds per sigma the contribution (the map's place in scale: its sum over the step
+    between two ``edges``), the score and the logits of all classes; with one blurred axis also the contribution per place on it (``bins``).
 
     Args:
-        max_sigma: width of the strongest blur, isotropic in the patient; None: a quarter of the shortest blurred side.
+        max_sigma: width of the strongest blur, the same in mm along all axes; None: a quarter of the shortest blurred side.
         steps: gradients. Nodes and steps are Gauss-Legendre's, densest at the sharp end; the sum is exact for linear networks.
         spacing: what they are laid out in: ``linear`` sigma, or ``sqrt``: its square (diffusion time), which dwells on coarse scales.
         axes: spatial axes to blur along, such as 0 for a spectrogram's frequency; None: all.
         edge: beyond the edge lie copies of it (``nearest``) or, as in the authors' code, zeros (``zero``), which darken the border.
+        keep: hold the map of every step in the trace (``maps``); memory then grows by one image per step.
 
     Misleads when: the sign is coarse and survives the blur, or blurring itself makes one (blobs); the ring around an edge is the
         blur's, not the network's. The score may rise on the way: see the trace.
@@ -63,32 +67,52 @@ def blur_ig(
     along = _axes(axes, probe.grid)
     widest = _widest(max_sigma, probe.grid, along)
     per_axis = [s if a in along else 0.0 for a, s in enumerate(probe.samples(widest))]
-    values, trace = torch.zeros_like(x, dtype=torch.float64), _Trace()
+    values, trace = torch.zeros_like(x, dtype=torch.float64), _Trace(widest)
+    if keep:
+        trace.found["maps"] = torch.zeros(steps, *x.shape, dtype=x.dtype)
     path = _path(x.double(), per_axis, spacing, steps, edge)
-    for answer in probe.gradients(path, of=lambda p: p[1]):
-        part, _, gained = answer.asked
-        given = answer.gradient.double() * gained
+    for k, answer in enumerate(probe.gradients(path, of=lambda p: p.image)):
+        given = answer.gradient.double() * answer.asked.gained
         values += given
-        trace.add(part * widest.value, float(given.sum()), answer.score, answer.classes)
+        trace.add(answer, float(given.sum()))
+        if keep:
+            trace.found["maps"][k] = given
+    if len(along) == 1:
+        trace.found["bins"] = values.movedim(along[0] + 1, 0).flatten(1).sum(1).tolist()
     blurred = next(probe.scores([gaussian(x.double(), per_axis, edge)]))
     change = probe.score() - float(blurred.score)
-    gap = float(values.sum()) - change
-    return probe.map(values, None, change=change, gap=gap, max_sigma=widest.value, unit=widest.unit, **trace.lists)
+    return probe.map(values, change=change, gap=float(values.sum()) - change, **trace.found)
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """A step of the path: its node and its dull end as shares of the widest blur, the image at the node, what the step gives back."""
+
+    node: float
+    end: float
+    image: Tensor
+    gained: Tensor
 
 
 class _Trace:
     """What the path tells per sigma, from sharp to blurred."""
 
-    def __init__(self) -> None:
-        self.lists: dict[str, list[object]] = {"sigmas": [], "contributions": [], "scores": [], "classes": []}
+    def __init__(self, widest: Distance) -> None:
+        self.widest = widest.value
+        self.found: dict[str, Any] = {"sigmas": [], "edges": [0.0], "contributions": [], "scores": [], "classes": []}
+        self.found |= {"max_sigma": widest.value, "unit": widest.unit}
 
-    def add(self, sigma: float, contribution: float, score: Tensor, classes: Tensor) -> None:
-        for found, value in zip(self.lists.values(), (sigma, contribution, float(score), classes.tolist()), strict=True):
-            found.append(value)
+    def add(self, answer: Answer, contribution: float) -> None:
+        step, found = answer.asked, self.found
+        found["sigmas"].append(step.node * self.widest)
+        found["edges"].append(step.end * self.widest)
+        found["contributions"].append(contribution)
+        found["scores"].append(float(answer.score))
+        found["classes"].append(answer.classes.tolist())
 
 
-def _path(x: Tensor, sigma: list[float], spacing: str, steps: int, edge: Edge) -> Iterator[tuple[float, Tensor, Tensor]]:
-    """Per step: the node as a share of the widest blur, the image there, and what the step gives back to the image."""
+def _path(x: Tensor, sigma: list[float], spacing: str, steps: int, edge: Edge) -> Iterator[_Step]:
+    """The steps from sharp to blurred, one at a time."""
     t, weights = nodes("gauss", steps)
     ends = list(itertools.accumulate(weights))
     stretch = math.sqrt if spacing == "sqrt" else float
@@ -99,7 +123,7 @@ def _path(x: Tensor, sigma: list[float], spacing: str, steps: int, edge: Edge) -
     sharper = x
     for node, end in zip(t, ends, strict=True):
         duller = blur(stretch(end))
-        yield stretch(node), blur(stretch(node)), sharper - duller
+        yield _Step(stretch(node), stretch(end), blur(stretch(node)), sharper - duller)
         sharper = duller
 
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid.baseline import Baseline, Starts, random
+from pellucid.baseline import Baseline, Starts
 from pellucid.method import GRADIENTS, SIGNED, Cite, Cost, method
 from pellucid.params import Count
 from pellucid.probe.probe import Drawn, Probe
@@ -19,9 +19,7 @@ from pellucid.probe.probe import Drawn, Probe
     cost=lambda baseline, samples, **_: Cost(forward=samples + baseline.count + 1, backward=samples),
     random=True,
 )
-def expected_gradients(
-    probe: Probe, x: Float[Tensor, "c *space"], *, baseline: Baseline = random(8), samples: Count = 200
-) -> Drawn:
+def expected_gradients(probe: Probe, x: Float[Tensor, "c *space"], *, baseline: Baseline = "random(8)", samples: Count = 200) -> Drawn:
     """How much each sample contributes to s(x) less the mean score of many baseline images, along straight ways from all of them.
 
     ``mean over draws (start, t) of (x - start) * d s / d x at start + t * (x - start)``, shape (c, *space), in units of the score.
