@@ -14,6 +14,10 @@ from pellucid.testing import CHECKS, check_method
 QUICK = {  # the same method, fewer passes; a method that is not listed runs with its defaults
     "integrated_gradients": {"steps": 32},
     "blur_ig": {"steps": 10},
+    "expected_gradients": {"samples": 24},
+    "guided_ig": {"steps": 12},
+    "influential_neurons": {"k": 2, "inner": "integrated_gradients(steps=6)"},
+    "internal_influence": {"steps": 8},
     "kernel_shap": {"segments": "slic(16)", "samples": 60},
     "lime": {"segments": "slic(12)", "samples": 40},
     "occlusion": {"window": "3px", "stride": "2px"},
