@@ -88,7 +88,8 @@ class Facts:
     """What a method declares of itself; docs, tests, CLI and report read it here and nowhere else.
 
     ``cost`` gets the bound parameters and, as ``shape``, the shape of what is explained (the image, or the activation at a site), and as
-    ``grid`` where it lies. ``hears_target`` is False for methods that show one map for every target.
+    ``grid`` where it lies. ``hears_target`` is False for methods that show one map for every target. ``less`` gets the bound parameters too and
+    says what of ``gives`` they take away.
     """
 
     cite: Cite
@@ -101,6 +102,7 @@ class Facts:
     hears_weights: bool = True
     hears_target: bool = True
     needs_space: bool = False
+    less: Callable[..., Gives] | None = None
 
     def around(self, inner: Facts) -> Facts:
         """These facts with those of a wrapped method; one that asks nothing itself looks where the wrapped one looks."""
@@ -137,6 +139,8 @@ class Method(Generic[P]):
     def facts(self) -> Facts:
         """What it declares, together with what the methods that it wraps declare."""
         facts = self.declared
+        if facts.less is not None:
+            facts = replace(facts, gives=facts.gives & ~facts.less(**self.params))
         for inner in self.params.values():
             if isinstance(inner, Method):
                 facts = facts.around(inner.facts)
@@ -235,6 +239,7 @@ def method(
     hears_weights: bool = True,
     hears_target: bool = True,
     needs_space: bool = False,
+    less: Callable[..., Gives] | None = None,
 ) -> Callable[[Callable[Concatenate[Probe, Tensor, P], Drawn]], Method[P]]:
     """Make a method of a function and register it under its name.
 
@@ -244,7 +249,7 @@ def method(
     Raises:
         BadParameter: a reserved or positional parameter, a default that its own kind refuses, or a name that another module took.
     """
-    facts = Facts(cite, asks, gives, cost, frozenset(space), where, random, hears_weights, hears_target, needs_space)
+    facts = Facts(cite, asks, gives, cost, frozenset(space), where, random, hears_weights, hears_target, needs_space, less)
 
     def wrap(fn: Callable[Concatenate[Probe, Tensor, P], Drawn]) -> Method[P]:
         hints = typing.get_type_hints(fn, include_extras=True)

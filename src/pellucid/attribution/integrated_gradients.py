@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.baseline import Baseline, Constant, Starts
-from pellucid.method import COMPLETE, GRADIENTS, SIGNED, Cite, Cost, method, short
+from pellucid.method import COMPLETE, GRADIENTS, NOTHING, SIGNED, Cite, Cost, method, short
 from pellucid.ops.quadrature import Rule, nodes
 from pellucid.params import Count, Flag, Positive
 from pellucid.probe.probe import Drawn, Probe
@@ -27,6 +27,7 @@ def _cost(steps: int, baseline: Starts, tolerance: float | None, **_: object) ->
     asks=GRADIENTS,
     gives=SIGNED | COMPLETE,
     cost=_cost,
+    less=lambda times_input, **_: NOTHING if times_input else COMPLETE,
 )
 def integrated_gradients(
     probe: Probe,
