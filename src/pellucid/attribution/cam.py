@@ -17,7 +17,7 @@ TOLERANCE = 1e-3  # of the largest weight: above what float32 rounds, below what
     cite=Cite("Zhou, Khosla, Lapedriza, Oliva, Torralba", 2016, "Learning deep features for discriminative localization", "CVPR"),
     asks=GRADIENTS | ACTIVATIONS,
     gives=SIGNED,
-    cost=lambda **_: Cost(forward=3, backward=3),
+    cost=lambda **_: Cost(forward=6, backward=5),
     where=Where.FEATURES,
     needs_space=True,
 )
@@ -44,29 +44,35 @@ def cam(probe: Probe, x: Float[Tensor, "c *space"]) -> Drawn:
     >>> abs(why.total - why.score) < 1e-5
     True
     """
-    noise = torch.randn(x.shape, generator=probe.random, dtype=torch.float64).to(x) * x.abs().max().clamp_min(1e-6)
-    local, positive = probe.local(), next(probe.gradients([noise.abs()]))
-    elsewhere = next(probe.over(torch.rand(probe.source.shape, generator=probe.random).to(probe.source)).gradients([noise]))
-    weights = positive.gradient.double().flatten(1).mean(1).view(-1, *[1] * (x.ndim - 1))
+    own = probe.local()
+    told = [own, *probe.gradients(_far_off(x, probe.random))]
+    elsewhere = next(probe.over(torch.rand(probe.source.shape, generator=probe.random).to(probe.source)).scores([x]))
+    weights = told[1].gradient.double().flatten(1).mean(1).view(-1, *[1] * (x.ndim - 1))
     limit = TOLERANCE * float(weights.abs().max())
 
     def fits(answer: Answer, relu: bool) -> bool:
         expected = weights * (answer.found > 0) if relu else weights
         return float((answer.gradient.double() - expected).abs().max()) <= limit
 
-    def map_of(z: Tensor, relu: bool) -> Tensor:
-        return (weights * (z.relu() if relu else z).double()).sum(0, keepdim=True)
-
-    if limit == 0 or not fits(positive, False):
+    if limit == 0 or not fits(told[1], False):
         raise _refusal("slopes that differ from place to place" if limit else "slopes of zero")
-    found = [relu for relu in (False, True) if fits(elsewhere, relu) and fits(local, relu)]
+    found = [relu for relu in (False, True) if all(fits(answer, relu) for answer in told)]
     if not found:
         raise _refusal("slopes that change with the activation")
-    values = map_of(x, found[0])
-    rests = [float(a.score) - float(map_of(a.found, found[0]).sum()) for a in (local, elsewhere)]
-    if abs(rests[0] - rests[1]) > TOLERANCE * float(values.abs().sum()):
+    values = (weights * (x.relu() if found[0] else x).double()).sum(0, keepdim=True)
+    if abs(float(own.score - elsewhere.score)) > TOLERANCE * float(values.abs().sum()):
         probe.notes.append("the score is also fed by what bypasses the site: the sum of the map is not the score less its bias")
-    return probe.map(values, relu=found[0], rest=rests[0])
+    return probe.map(values, relu=found[0], rest=float(own.score) - float(values.sum()))
+
+
+def _far_off(x: Tensor, random: torch.Generator) -> list[Tensor]:
+    """Activations by chance, beyond the reach of biases: all positive; mixed; channels of one sign each; the opposite of these.
+
+    A hidden layer is never in the same state for all of them.
+    """
+    noise = torch.randn(x.shape, generator=random, dtype=torch.float64).to(x) * 10 * x.abs().max().clamp_min(1)
+    signs = torch.randint(2, (len(x), *[1] * (x.ndim - 1)), generator=random).to(x) * 2 - 1
+    return [noise.abs(), noise, signs * noise.abs(), -signs * noise.abs()]
 
 
 def _refusal(got: str) -> Unsupported:
