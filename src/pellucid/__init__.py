@@ -29,6 +29,7 @@ from pellucid.attribution import smoothgrad as smoothgrad
 from pellucid.attribution import smoothgrad_squared as smoothgrad_squared
 from pellucid.attribution import vargrad as vargrad
 from pellucid.attribution import xgrad_cam as xgrad_cam
+from pellucid.attribution import xrai as xrai
 from pellucid.baseline import Constant as Constant
 from pellucid.baseline import black as black
 from pellucid.baseline import black_and_white as black_and_white
@@ -38,6 +39,9 @@ from pellucid.baseline import half_gray as half_gray
 from pellucid.baseline import mean_of as mean_of
 from pellucid.baseline import random as random
 from pellucid.baseline import white as white
+from pellucid.compare import compare as compare
+from pellucid.compare import crop_and_zoom as crop_and_zoom
+from pellucid.comparison import Comparison as Comparison
 from pellucid.errors import PellucidError as PellucidError
 from pellucid.explain import explain as explain
 from pellucid.explanation import Evidence as Evidence
@@ -64,7 +68,9 @@ from pellucid.model import Normalize as Normalize
 from pellucid.model import Windows as Windows
 from pellucid.prepare import Prepare as Prepare
 from pellucid.probe.probe import Probe as Probe
+from pellucid.regions import by_region as by_region
 from pellucid.run import Run as Run
+from pellucid.table import Table as Table
 from pellucid.target import Target as Target
 from pellucid.target import channel as channel
 from pellucid.target import logit as logit

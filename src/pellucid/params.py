@@ -71,6 +71,13 @@ def _length(value: Any) -> Distance:
     return distance
 
 
+def _reach(value: Any) -> Distance:
+    distance = Distance.read(value)
+    if not math.isfinite(distance.value) or distance.value < 0:
+        raise ValueError
+    return distance
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError
@@ -90,6 +97,7 @@ Positive = Annotated[float, Kind("positive", "a number above 0", _real(0.0, math
 Real = Annotated[float, Kind("real", "a finite number", _real(-math.inf, math.inf))]
 Flag = Annotated[bool, Kind("flag", "True or False", _flag)]
 Length = Annotated[float | str | Distance, Kind("length", "a length above 0: a number in the grid's unit, '16mm' or '16px'", _length)]
+Reach = Annotated[float | str | Distance, Kind("reach", "a length of at least 0: a number in the grid's unit, '4mm' or '4px'", _reach)]
 
 Axes = Annotated[int | Sequence[int], Kind("axes", "one spatial axis (0, 1 or 2) or a list of different ones", _axes)]
 

@@ -204,8 +204,9 @@ def turns_with_the_image(m: Method[Any], dims: int) -> None:
             return self.net(x.flip(-1))
 
     net, x = small_net(dims), small_image(dims)
-    straight = _ask(m, dims, net=net, x=x).values
-    turned = _ask(m, dims, net=Flipped(net), x=x.flip(-1)).values.flip(-1)
+    cut = _pieces(SPACE[dims])
+    straight = _ask(_cut_by(m, cut), dims, net=net, x=x).values
+    turned = _ask(_cut_by(m, cut.flip(-1)), dims, net=Flipped(net), x=x.flip(-1)).values.flip(-1)
     assert torch.allclose(straight, turned, atol=1e-8 * float(straight.abs().max())), f"{m.name} prefers one side"
 
 
@@ -223,6 +224,20 @@ def repeats_in_depth(m: Method[Any], dims: int) -> None:
     bound = bound(k=3 * m.params["k"]) if "k" in m.params else bound  # each of the k strongest units is there three times
     volume = _ask(bound, 3, net=deep, x=x[..., None].expand(*x.shape, 3)).values
     assert torch.allclose(volume.sum(-1), in_plane, atol=1e-6 * float(in_plane.abs().max())), f"{m.name}: depth changes the map"
+
+
+def _pieces(space: tuple[int, ...]) -> Tensor:
+    """Labels of unequal pieces: superpixels of an image and of its mirror image need not be alike."""
+    along = [(torch.arange(n) > n // 3).long() + (torch.arange(n) > n // 2).long() for n in space]
+    labels = torch.zeros(space, dtype=torch.int64)
+    for axis, part in enumerate(along):
+        labels = labels * 3 + part.view([-1 if a == axis else 1 for a in range(len(space))])
+    return labels
+
+
+def _cut_by(m: Method[Any], labels: Tensor) -> Method[Any]:
+    """The method with these segments, where it takes any."""
+    return m(segments=labels) if "segments" in m.params else m
 
 
 def reads_back(m: Method[Any], dims: int) -> None:

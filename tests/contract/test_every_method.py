@@ -23,6 +23,7 @@ QUICK = {  # the same method, fewer passes; a method that is not listed runs wit
     "occlusion": {"window": "3px", "stride": "2px"},
     "rise": {"masks": 40, "cells": 3},
     "smooth": {"n": 6},
+    "xrai": {"segments": "slic(9)"},
 }
 METHODS = {m.name: m(**QUICK.get(m.name, {})) for m in methods()}
 

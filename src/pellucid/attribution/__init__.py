@@ -28,6 +28,7 @@ from pellucid.attribution.smooth import smoothgrad as smoothgrad
 from pellucid.attribution.smooth import smoothgrad_squared as smoothgrad_squared
 from pellucid.attribution.smooth import vargrad as vargrad
 from pellucid.attribution.xgrad_cam import xgrad_cam as xgrad_cam
+from pellucid.attribution.xrai import xrai as xrai
 
 # isort: split
 # its default wraps integrated_gradients, which must be registered by then
