@@ -12,6 +12,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -75,7 +76,7 @@ class RuleMode(TorchFunctionMode):
         self.largest = 0.0
         self.in_target = False  # the network's output is known: what runs now belongs to the target
         self._ruled: set[Node] = set()
-        self._made: dict[Node, str] = {}
+        self._made: dict[Node, tuple[str, list[Node]]] = {}  # by which operation, from which operands
         self._derived = WeakIdKeyDictionary()
         self._modules: list[str] = []
         self._open: list[Any] = []  # composites now running; one that calls its own name means the primitive
@@ -107,11 +108,12 @@ class RuleMode(TorchFunctionMode):
             raise NoRule(
                 f"a rule of {self.rules.name} for every operation", text, "Write it with torch's own functions, or choose another method."
             )
+        operands = [t.grad_fn for t in given if t.requires_grad]
         out = func(*args, **kwargs)
         self._derive(func, given, out)
         for t in tensors(out):
             if t.grad_fn is not None:
-                self._made.setdefault(t.grad_fn, f"{name}{self._place()}")
+                self._made.setdefault(t.grad_fn, (f"{name}{self._place()}", operands))
         return out
 
     def _ruled_result(self, rule: Rule, name: str, func: Any, writes: bool, args: Any, kwargs: Any) -> Any:
@@ -124,7 +126,7 @@ class RuleMode(TorchFunctionMode):
         if self.reference is not None:
             operation.reference = self._partner(operation)
         try:
-            inspect.signature(rule).bind(operation, *args, **kwargs)
+            _signature(rule).bind(operation, *args, **kwargs)
         except TypeError as error:
             text = f"{operation} with arguments that it does not know ({error})"
             raise NoRule(f"a rule of {self.rules.name} for every operation", text, "Choose another method.") from None
@@ -188,12 +190,23 @@ class RuleMode(TorchFunctionMode):
         """
         strange = unknown(score.grad_fn, self._ruled, self.rules.allowed)
         if strange:
-            first = strange[0]
-            name = self._made.get(first, first.name())
+            name = self._maker(strange[0])
             more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
             raise NoRule(
                 f"a rule of {self.rules.name} for every operation", name + more, "Choose another method, or another target or site."
             )
+
+    def forget(self) -> None:
+        """Let go of the graph, which knows this mode in turn: memory is free at once, not when cycles are next collected."""
+        self._ruled.clear()
+        self._made.clear()
+        self.absorbed.clear()
+        self.record.clear()
+
+    def _maker(self, node: Node) -> str:
+        """The operation that made a node, which may be one of many of it (an LSTM); its own name if none is known (TorchScript)."""
+        spans = ((len(span), name) for made, (name, operands) in self._made.items() if node in (span := between(made, operands)))
+        return min(spans, default=(0, node.name()))[1]
 
     @contextlib.contextmanager
     def following(self, module: nn.Module) -> Iterator[None]:
@@ -201,6 +214,8 @@ class RuleMode(TorchFunctionMode):
         handles = []
         try:
             for name, part in module.named_modules():
+                if isinstance(part, torch.jit.ScriptModule):
+                    continue  # takes no hooks; what it does is seen by the guard
                 handles.append(part.register_forward_pre_hook(lambda _m, _a, name=name: self._modules.append(name)))
                 handles.append(part.register_forward_hook(lambda _m, _a, _o: self._leave()))
             with _unchecked():
@@ -211,6 +226,9 @@ class RuleMode(TorchFunctionMode):
 
     def _leave(self) -> None:
         self._modules.pop()
+
+
+_signature = cache(inspect.signature)
 
 
 def _alive(out: Any) -> Any:
