@@ -197,16 +197,17 @@ class Map(Explanation):
         """The same map with what was found out about it."""
         return replace(self, evidence=evidence)
 
-    def save(self, path: str | Path, *, keep: Keep = "density") -> Path:
+    def save(self, path: str | Path, *, keep: Keep = "density", palette: str = "blue-orange") -> Path:
         """Write the map by suffix: ``.nii``/``.nii.gz`` and ``.png`` on the scan's own grid, ``.npz`` on the map's own (exact).
 
         Provenance and evidence go with it (a JSON sidecar for NIfTI and PNG, inside for NPZ). Identifiers of patients do not.
+        ``palette="green-red"`` of a PNG writes the signs into the picture.
         """
         if Path(path).suffix == ".npz":
             arrays = {"values": self.values, "image": self.image.values, "scan": self.scan.values}
             return io.write_archive(path, arrays, self.grid, facts=self.facts())
         shown = self.on(self.scan.grid, keep=keep)
-        return io.write(path, shown.values.detach().cpu(), self.scan.grid, facts=self.facts(), image=self.scan)
+        return io.write(path, shown.values.detach().cpu(), self.scan.grid, facts=self.facts(), image=self.scan, palette=palette)
 
     def facts(self) -> dict[str, Any]:
         """Provenance, evidence and geometry as plain values."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tests.zoo.networks import ZOO, model, picture, recipe_hash, targets, twin
 from torch import Tensor
 
 import pellucid as pl
@@ -16,7 +17,6 @@ from pellucid.errors import PellucidError
 from pellucid.explanation import Map
 from pellucid.method import Asks, Gives, Method, Where
 from pellucid.source import HERE, code_hash
-from tests.zoo.networks import ZOO, model, picture, recipe_hash, targets, twin
 
 # samples, steps and rounds by the name of the parameter, full and reduced; a method's own line wins
 BUDGETS: dict[str, tuple[Any, Any]] = {
@@ -27,7 +27,9 @@ OWN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "blur_ig": ({"steps": 100}, {"steps": 16}),
     "occlusion": ({"window": "56px", "stride": "28px"}, {"window": "32px", "stride": "16px"}),
 }
-OWN_3D: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {"occlusion": ({"window": "32px", "stride": "16px"}, {"window": "16px", "stride": "16px"})}
+OWN_3D: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "occlusion": ({"window": "32px", "stride": "16px"}, {"window": "16px", "stride": "16px"})
+}
 # methods that claim a sum and yet may give the left half something of the right, and why
 NOT_ADDITIVE = {
     "guided_ig": "its path takes the features with the smallest slopes of the whole image first",

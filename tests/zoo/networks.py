@@ -49,7 +49,14 @@ class Entry:
 
 
 def _vision(name: str, full: int = 224, reduced: int = 64, **more: Any) -> Entry:
-    return Entry(name, f"torchvision.models:{name}", full, reduced, arguments={"weights": None, "num_classes": CLASSES, **more.pop("arguments", {})}, **more)
+    return Entry(
+        name,
+        f"torchvision.models:{name}",
+        full,
+        reduced,
+        arguments={"weights": None, "num_classes": CLASSES, **more.pop("arguments", {})},
+        **more,
+    )
 
 
 def _monai(name: str, source: str, arguments: dict[str, Any], full: int = 64, reduced: int = 32, **more: Any) -> Entry:
@@ -154,7 +161,9 @@ def _sharpen(net: nn.Module) -> None:
     """Query and key weights times SHARPER; the first two thirds of a joint projection in all three implementations."""
     found = 0
     for m in net.modules():
-        joint = getattr(m, "in_proj_weight", None) if isinstance(m, nn.MultiheadAttention) else getattr(getattr(m, "qkv", None), "weight", None)
+        joint = (
+            getattr(m, "in_proj_weight", None) if isinstance(m, nn.MultiheadAttention) else getattr(getattr(m, "qkv", None), "weight", None)
+        )
         if joint is not None:
             joint[: 2 * len(joint) // 3] *= SHARPER
             found += 1
@@ -214,7 +223,13 @@ def twin(name: str, reduced: bool) -> tuple[pl.Model, pl.Model, pl.Image, pl.Ima
     alone = model(name, reduced)
     left, right = picture(entry, side, 7).values, picture(entry, side, 8).values.flip(-1) * 0.7
     both = pl.Image(torch.cat([left, right], -1))
-    return described(Sum(alone.module, alone.module, entry.select), replace(entry, select=None)), alone, both, pl.Image(left), targets(entry, (side,) * entry.dims)
+    return (
+        described(Sum(alone.module, alone.module, entry.select), replace(entry, select=None)),
+        alone,
+        both,
+        pl.Image(left),
+        targets(entry, (side,) * entry.dims),
+    )
 
 
 def recipe_hash() -> str:

@@ -5,5 +5,8 @@ from pellucid.io.dicom_series import Series as Series
 from pellucid.io.picture import overlay as overlay
 from pellucid.io.reading import read as read
 from pellucid.io.reading import series as series
+from pellucid.io.sheet import Tile as Tile
+from pellucid.io.sheet import full_color as full_color
 from pellucid.io.writing import write as write
 from pellucid.io.writing import write_archive as write_archive
+from pellucid.io.writing import write_sheet as write_sheet

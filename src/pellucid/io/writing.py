@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,12 +18,21 @@ from pellucid.errors import BadFile, BadImage
 from pellucid.grid import Grid
 from pellucid.image import Image
 from pellucid.io import archive, nifti, picture
+from pellucid.io.sheet import Tile, sheet
 
 SUFFIXES = (".nii.gz", ".nii", ".npz", ".png")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-def write(path: str | Path, values: Tensor, grid: Grid, *, facts: Mapping[str, Any] = NOTHING, image: Image | None = None) -> Path:
+def write(
+    path: str | Path,
+    values: Tensor,
+    grid: Grid,
+    *,
+    facts: Mapping[str, Any] = NOTHING,
+    image: Image | None = None,
+    palette: str = "blue-orange",
+) -> Path:
     """A map on disk: ``.nii``/``.nii.gz`` (with a JSON file beside it), ``.npz`` (exact), ``.png`` (laid over the image).
 
     The file appears whole or not at all, and replaces only files that Pellucid wrote; never the scan itself.
@@ -34,6 +43,7 @@ def write(path: str | Path, values: Tensor, grid: Grid, *, facts: Mapping[str, A
         grid: where the values lie; the file keeps its place in the world.
         facts: provenance as text, numbers, sequences and mappings; no identifiers.
         image: the scan that was explained: background of a PNG, and guarded against being overwritten.
+        palette: of a PNG: ``blue-orange``, or ``green-red``, which marks signs.
 
     Returns:
         The path written.
@@ -41,7 +51,7 @@ def write(path: str | Path, values: Tensor, grid: Grid, *, facts: Mapping[str, A
     Raises:
         BadFile: unknown suffix, no such folder, or a file there that is not Pellucid's to replace.
         BadImage: values that are not finite or do not fit the grid.
-        BadParameter: facts that JSON cannot hold.
+        BadParameter: facts that JSON cannot hold, or no palette of that name.
     """
     path = Path(path)
     suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
@@ -64,7 +74,7 @@ def write(path: str | Path, values: Tensor, grid: Grid, *, facts: Mapping[str, A
             archive.pack_archive(target, {"values": values}, grid, facts)
     else:
         with _whole(path, suffix) as target:
-            picture.save(picture.overlay(values, grid, image=image, sided=known), target)
+            picture.save(picture.overlay(values, grid, image=image, sided=known, palette=palette), target)
     return path
 
 
@@ -81,6 +91,23 @@ def write_archive(path: str | Path, arrays: Mapping[str, Tensor], grid: Grid, *,
     _guard(path, ".npz", {str(facts["sha256"])} if "sha256" in facts else set())
     with _whole(path, ".npz") as target:
         archive.pack_archive(target, arrays, grid, facts)
+    return path
+
+
+def write_sheet(path: str | Path, tiles: Sequence[Tile], *, columns: int, palette: str = "blue-orange", image: Image) -> Path:
+    """Many maps of one scan as one PNG, whole or not at all; see ``Tile``.
+
+    Raises:
+        BadFile: another suffix, no such folder, or a file there that is not Pellucid's to replace.
+        BadParameter: no palette of that name.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise BadFile(f"write a figure to {path}", f"suffix {path.suffix!r}", "Use .png.")
+    _guard(path, ".png", {str(image.facts["sha256"])} if "sha256" in image.facts else set())
+    made = sheet(tiles, columns=columns, palette=palette, sided=_sides_known(image.grid, NOTHING, image))
+    with _whole(path, ".png") as target:
+        picture.save(made, target)
     return path
 
 
