@@ -41,8 +41,8 @@ def guided_ig(
 
     Args:
         baseline: the image from which nothing can be told, in the image's own values; for several the mean of their maps.
-        steps: gradients per start, one after another. As in the paper's code the sum is taken on the left: its gap falls with 1 / steps
-            and grows with max_dist (200 steps: some percent of the change), so no sum is promised; see the trace.
+        steps: gradients per start, one after another. The sum is taken on the left, as in the paper's code: its gap falls with 1 / steps
+            in smooth networks; with ReLU some percent stay (the way slides along kinks). So no sum is promised; see the trace.
         fraction: share of all samples that go first, then the next share, until a step's distance is covered; the paper's 0.25.
         max_dist: share of the way that a sample may lead or lag; 0 is integrated gradients summed on the left, 1 leaves the way free.
 
