@@ -1,5 +1,7 @@
 """Blur IG against its formula, with scipy's Gaussian; and what its trace tells."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -77,3 +79,122 @@ def test_an_axis_that_the_image_lacks_is_refused():
     for wrong in ([], "0", [0, 0], True, 3, [0.5]):
         with pytest.raises(BadParameter, match="axes of blur_ig"):
             pl.blur_ig(axes=wrong)
+
+
+@DIMS
+def test_the_maps_of_all_scales_add_up(dims):
+    net, x = setting(dims)
+    trace = explained(net, x, "blur_ig", steps=6, max_sigma="2px", keep=True).trace
+    total = explained(net, x, "blur_ig", steps=6, max_sigma="2px")
+    close(trace["maps"].sum(0), total.values)
+    assert trace["maps"].sum(tuple(range(1, x.ndim + 1))).tolist() == pytest.approx(trace["contributions"])
+    assert "maps" not in total.trace
+    edges, sigmas = trace["edges"], trace["sigmas"]
+    assert edges[0] == 0
+    assert edges[-1] == pytest.approx(2.0)
+    assert all(low < sigma < high for low, sigma, high in zip(edges, sigmas, edges[1:], strict=False))
+    steps = zip(edges, sigmas, edges[1:], strict=False)
+    slow = [gradient(net, blurred(x, sigma)) * (blurred(x, low) - blurred(x, high)) for low, sigma, high in steps]
+    close(trace["maps"], torch.stack(slow))
+
+
+@DIMS
+def test_along_one_axis_the_contributions_per_bin(dims):
+    """M0's figure of violins: how much each frequency gives; only where one axis is blurred."""
+    net, x = setting(dims)
+    why = explained(net, x, "blur_ig", steps=5, axes=0)
+    assert why.trace["bins"] == pytest.approx(why.values.flatten(2).sum((0, 2)).tolist())
+    assert sum(why.trace["bins"]) == pytest.approx(why.total)
+    last = explained(net, x, "blur_ig", steps=5, axes=dims - 1)
+    assert last.trace["bins"] == pytest.approx(last.values.flatten(0, dims - 1).sum(0).tolist())
+    assert "bins" not in explained(net, x, "blur_ig", steps=2).trace
+
+
+class TwoTones(torch.nn.Module):
+    """Music hears low frequencies; violin the difference between two high ones that lie side by side."""
+
+    def forward(self, x):
+        return torch.stack([x[:, 0, 2:6].mean((1, 2)), (x[:, 0, 20] - x[:, 0, 22]).mean(1)], 1)
+
+
+def test_what_a_class_hears_is_told_by_frequency_and_scale():
+    sound = torch.zeros(1, 32, 8, dtype=torch.float64)
+    sound[:, 3:5], sound[:, 20] = 1.0, 1.0
+    music, violin = (pl.explain(TwoTones(), sound, k, method="blur_ig", axes=0, steps=60).trace for k in (0, 1))
+    assert np.argmax(music["bins"]) in (3, 4)
+    assert np.argmax(violin["bins"]) == 20
+    at = [np.average(t["sigmas"], weights=np.abs(t["contributions"])) for t in (music, violin)]
+    assert at[1] < at[0], "the fine sign goes with little blur"
+    assert abs(music["gap"]) < 1e-9 > abs(violin["gap"])  # exact for linear networks
+
+
+# -- M0's figure 2: the blur path makes no new extremum and enhances none; intensity paths do (scale-space axioms)
+
+
+def extrema(signal):
+    """Values at inner minima and maxima of a signal; ripples below 1e-4 of its range (the kernel's cut tails) do not count."""
+    signal = np.asarray(signal)
+    turns, least = [], 1e-4 * np.ptp(signal)
+    low = high = signal[0]
+    rising = None
+    for value in signal[1:]:
+        low, high = min(low, value), max(high, value)
+        if rising is not False and value < high - least:
+            if rising:
+                turns.append(("max", high))
+            rising, low = False, value
+        elif rising is not True and value > low + least:
+            if rising is False:
+                turns.append(("min", low))
+            rising, high = True, value
+    return turns
+
+
+def passed(signal, method, **params):
+    """The signals that a network is shown along a path, in the order of asking."""
+    seen = []
+
+    class Watched(torch.nn.Module):
+        def forward(self, x):
+            seen.extend(x.detach()[:, 0, :, 0].clone())
+            return x.flatten(1).sum(1, keepdim=True)
+
+    x = torch.as_tensor(signal, dtype=torch.float64).view(1, -1, 1)
+    explained_by = pl.explain(Watched(), x, 0, method=method, run=pl.Run(chunk=1), **params)
+    return seen, explained_by
+
+
+def blur_path(signal, steps=12, **params):
+    seen, why = passed(signal, "blur_ig", axes=0, steps=steps, **params)
+    return [signal, *(s.numpy() for s in seen[:steps])], why
+
+
+PARABOLA = np.linspace(-1, 1, 65) ** 2 + 1
+
+
+def test_on_the_blur_path_no_extremum_is_made_or_enhanced():
+    path, _ = blur_path(PARABOLA, max_sigma="8px")
+    found = [extrema(s) for s in path]
+    assert all([kind for kind, _ in f] in (["min"], []) for f in found)
+    minima = [f[0][1] for f in found if f]
+    assert len(minima) > 8
+    assert all(a <= b + 1e-12 for a, b in itertools.pairwise(minima)), "a minimum falls with more blur"
+
+
+def test_intensity_paths_do_both():
+    black, _ = passed(PARABOLA, "integrated_gradients", baseline=0.0, steps=8)
+    minima = [extrema(s)[0][1] for s in sorted((s.numpy() for s in black if float(s.max()) > 0), key=lambda s: -s.max())]
+    assert all(a >= b for a, b in itertools.pairwise(minima))
+    assert minima[-1] < 0.5, "on the way to black the minimum of 1 falls: it is enhanced"
+    noise, _ = passed(PARABOLA, "integrated_gradients", baseline="random(1)", steps=8)
+    assert max(len(extrema(s)) for s in noise) > 10 > len(extrema(PARABOLA)), "noise makes extrema"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_on_any_signal_the_number_of_extrema_falls(seed):
+    random = np.random.default_rng(seed)
+    signal = gaussian_filter(random.normal(size=80), 1.0) + 2 * np.sin(np.linspace(0, 5, 80))
+    path, _ = blur_path(signal, max_sigma="10px", steps=20)
+    counts = [len(extrema(s)) for s in path]
+    assert counts[0] > 6 > counts[-1]
+    assert all(a >= b for a, b in itertools.pairwise(counts)), counts
