@@ -19,6 +19,7 @@ from pellucid.model import Model
 from pellucid.probe.ruled import Ruled, answer_ruled
 from pellucid.probe.rules import Rules
 from pellucid.probe.sites import Place, find, planting, watching
+from pellucid.probe.sweep import sweep
 from pellucid.probe.tiles import tiled_gradients, tiled_output
 from pellucid.run import SMALL, Meter, Pass, Plan, Run, measured, no_memory
 from pellucid.target import Seen, Target
@@ -149,6 +150,8 @@ class Engine:
         first = blocks[0]
         if first.rules is not None:
             return [self._ruled(b, b.rules) for b in blocks if b.rules is not None]
+        if first.inputs is None and len({b.question.place and b.question.place.text for b in blocks}) > 1:
+            return self._several_sites(blocks)
         plan = self.plan("gradients" if first.gradient else "scores", first.question)
         unique = _distinct(blocks)
         if first.inputs is None and len(unique) > plan.size:  # the plan may grow between the two
@@ -179,6 +182,40 @@ class Engine:
                 tally.backward += n if first.gradient else 0
         self.meter.tick(forward=total, backward=sum(n * len(s) for n, s in zip(counts, unique, strict=True)) if first.gradient else 0)
         return [rows[id(b)] for b in blocks]
+
+    def _several_sites(self, blocks: Sequence[Block]) -> list[Reply]:
+        """Activations at several sites, as they are: those of one image and target share one pass."""
+        groups: list[list[Block]] = []
+        for block in blocks:
+            own = block.question
+            for group in groups:
+                other = group[0].question
+                if own.place and other.place and own.x is other.x and own.target == other.target:
+                    group.append(block)
+                    break
+            else:
+                groups.append([block])
+        told = {id(b): r for g in groups for b, r in zip(g, self.answer(g) if len(g) == 1 else self._sweep(g), strict=True)}
+        return [told[id(b)] for b in blocks]
+
+    def _sweep(self, blocks: list[Block]) -> list[Reply]:
+        """Several sites of one image and target by one pass; by two if memory runs out."""
+        question, gradient = blocks[0].question, blocks[0].gradient
+        try:
+            with self._turn, measured(self.model.device) if question.x.numel() > SMALL else contextlib.nullcontext():
+                swept = sweep(self, question, [b.question.place for b in blocks if b.question.place is not None], gradient)
+        except Exception as error:
+            if not no_memory(error) or len(blocks) == 1:
+                raise
+            half = len(blocks) // 2
+            return [r for part in (blocks[:half], blocks[half:]) for r in (self._sweep(part) if len(part) > 1 else self.answer(part))]
+        self.meter.tick(forward=1, backward=int(gradient))
+        for own in (b.question for b in blocks):
+            own.target, own.settled = question.target, question.settled
+            own.tally.forward, own.tally.backward = own.tally.forward + 1, own.tally.backward + gradient
+            self.note_probabilities(own, swept.output)
+        classes = self._classes(question, swept.output)
+        return [Reply(swept.score, slope, classes, found) for found, slope in zip(swept.found, swept.slopes, strict=True)]
 
     def _check_alone(self, block: Block, reply: Reply) -> None:
         """Once per network: a sample's score must not depend on its neighbors in the batch."""

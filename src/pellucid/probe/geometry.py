@@ -363,6 +363,17 @@ def pick_auto(calls: list[Call], x_space: tuple[int, ...]) -> Call:
     return min(twins, key=lambda c: c.name.count("."))
 
 
+def spatial(calls: list[Call], x_space: tuple[int, ...]) -> list[Call]:
+    """The calls of submodules with channels and extent (see ``pick_auto``) that are not head, the outermost of each tensor, in order."""
+    found: dict[int, Call] = {}
+    for call in calls:
+        if call.name and not call.head and call.layout.channel is not None and _extended(call, x_space):
+            known = found.get(call.value)
+            if known is None or (known.layout == call.layout and call.name.count(".") < known.name.count(".")):
+                found[call.value] = call
+    return list(found.values())
+
+
 def _output(calls: list[Call]) -> Call | None:
     """The first tensor that the network itself returns."""
     return next((c for c in calls if not c.name), None)

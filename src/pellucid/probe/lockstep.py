@@ -81,7 +81,7 @@ def _alike(waiting: list[tuple[_Worker, list[Block]]]) -> Iterator[list[tuple[_W
 
     def kind(item: tuple[_Worker, list[Block]]) -> str:
         b = item[1][0]
-        place = b.question.place
+        place = None if b.inputs is None and b.rules is None else b.question.place  # one pass tells the activations of several sites
         shape = b.question.x.shape if b.inputs is None else b.inputs.shape[1:]
         return f"{b.gradient} {b.inputs is None} {b.rules is None} {b.through} {place and place.text} {tuple(shape)} {tuple(b.question.x.shape)}"
 

@@ -127,6 +127,7 @@ class Probe:
         assert reply.gradients is not None
         assert reply.ruled is not None
         told = reply.ruled
+        self.notes += [f"{rules.name}: {text}" for text in told.caveats]
         return RuledAnswer(reply.scores[0], reply.gradients[0], told.input, told.absorbed, told.largest)
 
     def outside(self) -> Probe:

@@ -23,12 +23,14 @@ class Ruled:
     """What a backward pass under rules tells besides the gradient.
 
     ``input`` (c, *space) is what the gradient belongs to: after ``normalize``, if the rules say so. ``absorbed`` sums, by reason, the
-    relevance that ended in operations; ``largest`` is the largest multiplier that a rule reported.
+    relevance that ended in operations; ``largest`` is the largest multiplier that a rule reported, ``caveats`` name what
+    no paper defines.
     """
 
     input: Tensor
     absorbed: dict[str, float]
     largest: float
+    caveats: tuple[str, ...]
 
 
 def answer_ruled(engine: Engine, question: Question, rules: Rules, reference: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Ruled]:
@@ -46,20 +48,23 @@ def answer_ruled(engine: Engine, question: Question, rules: Rules, reference: Te
         _run(engine, question, recorder, reference)
         record = recorder.record
     mode = RuleMode(rules, record)
-    leaf, output, score = _run(engine, question, mode, None)
-    if plain is not None:
-        _same(plain, output, rules)
-        _checked.add(_key(engine, question, rules))
-    mode.check(score)
-    gradient, *parts = torch.autograd.grad(score.sum(), [leaf, *(a.leaf for a in mode.absorbed)], allow_unused=True)
-    if gradient is None:
-        got = "a target that the input or site does not reach"
-        raise BadModel("the score depends on what is explained", got, "Choose another site.")
-    engine.notes += [f"{rules.name}: {text}" for text in mode.caveats]
-    absorbed: dict[str, float] = {}
-    for a, part in zip(mode.absorbed, parts, strict=True):
-        absorbed[a.why] = absorbed.get(a.why, 0.0) + (0.0 if part is None else float(part))
-    return score.detach(), gradient.detach(), output.detach(), Ruled(leaf.detach()[0], absorbed, mode.largest)
+    try:
+        leaf, output, score = _run(engine, question, mode, None)
+        if plain is not None:
+            _same(plain, output, rules)
+            _checked.add(_key(engine, question, rules))
+        mode.check(score)
+        gradient, *parts = torch.autograd.grad(score.sum(), [leaf, *(a.leaf for a in mode.absorbed)], allow_unused=True)
+        if gradient is None:
+            got = "a target that the input or site does not reach"
+            raise BadModel("the score depends on what is explained", got, "Choose another site.")
+        absorbed: dict[str, float] = {}
+        for a, part in zip(mode.absorbed, parts, strict=True):
+            absorbed[a.why] = absorbed.get(a.why, 0.0) + (0.0 if part is None else float(part))
+    finally:
+        mode.forget()
+    told = Ruled(leaf.detach()[0], absorbed, mode.largest, tuple(mode.caveats))
+    return score.detach(), gradient.detach(), output.detach(), told
 
 
 def _run(engine: Engine, question: Question, mode: RuleMode, reference: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

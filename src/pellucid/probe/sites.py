@@ -56,7 +56,7 @@ def find(model: Model, text: str, x: Tensor) -> tuple[Place, int]:
         from pellucid.probe.geometry import pick_auto
 
         call = pick_auto(seen, tuple(x.shape[1:]))
-        return _place(f"{call.name}#{call.index}" if _runs(seen, call.name) > 1 else call.name, call), passes
+        return _place(_name(seen, call), call), passes
     parsed = re.fullmatch(r"(?P<name>.*?)(?:#(?P<call>\d+))?(?P<path>(?:\[[^\]]*\])*)", text)
     assert parsed is not None
     name = parsed["name"]
@@ -82,6 +82,22 @@ def find(model: Model, text: str, x: Tensor) -> tuple[Place, int]:
             return _place(text, c), passes
     parts = ", ".join(f"{name}{''.join(f'[{p!r}]' for p in c.path)} {c.shape}" for c in found)
     raise BadSite(f"a tensor at {text!r}", "an output of several parts" if not path else "no such part", f"Choose one of: {parts}.")
+
+
+def everywhere(model: Model, x: Tensor) -> tuple[list[str], int]:
+    """All sites with channels and spatial extent, in the order in which the network passes them, and the passes it cost.
+
+    Of calls that return the very same tensor the outermost is named; pooled cells, and tokens that the head cannot hear, are left out.
+    """
+    from pellucid.probe.geometry import spatial
+
+    seen, passes = calls(model, x)
+    found = spatial(seen, tuple(x.shape[1:]))
+    return [_name(seen, c) + "".join(f"[{p!r}]" for p in c.path) for c in found], passes
+
+
+def _name(seen: list[Call], call: Call) -> str:
+    return f"{call.name}#{call.index}" if _runs(seen, call.name) > 1 else call.name
 
 
 def _place(text: str, call: Call) -> Place:

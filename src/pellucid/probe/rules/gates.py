@@ -23,18 +23,31 @@ SMOOTH = frozenset(
 )
 
 
-class _Guided(torch.autograd.Function):
-    """Forward the activation's own value; backward what its rule lets through."""
+class _Gate(torch.autograd.Function):
+    """Forward the activation's own value; backward positive gradients only, through active units only if ``own`` is set."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, y: Tensor, slope: Tensor | None) -> Tensor:
-        ctx.save_for_backward(slope)
-        return y.clone()
+    def forward(ctx: Any, z: Tensor, op: Operation, own: bool) -> Tensor:
+        y: Tensor = op.plain()
+        ctx.op, ctx.own = op, own
+        ctx.save_for_backward(*([y] if own and op.name in DEFINED else [z, y] if own else []))
+        return y
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        (slope,) = ctx.saved_tensors
-        return (g.clamp_min(0) if slope is None else g.clamp_min(0) * slope), None, None
+        if not ctx.own:
+            return g.clamp_min(0), None, None
+        *before, y = ctx.saved_tensors
+        passed = torch.ops.aten.threshold_backward(g, y, 0).clamp_min_(0)
+        return passed.mul_(_slope(ctx.op, before[0])) if before else passed, None, None
+
+
+def _slope(op: Operation, z: Tensor) -> Tensor:
+    with torch.enable_grad():
+        leaf = z.detach().requires_grad_()
+        rest = [a.detach() if isinstance(a, Tensor) else a for a in op.args[1:]]
+        (slope,) = torch.autograd.grad(op.func(leaf, *rest, **op.kwargs).sum(), leaf)
+    return slope
 
 
 def gates(name: str, *, own_slope: bool) -> Rules:
@@ -45,13 +58,7 @@ def gates(name: str, *, own_slope: bool) -> Rules:
             return NotImplemented
         if op.name not in DEFINED:
             op.caveat(f"the paper knows ReLU only; {op.name} is treated as one: active where its value is above 0, with its own slope")
-        if not own_slope:
-            return _Guided.apply(input, op.plain(), None)  # type: ignore[no-untyped-call]
-        with torch.enable_grad():
-            z = input.detach().requires_grad_()
-            y = op.func(z, *(a.detach() if isinstance(a, Tensor) else a for a in op.args[1:]), **kwargs)
-            (slope,) = torch.autograd.grad(y.sum(), z)
-        return _Guided.apply(input, y.detach(), slope * (y > 0))  # type: ignore[no-untyped-call]
+        return _Gate.apply(input, op, own_slope)  # type: ignore[no-untyped-call]
 
     table: dict[str, Rule] = dict.fromkeys(RECTIFIERS, rectifier)
     return Rules(name, table, allowed=_allowed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -67,6 +68,7 @@ _WRITTEN_IN_PYTHON = ("torch.nn.functional", "torch.functional", "torch._tensor"
 _opened: dict[Any, Callable[..., Any]] = {}
 
 
+@cache
 def spelled(func: Any) -> tuple[str, bool]:
     """The one name of an operation, and whether this spelling writes into its operand."""
     func = getattr(func, "overloadpacket", func)
@@ -80,6 +82,7 @@ def spelled(func: Any) -> tuple[str, bool]:
     return ALIASES.get(name, name), writes
 
 
+@cache
 def composite(func: Any) -> bool:
     """Whether an operation is a function of Python that calls others: rules act on those."""
     return isinstance(func, types.FunctionType) and func.__module__ in _WRITTEN_IN_PYTHON
