@@ -10,6 +10,7 @@ from pellucid.attribution import expected_gradients as expected_gradients
 from pellucid.attribution import grad_cam as grad_cam
 from pellucid.attribution import grad_cam_plus_plus as grad_cam_plus_plus
 from pellucid.attribution import guided_backprop as guided_backprop
+from pellucid.attribution import guided_grad_cam as guided_grad_cam
 from pellucid.attribution import guided_ig as guided_ig
 from pellucid.attribution import hires_cam as hires_cam
 from pellucid.attribution import influential_neurons as influential_neurons
@@ -20,6 +21,8 @@ from pellucid.attribution import internal_influence as internal_influence
 from pellucid.attribution import kernel_shap as kernel_shap
 from pellucid.attribution import layer_cam as layer_cam
 from pellucid.attribution import lime as lime
+from pellucid.attribution import meaningful_perturbation as meaningful_perturbation
+from pellucid.attribution import meaningful_perturbation_3d as meaningful_perturbation_3d
 from pellucid.attribution import occlusion as occlusion
 from pellucid.attribution import rise as rise
 from pellucid.attribution import saliency as saliency

@@ -94,6 +94,7 @@ def _axes(value: Any) -> tuple[int, ...]:
 Count = Annotated[int, Kind("count", "a whole number of at least 1", _integer(1))]
 Fraction = Annotated[float, Kind("fraction", "a number from 0 to 1", _real(0.0, 1.0))]
 Positive = Annotated[float, Kind("positive", "a number above 0", _real(0.0, math.inf, open_low=True))]
+Weight = Annotated[float, Kind("weight", "a number of at least 0", _real(0.0, math.inf))]
 Real = Annotated[float, Kind("real", "a finite number", _real(-math.inf, math.inf))]
 Flag = Annotated[bool, Kind("flag", "True or False", _flag)]
 Length = Annotated[float | str | Distance, Kind("length", "a length above 0: a number in the grid's unit, '16mm' or '16px'", _length)]

@@ -20,6 +20,7 @@ QUICK = {  # the same method, fewer passes; a method that is not listed runs wit
     "internal_influence": {"steps": 8},
     "kernel_shap": {"segments": "slic(16)", "samples": 60},
     "lime": {"segments": "slic(12)", "samples": 40},
+    "meaningful_perturbation": {"steps": 8, "jitter": "2px"},
     "occlusion": {"window": "3px", "stride": "2px"},
     "rise": {"masks": 40, "cells": 3},
     "smooth": {"n": 6},

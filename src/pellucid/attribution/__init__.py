@@ -10,6 +10,7 @@ from pellucid.attribution.expected_gradients import expected_gradients as expect
 from pellucid.attribution.grad_cam import grad_cam as grad_cam
 from pellucid.attribution.grad_cam_plus_plus import grad_cam_plus_plus as grad_cam_plus_plus
 from pellucid.attribution.guided_backprop import guided_backprop as guided_backprop
+from pellucid.attribution.guided_grad_cam import guided_grad_cam as guided_grad_cam
 from pellucid.attribution.guided_ig import guided_ig as guided_ig
 from pellucid.attribution.hires_cam import hires_cam as hires_cam
 from pellucid.attribution.input_x_gradient import input_x_gradient as input_x_gradient
@@ -19,6 +20,8 @@ from pellucid.attribution.internal_influence import internal_influence as intern
 from pellucid.attribution.kernel_shap import kernel_shap as kernel_shap
 from pellucid.attribution.layer_cam import layer_cam as layer_cam
 from pellucid.attribution.lime import lime as lime
+from pellucid.attribution.meaningful_perturbation import meaningful_perturbation as meaningful_perturbation
+from pellucid.attribution.meaningful_perturbation import meaningful_perturbation_3d as meaningful_perturbation_3d
 from pellucid.attribution.occlusion import occlusion as occlusion
 from pellucid.attribution.rise import rise as rise
 from pellucid.attribution.saliency import saliency as saliency
