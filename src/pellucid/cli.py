@@ -1,11 +1,11 @@
-"""The command line: ``pellucid demo | explain | methods | phantom``. Heavy imports wait until a command runs."""
+"""The command line: ``pellucid demo | explain | compare | methods | phantom``. Heavy imports wait until a command runs."""
 
 from __future__ import annotations
 
 import ast
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast, get_args
@@ -23,6 +23,34 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Explain medical-imaging networks, with the evidence for trusting it.")
 
 Text = str | None
+
+# options that several commands take
+Scan = Annotated[str, typer.Argument(metavar="INPUT", help="A scan: PNG, JPEG, TIFF, NPY, NIfTI, a DICOM file, or a folder of a series.")]
+Methods = Annotated[
+    list[str] | None, typer.Option("--method", help="A method, with parameters: 'integrated_gradients(steps=32)'. Repeatable.")
+]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option("--target", help="Class name or index, or logit('a') - logit('b'), region('tumor'), ... Repeatable."),
+]
+Site = Annotated[Text, typer.Option(help="Where in the network: layer4, relu#2, encoder[0], auto.")]
+Out = Annotated[str, typer.Option(help="Folder for report, maps and provenance.")]
+Evidence = Annotated[str, typer.Option(help="How much is checked: none, quick, standard, full.")]
+Mask = Annotated[Text, typer.Option(help="Mask of a region(...) target: an image file on any grid.")]
+Classes = Annotated[Text, typer.Option(help="Class names, comma-separated, in the order of the outputs.")]
+Output = Annotated[Text, typer.Option(help="logits, multi-label, single logit, segmentation, regression. Default: by shape.")]
+Select = Annotated[Text, typer.Option(help="Part of a tuple or dict that the network returns: 0, logits.")]
+EndsIn = Annotated[Text, typer.Option(help="softmax or sigmoid, where the network gives probabilities.")]
+Options = Annotated[Text, typer.Option(help="Arguments of the factory: 'num_classes=2'.")]
+Prepared = Annotated[Text, typer.Option(help="Geometry and windowing: 'resize=256, range=(0, 1)'. See pellucid.Prepare.")]
+Normalized = Annotated[Text, typer.Option(help="Per channel: 'mean=0.5, std=0.25'.")]
+Tiles = Annotated[Text, typer.Option(help="Sliding windows: 'size=96, overlap=0.25'.")]
+Series = Annotated[Text, typer.Option(help="SeriesInstanceUID, where a folder holds several.")]
+Trusted = Annotated[bool, typer.Option("--trust", help="Let the model's code run (factories, bundles, TorchScript).")]
+Unsafe = Annotated[bool, typer.Option("--unsafe-pickle", help="Load a pickled module: runs whatever the file says.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Chunk = Annotated[int | None, typer.Option(help="Samples side by side. Default: planned from measured memory.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Facts on stdout as JSON.")]
 
 
 def main() -> None:
@@ -43,35 +71,29 @@ def _fail(error: PellucidError) -> NoReturn:
 # ---------------------------------------------------------------------------------------------------- explain
 @app.command()
 def explain(
-    scan: Annotated[
-        str, typer.Argument(metavar="INPUT", help="A scan: PNG, JPEG, TIFF, NPY, NIfTI, a DICOM file, or a folder of a series.")
-    ],
+    scan: Scan,
     model: Annotated[str, typer.Option(help="package.module:factory, a .pt2, .ts or MONAI bundle, or phantom:NAME.")],
     weights: Annotated[Text, typer.Option(help="State dict for a factory: .safetensors, .pt, .pth.")] = None,
-    method: Annotated[
-        list[str] | None, typer.Option(help="A method, with parameters: 'integrated_gradients(steps=32)'. Repeatable.")
-    ] = None,
-    target: Annotated[
-        list[str] | None, typer.Option(help="Class name or index, or logit('a') - logit('b'), region('tumor'), ... Repeatable.")
-    ] = None,
-    site: Annotated[Text, typer.Option(help="Where in the network: layer4, relu#2, encoder[0], auto.")] = None,
-    out: Annotated[str, typer.Option(help="Folder for report, maps and provenance.")] = "out",
-    evidence: Annotated[str, typer.Option(help="How much is checked: none, quick, standard, full.")] = "quick",
-    mask: Annotated[Text, typer.Option(help="Mask of a region(...) target: an image file on any grid.")] = None,
-    classes: Annotated[Text, typer.Option(help="Class names, comma-separated, in the order of the outputs.")] = None,
-    output: Annotated[Text, typer.Option(help="logits, multi-label, single logit, segmentation, regression. Default: by shape.")] = None,
-    select: Annotated[Text, typer.Option(help="Part of a tuple or dict that the network returns: 0, logits.")] = None,
-    ends_in: Annotated[Text, typer.Option(help="softmax or sigmoid, where the network gives probabilities.")] = None,
-    options: Annotated[Text, typer.Option(help="Arguments of the factory: 'num_classes=2'.")] = None,
-    prepare: Annotated[Text, typer.Option(help="Geometry and windowing: 'resize=256, range=(0, 1)'. See pellucid.Prepare.")] = None,
-    normalize: Annotated[Text, typer.Option(help="Per channel: 'mean=0.5, std=0.25'.")] = None,
-    windows: Annotated[Text, typer.Option(help="Sliding windows: 'size=96, overlap=0.25'.")] = None,
-    series: Annotated[Text, typer.Option(help="SeriesInstanceUID, where a folder holds several.")] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="Let the model's code run (factories, bundles, TorchScript).")] = False,
-    unsafe_pickle: Annotated[bool, typer.Option("--unsafe-pickle", help="Load a pickled module: runs whatever the file says.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    chunk: Annotated[int | None, typer.Option(help="Samples side by side. Default: planned from measured memory.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Facts on stdout as JSON.")] = False,
+    method: Methods = None,
+    target: Targets = None,
+    site: Site = None,
+    out: Out = "out",
+    evidence: Evidence = "quick",
+    mask: Mask = None,
+    classes: Classes = None,
+    output: Output = None,
+    select: Select = None,
+    ends_in: EndsIn = None,
+    options: Options = None,
+    prepare: Prepared = None,
+    normalize: Normalized = None,
+    windows: Tiles = None,
+    series: Series = None,
+    trust: Trusted = False,
+    unsafe_pickle: Unsafe = False,
+    seed: Seed = 0,
+    chunk: Chunk = None,
+    as_json: AsJson = False,
 ) -> None:
     """Explain why a network gives a target for a scan; write maps, provenance and one report."""
     from pellucid.io import read
@@ -86,6 +108,64 @@ def explain(
     _tell(maps, files, as_json)
 
 
+# ---------------------------------------------------------------------------------------------------- compare
+@app.command()
+def compare(
+    scan: Scan,
+    model: Annotated[list[str], typer.Option(help="As for explain; repeat it to compare networks that are described alike.")],
+    weights: Annotated[list[str] | None, typer.Option(help="State dict of each factory, in their order.")] = None,
+    method: Methods = None,
+    target: Targets = None,
+    baseline: Annotated[list[str] | None, typer.Option(help="black, white, blurred(4), random(2), 0.5. Repeatable.")] = None,
+    site: Site = None,
+    out: Out = "out",
+    evidence: Evidence = "none",
+    palette: Annotated[str, typer.Option(help="Colors of the figure: blue-orange, or green-red with marks of sign.")] = "blue-orange",
+    mask: Mask = None,
+    classes: Classes = None,
+    output: Output = None,
+    select: Select = None,
+    ends_in: EndsIn = None,
+    options: Options = None,
+    prepare: Prepared = None,
+    normalize: Normalized = None,
+    windows: Tiles = None,
+    series: Series = None,
+    trust: Trusted = False,
+    unsafe_pickle: Unsafe = False,
+    seed: Seed = 0,
+    chunk: Chunk = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain a scan by several methods, targets, baselines or networks; write one figure, one table, maps and a report."""
+    from pellucid.compare import compare as compared
+    from pellucid.io import read
+    from pellucid.run import Run
+    from pellucid.target import read_target
+
+    with _quiet_errors():
+        level, image = _level(evidence), read(scan, series=series)
+        if weights and len(weights) != len(model):
+            raise BadParameter("as many --weights as --model, or none", f"{len(weights)} for {len(model)}", "Give them in the same order.")
+        each = zip(model, weights or [None] * len(model), strict=True)
+        nets = [_model(m, w, trust, unsafe_pickle, classes, output, select, ends_in, options, prepare, normalize, windows) for m, w in each]
+        where = read(mask) if mask else None
+        with _progress("comparing") as tick:
+            found = compared(
+                nets[0], image, method or ["saliency", "integrated_gradients", "grad_cam", "occlusion"],
+                target=[read_target(t, where) for t in target or [None]], models=nets[1:], baselines=baseline or (), site=site,
+                run=Run(seed=seed, chunk=chunk, on_tick=tick), evidence=level,
+            )  # fmt: skip
+        files = write_all(list(found), Path(out), "Comparison of maps of one scan")
+        files.append(found.figure(Path(out) / "comparison.png", palette=palette))
+        files.append(Path(out) / "comparison.csv")
+        files[-1].write_text(found.table().csv(), encoding="utf-8")
+    _tell(list(found), files, as_json, found.labels)
+    if not as_json:
+        print(f"figure: {files[-2].resolve()}")
+
+
+# ---------------------------------------------------------------------------------------------------- what both need
 def _level(text: str) -> Level:
     from pellucid.evidence import Level
 
@@ -191,10 +271,10 @@ def write_all(maps: list[Map], out: Path, title: str) -> list[Path]:
     return files
 
 
-def _tell(maps: list[Map], files: list[Path], as_json: bool) -> None:
+def _tell(maps: list[Map], files: list[Path], as_json: bool, labels: Sequence[str] = ()) -> None:
     if as_json:
         told = {"maps": [m.facts() for m in maps], "files": [str(f) for f in files]}
-        print(json.dumps(told, indent=2))
+        print(json.dumps(told | ({"labels": list(labels)} if labels else {}), indent=2))
         return
     from rich.console import Console
     from rich.table import Table
@@ -203,9 +283,9 @@ def _tell(maps: list[Map], files: list[Path], as_json: bool) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("method", "target", "score", "verdict", "why"):
         table.add_column(column, overflow="fold")
-    for m in maps:
+    for name, m in zip(labels or [m.provenance.method.split("(")[0] for m in maps], maps, strict=True):
         verdict = m.evidence.verdict or "not examined"
-        table.add_row(m.provenance.method.split("(")[0], m.provenance.target, f"{m.score:.4g}", verdict, " ".join(m.evidence.reasons[:2]))
+        table.add_row(name, m.provenance.target, f"{m.score:.4g}", verdict, " ".join(m.evidence.reasons[:2]))
     console.print(table)
     if maps and maps[0].probabilities:
         names = maps[0].provenance.classes or tuple(map(str, range(len(maps[0].probabilities))))
