@@ -28,26 +28,28 @@ class _Gate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, op: Operation, own: bool) -> Tensor:
-        y: Tensor = op.plain()
-        ctx.op, ctx.own = op, own
-        ctx.save_for_backward(*([y] if own and op.name in DEFINED else [z, y] if own else []))
+        if not own or op.name in DEFINED:
+            y: Tensor = op.plain()
+            through = y > 0 if own else None
+        else:
+            y, through = _value_and_slope(op, z)
+        ctx.save_for_backward(through)  # a tensor of its own: whoever writes into z or y later does not reach it
         return y
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        if not ctx.own:
-            return g.clamp_min(0), None, None
-        *before, y = ctx.saved_tensors
-        passed = torch.ops.aten.threshold_backward(g, y, 0).clamp_min_(0)
-        return passed.mul_(_slope(ctx.op, before[0])) if before else passed, None, None
+        (through,) = ctx.saved_tensors
+        return (g.clamp_min(0) if through is None else g.clamp_min(0).mul_(through)), None, None
 
 
-def _slope(op: Operation, z: Tensor) -> Tensor:
+def _value_and_slope(op: Operation, z: Tensor) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         leaf = z.detach().requires_grad_()
         rest = [a.detach() if isinstance(a, Tensor) else a for a in op.args[1:]]
-        (slope,) = torch.autograd.grad(op.func(leaf, *rest, **op.kwargs).sum(), leaf)
-    return slope
+        y = op.func(leaf, *rest, **op.kwargs)
+        (slope,) = torch.autograd.grad(y.sum(), leaf)
+    y = y.detach()
+    return y, slope.mul_(y > 0)
 
 
 def gates(name: str, *, own_slope: bool) -> Rules:
