@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -211,21 +213,25 @@ class RuleMode(TorchFunctionMode):
     @contextlib.contextmanager
     def following(self, module: nn.Module) -> Iterator[None]:
         """Know which module runs, and run checkpointed parts plainly: recomputed outside of the mode they would lose their rules."""
-        handles = []
+        names = {part: name for name, part in module.named_modules()}
+        here = threading.get_ident()
+
+        def enter(part: nn.Module, _args: Any) -> None:
+            if part in names and threading.get_ident() == here:
+                self._modules.append(names[part])
+
+        def leave(part: nn.Module, _args: Any, _out: Any) -> None:
+            if part in names and threading.get_ident() == here:
+                self._modules.pop()
+
+        # one pair of hooks for all modules: a pair for each would cost more than the rules
+        handles = register_module_forward_pre_hook(enter), register_module_forward_hook(leave)
         try:
-            for name, part in module.named_modules():
-                if isinstance(part, torch.jit.ScriptModule):
-                    continue  # takes no hooks; what it does is seen by the guard
-                handles.append(part.register_forward_pre_hook(lambda _m, _a, name=name: self._modules.append(name)))
-                handles.append(part.register_forward_hook(lambda _m, _a, _o: self._leave()))
             with _unchecked():
                 yield
         finally:
             for handle in handles:
                 handle.remove()
-
-    def _leave(self) -> None:
-        self._modules.pop()
 
 
 _signature = cache(inspect.signature)
