@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,9 +25,9 @@ from pellucid.probe.engine import Engine, Question
 from pellucid.probe.ledger import untouched
 from pellucid.probe.lockstep import Answering, meet
 from pellucid.probe.probe import Drawn, Probe
-from pellucid.probe.sites import Place, find
+from pellucid.probe.sites import Place, everywhere, find
 from pellucid.run import Meter, Run
-from pellucid.target import as_target
+from pellucid.target import Target, as_target
 
 Scan = Image | Tensor | str | Path
 AT_ONCE = 16  # explanations side by side; more would not fill a chunk better
@@ -48,18 +48,27 @@ class _Job:
 
 
 def explain_all(model: Model, scans: Sequence[Image], asks: Sequence[Ask], run: Run) -> list[Map]:
-    """Every Ask about every scan; scans outermost. Those of one method at one site go side by side."""
+    """Every Ask about every scan; scans outermost. Those of one method at one site go side by side.
+
+    An Ask with ``site="all"`` stands for one Ask per site with spatial extent.
+    """
     meter = Meter(run)
     found: dict[tuple[int, int], Map] = {}
     with untouched(model.module):
         engine = Engine(model, run, meter)
         engine.measure_single = len(scans) > 2
+        asks = _everywhere(engine, scans[0], asks)
+        settled: dict[tuple[int, int], Target] = {}  # what a scan predicts is found once
         for group in _groups(scans, asks):
             began = meter.seconds
             ready = {i: model.ready(scans[i]) for i, _ in group}
-            jobs = [_open(engine, scans[i], *ready[i], asks[k]) for i, k in group]
+            jobs = []
+            for i, k in group:
+                seen = settled.setdefault((i, id(asks[k].target)), asks[k].target)
+                jobs.append(_open(engine, scans[i], *ready[i], replace(asks[k], target=seen)))
+                settled[i, id(asks[k].target)] = jobs[-1].probe.question.target
             for j in jobs:
-                j.probe.side_by_side = len(ready)
+                j.probe.side_by_side = len(ready) * len({j.site for j in jobs})
             if meter.total is None and not found:
                 meter.total = _total(jobs[0].probe, len(scans), asks)
             drawn = [jobs[0].work(engine.answer)] if len(jobs) == 1 else meet(engine.answer, [j.work for j in jobs])
@@ -68,17 +77,28 @@ def explain_all(model: Model, scans: Sequence[Image], asks: Sequence[Ask], run: 
     return [found[i, k] for i in range(len(scans)) for k in range(len(asks))]
 
 
+def _everywhere(engine: Engine, scan: Image, asks: Sequence[Ask]) -> list[Ask]:
+    """Asks at ``"all"`` sites as one Ask per site with spatial extent."""
+    if all(a.site != "all" for a in asks):
+        return list(asks)
+    sites, passes = everywhere(engine.model, engine.model.ready(scan)[1])
+    engine.meter.tick(setup=passes)
+    return [replace(a, site=s) for a in asks for s in (sites if a.site == "all" else [a.site])]
+
+
 def _groups(scans: Sequence[Image], asks: Sequence[Ask]) -> list[list[tuple[int, int]]]:
-    """(scan, ask) that go side by side: of one method and site, the first scan's alone, so that the chunk is known before others join."""
+    """(scan, ask) that go side by side: of one method and site, the first scan's alone, so that the chunk is known before others join;
+    or of one method and target at several sites, a scan at a time."""
     alike: dict[str, list[int]] = {}
     for k, ask in enumerate(asks):
-        alike.setdefault(f"{ask.method!r} {ask.site}", []).append(k)
+        sweeps = ask.method.opening is not None and any(a.target is ask.target and a.site != ask.site for a in asks)
+        alike.setdefault(f"{ask.method!r} {id(ask.target) if sweeps else ask.site}", []).append(k)
     groups: list[list[tuple[int, int]]] = []
     for ks in alike.values():
         pieces = [ks[n : n + AT_ONCE] for n in range(0, len(ks), AT_ONCE)]
         groups += [[(0, k) for k in piece] for piece in pieces]
         for piece in pieces:
-            together = max(1, AT_ONCE // len(piece))
+            together = max(1, AT_ONCE // len(piece)) if len({asks[k].site for k in piece}) == 1 else 1
             for i in range(1, len(scans), together):
                 groups.append([(j, k) for j in range(i, min(i + together, len(scans))) for k in piece])
     return groups
@@ -155,6 +175,9 @@ def _finish(engine: Engine, job: _Job, drawn: Drawn, seconds: float) -> Map:
         caveats.append(f"{job.method.name} is known to depend little on the network's weights")
     if not facts.hears_target:
         caveats.append(f"{job.method.name} shows the same for every target")
+    if not bool(drawn.values.any()):
+        way_out = "; relu=False shows what speaks against it" if job.method.params.get("relu") is True else ""
+        caveats.append(f"the map is zero everywhere: nothing at {job.site!r} speaks for the target{way_out}")
     if job.image.facts.get("photometric") == "MONOCHROME1" and "polarity" not in job.image.facts:
         caveats.append("the scan is MONOCHROME1 (bright means air); say which the network was trained on: Prepare(inverted=...)")
     provenance = Provenance(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, get_args, overload
+from typing import Any, Literal, get_args, overload
 
 from torch import nn
 
@@ -18,6 +18,18 @@ from pellucid.run import Run
 from pellucid.target import as_target
 
 
+@overload
+def explain(  # type: ignore[overload-overlap]  # "all" is a str too
+    net: Model | nn.Module,
+    image: Scan | Sequence[Scan],
+    target: Any = ...,
+    *,
+    method: Method[Any] | str = ...,
+    site: Literal["all"],
+    run: Run | None = ...,
+    evidence: Level = ...,
+    **params: Any,
+) -> list[Map]: ...
 @overload
 def explain(
     net: Model | nn.Module,
@@ -60,13 +72,14 @@ def explain(
         image: an Image, a tensor (c, *space), a path; or a list of them.
         target: class name or index (its logit), a Target, a callable of the output, None (the predicted class), an Ask; or a list of them.
         method: a Method or its name or text; ``params`` bind its parameters.
-        site: ``"layer4"``, ``"relu#2"``, ``"encoder[0]"``, ``"auto"``, or a list; None: where the method looks by default.
+        site: ``"layer4"``, ``"relu#2"``, ``"encoder[0]"``, ``"auto"``, or a list; None: where the method looks by default; ``"all"``: every
+            site with spatial extent, in the order in which the network passes them.
         run: seed, chunk, memory, progress, cancel.
         evidence: none, quick, standard or full: what is checked of each map, see ``examine``.
 
     Returns:
         A Map; for a list of images, targets or sites a list of Maps in that order (images outermost, then targets, then sites).
-        Lists share their chunks, and targets of one image share their passes.
+        Lists share their chunks; targets of one image share their passes, and so do the sites of a class activation map.
 
     Raises:
         PellucidError: with what was asked, what was got, and the way out. Nothing of the caller's is changed, whatever happens.
@@ -87,7 +100,8 @@ def explain(
     maps = explain_all(model, scans, asks, run)
     if evidence != "none":
         maps = [m.with_evidence(examine(model, m.image, m, evidence, run=run)) for m in maps]
-    return maps if any(isinstance(v, (list, tuple)) for v in (image, target, site)) else maps[0]
+    several = any(a.site == "all" for a in asks) or any(isinstance(v, (list, tuple)) for v in (image, target, site))
+    return maps if several else maps[0]
 
 
 def _as_ask(target: Any, method: Method[Any] | str, site: str | None, params: dict[str, Any]) -> Ask:

@@ -136,6 +136,10 @@ class Engine:
         if output.ndim <= 2 and reading.kind != "regression":
             question.probabilities = tuple(reading.probabilities(output.detach()[:1]).double()[0].tolist())
 
+    def _classes(self, question: Question, output: Tensor) -> Tensor | None:
+        """Logits of all classes (n, k); None for dense outputs."""
+        return self.model.reading.of(output, question.grid.ndim).logits(output.detach()).double().cpu() if output.ndim <= 2 else None
+
     def score_of(self, question: Question) -> float:
         """The target's value for the image itself, by one setup pass."""
         with self._turn, torch.no_grad():
@@ -290,7 +294,7 @@ class Engine:
                 scores = self._scores(unique, counts, output, sites, r)
             per_target.append((scores, _gradient(scores, asked, keep=r + 1 < rounds) if gradient else None))
         starts = [sum(counts[:i]) for i in range(len(counts))]
-        classes = self.model.reading.of(output, question.grid.ndim).logits(output.detach()).double().cpu() if output.ndim <= 2 else None
+        classes = self._classes(question, output)
         for same, at, n in zip(unique, starts, counts, strict=True):
             cut = slice(at, at + n)
             for r, block in enumerate(same):
@@ -341,7 +345,7 @@ class Engine:
         question.tally.forward, question.tally.backward = question.tally.forward + passes, question.tally.backward + 1
         self.meter.tick(forward=passes, backward=1)
         self.note_probabilities(question, output)
-        classes = self.model.reading.of(output, question.grid.ndim).logits(output).double().cpu() if output.ndim <= 2 else None
+        classes = self._classes(question, output)
         return Reply(score.double().cpu(), gradient, classes, told.input[None], told)
 
     # ------------------------------------------------------------------ the network itself
