@@ -214,6 +214,8 @@ def repeats_in_depth(m: Method[Any], dims: int) -> None:
     """A slice repeated in depth, before a network that looks at slices alone, gives the 2D map, spread over the depth."""
     if dims == 3 or m.facts.random or not m.gradients or m.facts.space != {2, 3}:
         return  # windows and masks of methods that only ask for scores reach through the depth
+    if sum(isinstance(p, Method) for p in m.params.values()) > 1:
+        return  # a product of maps is no sum over the depth
     flat, deep = small_net(2), small_net(3, depth_one=True)
     with torch.no_grad():
         for a, b in zip(flat.state_dict().values(), deep.state_dict().values(), strict=True):

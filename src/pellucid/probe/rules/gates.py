@@ -30,15 +30,19 @@ class _Gate(torch.autograd.Function):
     def forward(ctx: Any, z: Tensor, op: Operation, own: bool) -> Tensor:
         if not own or op.name in DEFINED:
             y: Tensor = op.plain()
-            through = y > 0 if own else None
+            # a tensor of its own, so that who writes into z or y later does not reach it; after a relu autograd itself forbids that
+            through = None if not own else y if op.name == "relu" else y > 0
         else:
             y, through = _value_and_slope(op, z)
-        ctx.save_for_backward(through)  # a tensor of its own: whoever writes into z or y later does not reach it
+        ctx.save_for_backward(through)
+        ctx.value = own and op.name == "relu"
         return y
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         (through,) = ctx.saved_tensors
+        if ctx.value:
+            return torch.ops.aten.threshold_backward(g, through, 0).clamp_min_(0), None, None
         return (g.clamp_min(0) if through is None else g.clamp_min(0).mul_(through)), None, None
 
 
