@@ -94,7 +94,7 @@ def meaningful_perturbation(
     rate: Positive = 0.1,
     amsgrad: Flag = False,
     relative: Flag = True,
-    hinge: Real | None = 0.0,
+    hinge: Real | None = 0.05,
     start: Hint | None = None,
     within: Hint | None = None,
 ) -> Drawn:
@@ -108,11 +108,11 @@ def meaningful_perturbation(
         fill: what replaces: the image blurred by ``sigma``, ``noise`` over its range, or a ``constant``, the mean of each channel.
         sigma: of that blur; None: 10/224 of the shortest side, and in the same way for the lengths below.
         jitter: the image moves under the mask by up to half of this (None: 4/224; "0px": not at all). draws: moves per step.
-        l1: what a region costs. tv: what its edges cost, to the power tv_beta: as the authors set them.
+        l1: what a region costs. tv: what its edges cost, to the power tv_beta: as the authors set them (to localize: 1e-3, tv_beta=2).
         cell: edge of a cell, None: 1/28. smoothing: blur of the mask, None: 5/224. steps: of Adam, at this rate: with or without amsgrad:
         relative: the score as a share from 0 (all filled) to 1 (as it is), so that costs suit any target; False: the score itself.
-        hinge: a score within this of the goal is good enough; None: the lower (higher), the better, as the authors, who explain
-            probabilities (``relative=False``).
+        hinge: a score within this of the goal is good enough (the last bit costs much region); None: no end, as the authors, who
+            explain probabilities with ``relative=False``.
         start: a map to begin with; None: the smallest ball that does it, or all of ``within``.
         within: only where this map is positive; start and within one map: refined to the smallest region that preserves the score.
 
@@ -254,7 +254,7 @@ meaningful_perturbation_3d = short(
     "meaningful_perturbation_3d",
     meaningful_perturbation(
         cell="4px", sigma="10px", smoothing="1.4px", jitter="10px", draws=10, l1=3 / CELLS**2, tv=1 / CELLS**2, tv_beta=7.0, rate=0.3,
-        amsgrad=True, hinge=0.05,
+        amsgrad=True,
     ),
 )  # fmt: skip
 """The settings of a study of sex differences in brain volumes (58 x 70 x 58 samples), for its grid: Kan et al. 2020 (2006.15969)."""
