@@ -33,7 +33,7 @@ Targets = Annotated[
     list[str] | None,
     typer.Option("--target", help="Class name or index, or logit('a') - logit('b'), region('tumor'), ... Repeatable."),
 ]
-Site = Annotated[Text, typer.Option(help="Where in the network: layer4, relu#2, encoder[0], auto.")]
+Site = Annotated[Text, typer.Option(help="Where in the network: layer4, relu#2, encoder[0], auto, all.")]
 Out = Annotated[str, typer.Option(help="Folder for report, maps and provenance.")]
 Evidence = Annotated[str, typer.Option(help="How much is checked: none, quick, standard, full.")]
 Mask = Annotated[Text, typer.Option(help="Mask of a region(...) target: an image file on any grid.")]
