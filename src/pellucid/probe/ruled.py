@@ -83,6 +83,8 @@ def _run(engine: Engine, question: Question, mode: RuleMode, reference: Tensor |
     with torch.enable_grad(), mode.following(model.module), mode:
         output, sites = engine.forward(question, image, [question.target], plant, normalized)
         mode.in_target = True
+        if mode.rules.seed is not None:
+            output, sites = mode.rules.seed(output), {name: mode.rules.seed(z) for name, z in sites.items()}
         score = engine.score_from(question, output, sites)
     return found[0], output, score
 

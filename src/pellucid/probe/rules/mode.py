@@ -48,6 +48,7 @@ class Rules:
         allowed: whether a node of the graph that no rule made may keep its own gradient.
         normalized: whether relevance is told of the normalized image; otherwise of the image before ``normalize``.
         paired: whether rules compare with a reference's run.
+        seed: what stands between the network's outputs and the target; its gradient turns the target's slopes into what flows back.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Rules:
     allowed: Callable[[Node], bool] = linear
     normalized: bool = False
     paired: bool = False
+    seed: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)
