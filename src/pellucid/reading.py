@@ -44,11 +44,13 @@ class Reading:
 
     def probabilities(self, out: Tensor) -> Tensor:
         """Probabilities per class, (n, k, *rest); of a regression there are none."""
-        z = self.logits(out)
+        return self.squash(self.logits(out), single=out.ndim == 1 or out.shape[1] == 1)
+
+    def squash(self, z: Tensor, *, single: bool) -> Tensor:
+        """Probabilities from logits (n, k, *rest); ``single``: the output has one number per sample, z may be its mirrored pair."""
         if self.kind == "regression":
             raise BadTarget("a probability needs a classifier", "a regression", "Use the value itself: target=0.")
-        mirrored = z.shape[1] == 2 and (out.ndim == 1 or out.shape[1] == 1)
-        one_of_many = self.kind in ("logits", "segmentation") and z.shape[1] > 1 and not mirrored
+        one_of_many = self.kind in ("logits", "segmentation") and z.shape[1] > 1 and not single
         return z.softmax(1) if one_of_many else z.sigmoid()
 
     def index(self, k: Class, count: int | None = None) -> int:

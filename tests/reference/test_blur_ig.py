@@ -70,6 +70,19 @@ def test_the_trace_tells_the_scales(dims):
     for sigma, value, classes in zip(trace["sigmas"], trace["scores"], trace["classes"], strict=True):
         assert value == pytest.approx(score(net, blurred(x, sigma)))
         assert classes == pytest.approx([score(net, blurred(x, sigma), k) for k in range(3)])
+    for classes, told in zip(trace["classes"], trace["probabilities"], strict=True):
+        assert told == pytest.approx(torch.tensor(classes).softmax(0).tolist())
+
+
+@pytest.mark.parametrize(("classes", "outputs"), [(("a", "b"), 1), ((), 1), (("a", "b", "c"), 3)])
+def test_probabilities_on_the_way_are_those_that_the_output_means(classes, outputs):
+    """A single logit with two names stands for (-z, z); several labels are no softmax."""
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, outputs))
+    model = pl.Model(net, classes=classes, output="multi-label" if outputs == 3 else None)
+    x = torch.rand(1, 8, 8)
+    why = pl.explain(model, x, 0, method="blur_ig", steps=5, max_sigma="0.1px")  # narrower than any blur: the image itself
+    for told in why.trace["probabilities"]:
+        assert told == pytest.approx(list(why.probabilities or pl.explain(model, x, 0, method="saliency").probabilities), abs=1e-6)
 
 
 def test_an_axis_that_the_image_lacks_is_refused():

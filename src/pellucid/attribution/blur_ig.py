@@ -43,7 +43,8 @@ def blur_ig(
 
     ``sum over k of d s / d x at blur(x, sigma_k) * (blur(x, a_k) - blur(x, b_k))`` where [a_k, b_k] split [0, max_sigma] and hold sigma_k;
     shape (c, *space), in units of the score. The trace holds per sigma the contribution (the map's place in scale: its sum over the step
-    between two ``edges``), the score and the logits of all classes; with one blurred axis also the contribution per place on it (``bins``).
+    between two ``edges``), the score, and of all classes logits (``classes``) and probabilities; if one axis alone is blurred also the
+    contribution per place on it (``bins``).
 
     Args:
         max_sigma: width of the strongest blur, the same in mm along all axes; None: a quarter of the shortest blurred side.
@@ -67,7 +68,7 @@ def blur_ig(
     along = _axes(axes, probe.grid)
     widest = _widest(max_sigma, probe.grid, along)
     per_axis = [s if a in along else 0.0 for a, s in enumerate(probe.samples(widest))]
-    values, trace = torch.zeros_like(x, dtype=torch.float64), _Trace(widest)
+    values, trace = torch.zeros_like(x, dtype=torch.float64), _Trace(probe, widest)
     if keep:
         trace.found["maps"] = torch.zeros(steps, *x.shape, dtype=x.dtype)
     path = _path(x.double(), per_axis, spacing, steps, edge)
@@ -97,9 +98,10 @@ class _Step:
 class _Trace:
     """What the path tells per sigma, from sharp to blurred."""
 
-    def __init__(self, widest: Distance) -> None:
-        self.widest = widest.value
-        self.found: dict[str, Any] = {"sigmas": [], "edges": [0.0], "contributions": [], "scores": [], "classes": []}
+    def __init__(self, probe: Probe, widest: Distance) -> None:
+        self.probe, self.widest = probe, widest.value
+        self.found: dict[str, Any] = {"sigmas": [], "edges": [0.0], "contributions": [], "scores": []}
+        self.found |= {"classes": [], "probabilities": []}
         self.found |= {"max_sigma": widest.value, "unit": widest.unit}
 
     def add(self, answer: Answer, contribution: float) -> None:
@@ -109,6 +111,7 @@ class _Trace:
         found["contributions"].append(contribution)
         found["scores"].append(float(answer.score))
         found["classes"].append(answer.classes.tolist())
+        found["probabilities"].append(self.probe.probabilities(answer))
 
 
 def _path(x: Tensor, sigma: list[float], spacing: str, steps: int, edge: Edge) -> Iterator[_Step]:

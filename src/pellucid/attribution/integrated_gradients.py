@@ -55,7 +55,8 @@ def integrated_gradients(
 
     Misleads when: the baseline resembles part of the image (that part gets nothing), or the way leaves the data (gray ghosts).
 
-    Source: equations 1 and 3; quadrature is ours. The trace holds alphas, weights, the first start's scores and classes, and the gap.
+    Source: equations 1 and 3; quadrature is ours. The trace holds alphas, weights, the gap; scores, logits (``classes``)
+        and probabilities from the first start on.
 
     >>> import pellucid as pl, torch
     >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
@@ -80,7 +81,7 @@ def _along(
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Relevance and mean gradient over all starts, and what the way showed."""
     values, mean = torch.zeros_like(x, dtype=torch.float64), torch.zeros_like(x, dtype=torch.float64)
-    trace: dict[str, Any] = {"alphas": t, "scores": [], "classes": []}
+    trace: dict[str, Any] = {"alphas": t, "scores": [], "classes": [], "probabilities": []}
     if keep:
         trace |= {"start": starts[0].cpu(), "gradients": torch.zeros(len(t), *x.shape, dtype=x.dtype)}
     path = ((n, k) for n in range(len(starts)) for k in range(len(t)))
@@ -92,6 +93,7 @@ def _along(
         if n == 0:
             trace["scores"].append(float(step.score))
             trace["classes"].append(step.classes.tolist())
+            trace["probabilities"].append(probe.probabilities(step))
         if keep:
             trace["gradients"][k] += share.to(trace["gradients"])
     return values, mean, trace

@@ -12,7 +12,7 @@ def center_and_extent(mass: Tensor, share: float = 0.95) -> tuple[tuple[float, .
     Each sample's mass is spread over its own width, so that a single sample has an extent of ``share`` samples. A region without mass
     has its center in the middle and no extent.
     """
-    weight = mass.double().abs()
+    weight = mass.detach().cpu().double().abs()
     total = float(weight.sum())
     if total == 0:
         return tuple((n - 1) / 2 for n in mass.shape), (0.0,) * mass.ndim

@@ -136,6 +136,15 @@ class Engine:
         if output.ndim <= 2 and reading.kind != "regression":
             question.probabilities = tuple(reading.probabilities(output.detach()[:1]).double()[0].tolist())
 
+    def probabilities(self, question: Question, logits: Tensor) -> list[float]:
+        """Probabilities of all classes from an answer's logits (k,); none of a regression or a dense output."""
+        shape = self._shapes.get(tuple(question.x.shape))
+        if shape is None or len(shape) > 1 or self.model.reading.kind == "regression":
+            return []
+        reading = self.model.reading.of(torch.empty(1, *shape), question.grid.ndim)
+        found: list[float] = reading.squash(logits[None], single=not shape or shape[0] == 1)[0].tolist()
+        return found
+
     def _classes(self, question: Question, output: Tensor) -> Tensor | None:
         """Logits of all classes (n, k); None for dense outputs."""
         return self.model.reading.of(output, question.grid.ndim).logits(output.detach()).double().cpu() if output.ndim <= 2 else None
