@@ -16,13 +16,13 @@ import warnings
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 warnings.simplefilter("ignore")
 import tests.conftest  # noqa: F401, E402  (declares the operators that torchvision misses beside a CPU torch)
+from benchmarks import peers  # noqa: E402
 from studies.pages import put, stamp  # noqa: E402
 
 import pellucid as pl  # noqa: E402
@@ -92,90 +92,26 @@ def peak_mib(fn):
     return status("VmHWM") - before
 
 
-def peers_2d(net, x, quick):
-    """Rows: method, its parameters, name of the peer, and how the peer is called with a batch size."""
-    from captum.attr import IntegratedGradients, LayerGradCam, NoiseTunnel, Occlusion, Saliency
-    from saliency.core import INPUT_OUTPUT_GRADIENTS, BlurIG
-
-    steps, n, window = (8, 5, 64) if quick else (32, 25, 32)
-    image = x.permute(1, 2, 0).double().numpy()
-
-    def pair_call(images, call_model_args=None, expected_keys=None):
-        leaf = torch.as_tensor(np.asarray(images)).float().permute(0, 3, 1, 2).requires_grad_()
-        (g,) = torch.autograd.grad(net(leaf)[:, 1].sum(), leaf)
-        return {INPUT_OUTPUT_GRADIENTS: g.permute(0, 2, 3, 1).numpy()}
-
-    def raw(_n):
-        def go():
-            leaf = x[None].clone().requires_grad_()
-            torch.autograd.grad(net(leaf)[0, 1], leaf)
-
-        return go
-
-    ig, noise, occlusion = IntegratedGradients(net), NoiseTunnel(Saliency(net)), Occlusion(net)
-    smooth = {"nt_type": "smoothgrad", "nt_samples": n, "stdevs": 0.15, "target": 1, "abs": False}
-    shape, stride = (3, window, window), (3, window // 2, window // 2)
-    return [
-        ("saliency", {}, "raw autograd", raw),
-        (
-            "integrated_gradients",
-            {"steps": steps},
-            "Captum",
-            lambda b: lambda: ig.attribute(x[None], target=1, n_steps=steps, internal_batch_size=b),
-        ),
-        ("smoothgrad", {"n": n}, "Captum", lambda b: lambda: noise.attribute(x[None], nt_samples_batch_size=b, **smooth)),
-        (
-            "blur_ig",
-            {"steps": steps, "max_sigma": "20px"},
-            "PAIR saliency",
-            lambda b: lambda: BlurIG().GetMask(image, pair_call, max_sigma=20, steps=steps, batch_size=b),
-        ),
-        ("grad_cam", {"site": "layer4"}, "Captum", lambda b: lambda: LayerGradCam(net, net.layer4).attribute(x[None], target=1)),
-        (
-            "occlusion",
-            {"window": f"{window}px", "stride": f"{window // 2}px"},
-            "Captum",
-            lambda b: lambda: occlusion.attribute(x[None], shape, stride, target=1, perturbations_per_eval=b),
-        ),
-    ]
+ONE_SIZE = {"guided_ig", "expected_gradients", "xrai", "grad_cam", "grad_cam_plus_plus", "layer_cam", "eigen_cam"}  # peers without batches
 
 
 def row(name, params, peer, make, net, x, units, rounds):
+    """One line of a table: both times, their paired ratio, the distance to the floor, passes, chunk and peak memory."""
     site = params.get("site")
     bound = {k: v for k, v in params.items() if k != "site"}
-    call = lambda: pl.explain(net, x, 1, method=name, site=site, **bound)  # noqa: E731
+    call = partial(pl.explain, net, x, 1, method=name, site=site, **bound)
     why = call()
     passes = (why.provenance.forward, why.provenance.backward)
     floor = (passes[0] - passes[1]) * units[0] + passes[1] * units[1]
+    told = [f"{passes[0]} / {passes[1]}", str(why.provenance.chunk), f"{peak_mib(call):.0f}"]
+    label = f"{name}({params['composite']})" if "composite" in params else name
     if make is None:
         ours = statistics.median(seconds(call) for _ in range(rounds))
-        return [
-            name,
-            peer,
-            f"{ours:.2f}",
-            "",
-            "",
-            f"{ours / floor:.2f}",
-            f"{passes[0]} / {passes[1]}",
-            str(why.provenance.chunk),
-            f"{peak_mib(call):.0f}",
-            "",
-        ]
-    other, batch = best(make) if peer != "raw autograd" and "cam" not in name else (make(1), 1)
+        return [label, peer, f"{ours:.2f}", "", "", f"{ours / floor:.2f}", *told, ""]
+    other, batch = (make(1), 1) if peer == "raw autograd" or name in ONE_SIZE else best(make)
     ours, theirs, ratio = paired(call, other, rounds)
-    memory = (peak_mib(call), peak_mib(other))
-    return [
-        name,
-        f"{peer} (batch {batch})" if batch > 1 else peer,
-        f"{ours:.3f}",
-        f"{theirs:.3f}",
-        f"{ratio:.2f}",
-        f"{ours / floor:.2f}",
-        f"{passes[0]} / {passes[1]}",
-        str(why.provenance.chunk),
-        f"{memory[0]:.0f}",
-        f"{memory[1]:.0f}",
-    ]
+    named = f"{peer} (batch {batch})" if batch > 1 else peer
+    return [label, named, f"{ours:.3f}", f"{theirs:.3f}", f"{ratio:.2f}", f"{ours / floor:.2f}", *told, f"{peak_mib(other):.0f}"]
 
 
 HEAD = [
@@ -212,14 +148,6 @@ def memory_rows(net, x):
             peaks.append(f"{peak_mib(call):.0f}")
         rows.append([name, ", ".join(str(next(reversed(p.values()))) for p in many), ", ".join(peaks)])
     return rows
-
-
-def networks(quick):
-    from torchvision.models import resnet18, resnet50
-
-    torch.manual_seed(0)
-    yield "ResNet-18, 224 x 224", resnet18(weights=None).eval(), torch.rand(3, 224, 224), quick
-    yield "ResNet-50, 224 x 224 (saliency and Grad-CAM only)", resnet50(weights=None).eval(), torch.rand(3, 224, 224), None
 
 
 def volume_rows(rounds):
@@ -276,18 +204,37 @@ def large_volume_rows():
     return rows
 
 
+def _net(name):
+    import torchvision.models
+
+    torch.manual_seed(0)
+    return getattr(torchvision.models, name)(weights=None).eval().requires_grad_(True), torch.rand(3, 224, 224)
+
+
 def flat(quick):
-    rounds = 3 if quick else 7
-    for title, net, x, few in networks(quick):
+    net, x = _net("resnet18")
+    units = best_pass(net, x, False), best_pass(net, x, True)
+    for title, cases in (
+        ("Gradients along paths and over noise, ResNet-18 at 224 x 224", peers.paths),
+        ("Perturbations, ResNet-18 at 224 x 224", peers.perturbations),
+        ("Class activation maps, ResNet-18 at 224 x 224", peers.cams),
+    ):
+        yield title, table(HEAD, [row(*c, net, x, units, 3 if quick else 7) for c in cases(net, x, quick)])
+
+
+def rules(quick):
+    """One backward pass by rule, against one gradient by autograd: ours / peer is the number of gradient passes that it costs."""
+    for name in ("resnet50",) if quick else ("resnet50", "vgg16", "densenet121"):
+        net, x = _net(name)
         units = best_pass(net, x, False), best_pass(net, x, True)
-        net = net.requires_grad_(True)
-        cases = [c for c in peers_2d(net, x, bool(few)) if few is not None or c[0] in ("saliency", "grad_cam")]
-        rows = [row(*c, net, x, units, 25 if c[0] == "saliency" else rounds) for c in cases]
-        if few is not None:
-            rows.append(row("rise", {"masks": 64 if few else 256}, "none", None, net, x, units, rounds))
-        yield title, table(HEAD, rows)
-        if few is not None:
-            yield "Memory does not grow with the work", table(["method", "steps, stride (px), masks", "peak MiB"], memory_rows(net, x))
+        known = {m.name for m in pl.methods()}
+        cases = [c for c in peers.rules(net, x, quick) if c[0] in known]
+        yield f"Rules on the way back, {name} at 224 x 224", table(HEAD, [row(*c, net, x, units, 3 if quick else 15) for c in cases])
+
+
+def memory(quick):
+    net, x = _net("resnet18")
+    yield "Memory does not grow with the work", table(["method", "steps, stride (px), masks", "peak MiB"], memory_rows(net, x))
 
 
 def deep(quick):
@@ -299,7 +246,7 @@ def large(quick):
     yield "DenseNet121 in 3D, 128 x 128 x 128: memory", table(head, large_volume_rows())
 
 
-PARTS = {"flat": flat, "deep": deep, "large": large}
+PARTS = {"flat": flat, "rules": rules, "memory": memory, "deep": deep, "large": large}
 
 
 def main():
