@@ -9,7 +9,7 @@ from torch import Tensor
 from pellucid.baseline import Baseline, Constant, Starts
 from pellucid.method import ACTIVATIONS, COMPLETE, GRADIENTS, SIGNED, Cite, Cost, method
 from pellucid.params import Count
-from pellucid.probe.probe import Answer, Drawn, Probe
+from pellucid.probe.probe import Drawn, Probe
 
 
 @method(
@@ -44,15 +44,15 @@ def conductance(probe: Probe, x: Float[Tensor, "c *space"], *, baseline: Baselin
     image, starts = probe.source, probe.images(baseline)
     values, change, scores = torch.zeros_like(x, dtype=torch.float64), 0.0, []
     path = ((n, k) for n in range(len(starts)) for k in range(steps + 1))
-    before: Answer | None = None
+    z_before = slope_before = values  # of the point before; not looked at for the first of a way
     for now in probe.inside(path, of=lambda at: torch.lerp(starts[at[0]], image, at[1] / steps)):
         n, k = now.asked
-        if k > 0 and before is not None:
-            slope = (before.gradient.double() + now.gradient.double()) / 2
-            values += slope * (now.found.double() - before.found.double()) / len(starts)
+        z, slope = now.found.double(), now.gradient.double()
+        if k > 0:
+            values += (slope_before + slope) / 2 * (z - z_before) / len(starts)
+        z_before, slope_before = z, slope
         if n == 0:
             scores.append(float(now.score))
         change += (float(k == steps) - float(k == 0)) * float(now.score) / len(starts)
-        before = now
     alphas = [k / steps for k in range(steps + 1)]
     return probe.map(values, gap=float(values.sum()) - change, change=change, alphas=alphas, scores=scores)
