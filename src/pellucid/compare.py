@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
@@ -86,16 +87,15 @@ def compare(
 
 
 def _settled(net: Model, scan: Image, asks: Sequence[Ask], run: Run) -> tuple[list[Ask], list[Map]]:
-    """All asks in one go; where the predicted class is wanted, it is found with the first of them and shared by the others."""
-    first = next((n for n, a in enumerate(asks) if a.target.open), None)
-    if first is None:
-        return list(asks), explain_all(net, [scan], asks, run)
-    (opened,) = explain_all(net, [scan], [asks[first]], run)
-    same = repr(asks[first].target)
-    known = [replace(a, target=opened.ask.target) if repr(a.target) == same else a for a in asks]
-    known, rest = _settled(net, scan, [a for n, a in enumerate(known) if n != first], run) if len(known) > 1 else ([], [])
-    asked = replace(asks[first], target=opened.ask.target)
-    return [*known[:first], asked, *known[first:]], [*rest[:first], opened, *rest[first:]]
+    """All asks in one go; where the predicted class is wanted, it is found once and told with the asks, for other networks."""
+    alike = {repr(a.target): a.target for a in asks}
+    asks = [replace(a, target=alike[repr(a.target)]) for a in asks]
+    maps = explain_all(net, [scan], asks, run)
+    everywhere = sum(a.site == "all" for a in asks)
+    sites = (len(maps) - len(asks) + everywhere) // max(everywhere, 1)
+    starts = itertools.accumulate((sites if a.site == "all" else 1 for a in asks), initial=0)
+    found = [maps[n].ask.target if a.target.open else a.target for n, a in zip(starts, asks, strict=False)]
+    return [replace(a, target=t) for a, t in zip(asks, found, strict=True)], maps
 
 
 def _named(net: Model | nn.Module, others: Mapping[str, Any] | Sequence[Any]) -> list[Model]:

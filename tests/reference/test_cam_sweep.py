@@ -124,3 +124,11 @@ def test_a_chunk_that_was_asked_for_is_kept_to():
     net.register_forward_hook(lambda _m, _a, out: seen.append(len(out)))
     pl.explain(net, [small_image(2, s) for s in range(7)], 1, method="grad_cam", run=pl.Run(chunk=3))
     assert max(seen) == 3
+
+
+def test_sites_are_compared():
+    net, x = Nested(2), small_image(2)
+    k = int(net.eval()(x[None]).argmax())
+    found = pl.compare(net, x, ["grad_cam", "eigen_cam"], site="all")
+    assert [m.provenance.site for m in found.maps] == SITES["nested"] * 2
+    assert {m.provenance.target for m in found.maps} == {f"logit({k})"}
