@@ -138,6 +138,7 @@ class RuleMode(TorchFunctionMode):
             out = rule(operation, *args, **kwargs)
         if out is NotImplemented:
             return out
+        operands += [t.grad_fn for t in operation.behind]
         for t in tensors(out):
             if t.grad_fn is not None:
                 self._ruled |= between(t.grad_fn, [o for o in operands if o is not None])
@@ -184,6 +185,19 @@ class RuleMode(TorchFunctionMode):
         one = torch.ones((), dtype=amount.dtype, device=amount.device, requires_grad=True)
         self.absorbed.append(Absorbed(operation.where, why, one))
         return amount.detach() * one
+
+    def sink(self, why: str, device: torch.device) -> Tensor:
+        """The leaf into which all relevance that ends for one reason flows, operation by operation, in float64."""
+        for a in self.absorbed:
+            if a.why == why and not a.where and a.leaf.device == device:
+                return a.leaf
+        leaf = torch.zeros((), dtype=torch.float64, device=device, requires_grad=True)
+        self.absorbed.append(Absorbed("", why, leaf))
+        return leaf
+
+    def derived(self, t: Tensor) -> bool:
+        """Whether a tensor without a graph was computed from the input."""
+        return t in self._derived
 
     # ------------------------------------------------------------------ the locks
     def check(self, score: Tensor) -> None:

@@ -129,7 +129,8 @@ def tensors(value: Any) -> Iterator[Tensor]:
 class Operation:
     """One operation as it runs: what a rule is called with, before the operation's own arguments.
 
-    ``where`` is the module that runs it; ``reference`` holds its tensor arguments in the reference's run (paired rules only).
+    ``where`` is the module that runs it; ``reference`` holds its tensor arguments in the reference's run (paired rules only). A rule that
+    merges the operation with one before it names in ``behind`` what its result hangs on instead of the operands.
     """
 
     name: str
@@ -139,6 +140,7 @@ class Operation:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     reference: list[Tensor] = field(default_factory=list)
+    behind: list[Tensor] = field(default_factory=list)
 
     def plain(self) -> Any:
         """The operation's own result, without a graph."""
