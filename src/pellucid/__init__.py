@@ -6,7 +6,9 @@ from pellucid.attribution import cam as cam
 from pellucid.attribution import conductance as conductance
 from pellucid.attribution import deconvnet as deconvnet
 from pellucid.attribution import eigen_cam as eigen_cam
+from pellucid.attribution import excitation_backprop as excitation_backprop
 from pellucid.attribution import expected_gradients as expected_gradients
+from pellucid.attribution import extremal_perturbation as extremal_perturbation
 from pellucid.attribution import grad_cam as grad_cam
 from pellucid.attribution import grad_cam_plus_plus as grad_cam_plus_plus
 from pellucid.attribution import guided_backprop as guided_backprop

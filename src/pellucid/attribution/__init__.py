@@ -6,7 +6,9 @@ from pellucid.attribution.cam import cam as cam
 from pellucid.attribution.conductance import conductance as conductance
 from pellucid.attribution.deconvnet import deconvnet as deconvnet
 from pellucid.attribution.eigen_cam import eigen_cam as eigen_cam
+from pellucid.attribution.excitation_backprop import excitation_backprop as excitation_backprop
 from pellucid.attribution.expected_gradients import expected_gradients as expected_gradients
+from pellucid.attribution.extremal_perturbation import extremal_perturbation as extremal_perturbation
 from pellucid.attribution.grad_cam import grad_cam as grad_cam
 from pellucid.attribution.grad_cam_plus_plus import grad_cam_plus_plus as grad_cam_plus_plus
 from pellucid.attribution.guided_backprop import guided_backprop as guided_backprop

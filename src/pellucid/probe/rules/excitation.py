@@ -1,0 +1,322 @@
+"""Winner takes its share: how excitation backpropagation passes a probability down, operation by operation.
+
+What flows back is not a gradient but the probability that a unit wins, with a sign: below zero, the unit wins by being *low*. Units that
+feed a sum win in the shares of what they contributed in the right direction, ``max(sign * w * x, 0)``. With activations of at least 0
+and no falling scale every sign is +, and this is the paper's rule; the signs carry it through norms with negative scale, through
+subtraction, and past activations that fall below 0. Whatever only moves values moves their probability along (``MOVES``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pellucid.probe.rules.guard import Node, kind
+from pellucid.probe.rules.mode import Rule, Rules
+from pellucid.probe.rules.operation import Operation, live
+
+MOVES = frozenset(
+    """Neg View UnsafeView ReshapeAlias AsStrided Alias Permute Transpose T Expand Squeeze Unsqueeze Slice Select Split SplitWithSizes
+    Unbind Cat Stack Index IndexSelect Gather Clone Copy Copys CopySlices ToCopy UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D
+    UpsampleNearestExact1D UpsampleNearestExact2D UpsampleNearestExact3D ConstantPadNd ReflectionPad1D ReflectionPad2D ReflectionPad3D
+    ReplicationPad1D ReplicationPad2D ReplicationPad3D Roll Flip Repeat PixelShuffle PixelUnshuffle Im2Col Unfold SliceScatter
+    SelectScatter IndexPut Diagonal Movedim Unflatten Narrow AccumulateGrad Max Amax Maximum Topk Sort MaxPool1D MaxPool2DWithIndices
+    MaxPool3DWithIndices AdaptiveMaxPool1D AdaptiveMaxPool2D AdaptiveMaxPool3D""".split()
+)
+WITH_WEIGHT = "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d".split()
+PRODUCTS = "matmul rmatmul mm bmm mul rmul"
+AVERAGES = """sum mean avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d upsample_linear1d
+    upsample_bilinear2d upsample_trilinear3d""".split()
+RISING = """relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish softplus hardswish hardsigmoid hardtanh sigmoid tanh threshold
+    clamp clamp_min logsigmoid softsign exp expm1 log log1p sqrt""".split()
+RECTIFIES = frozenset({"relu", "relu6", "clamp_min", "threshold"})
+NORMS = "batch_norm layer_norm group_norm instance_norm rms_norm".split()
+OF_TARGETS = "softmax log_softmax logsumexp pow square abs logit reciprocal rsub rdiv std var norm".split()
+
+Part = Callable[[Tensor, int], "Tensor | None"]  # a linear map with its positive weights only (1), or its negative ones (-1)
+
+
+class _Pass(torch.autograd.Function):
+    """The operation's own value; who wins there wins here, upside down where ``sign`` is negative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, op: Operation, sign: Tensor | None) -> Tensor:
+        ctx.save_for_backward(sign)
+        y: Tensor = op.plain()
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, q: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (sign,) = ctx.saved_tensors
+        return (q if sign is None else q * sign), None, None
+
+
+class _Shares(torch.autograd.Function):
+    """The operation's own value; on the way back each unit of x wins what it contributed; at ``top`` with negated weights."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, op: Operation, part: Part, top: Top | None) -> Tensor:
+        ctx.part, ctx.top, ctx.token = part, top, top.next() if top is not None else None
+        ctx.save_for_backward(x)
+        y: Tensor = op.plain()
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, q: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        if ctx.top is not None and ctx.token == ctx.top.last:
+            ctx.top.through += float(q.abs().sum())
+            q = -q
+        return _won(q, x, ctx.part), None, None, None
+
+
+class _Sum(torch.autograd.Function):
+    """a + sign * b of one shape."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, op: Operation, sign: int) -> Tensor:
+        ctx.sign = sign
+        ctx.save_for_backward(a.clone(), b.clone())  # a sum may be written into its operand
+        y: Tensor = op.plain()
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, q: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
+        a, b = ctx.saved_tensors
+        direction = torch.where(q < 0, -1, 1)
+        for_a, for_b = (a * direction).clamp_min(0), (b * direction * ctx.sign).clamp_min(0)
+        total = for_a + for_b
+        flow = torch.where(total > 0, q.abs() / total, 0)
+        return for_a * flow * torch.where(a < 0, -1, 1), for_b * flow * torch.where(b < 0, -1, 1), None, None
+
+
+class Top:
+    """The last operation with weights: the classifier, whose weights are negated; ``through`` is what went through it."""
+
+    def __init__(self) -> None:
+        self.last, self.through = 0, 0.0
+
+    def next(self) -> int:
+        self.last += 1
+        return self.last
+
+
+class _Prior(torch.autograd.Function):
+    """Where the target begins: its slopes become probabilities of the network's outputs."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor) -> Tensor:
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+        return g / g.abs().sum().clamp_min(torch.finfo(g.dtype).tiny)
+
+
+def _won(q: Tensor, x: Tensor, part: Part) -> Tensor:
+    """What each unit of x wins of q: in shares of ``max(sign(q) * w * x, 0)``, with the sign of x."""
+    won = torch.zeros_like(x)
+    signs = [s for s in (1, -1) if bool((x * s > 0).any())]
+    for way in (1, -1):
+        flow = (q * way).clamp_min(0)
+        if not bool(flow.any()):
+            continue
+        found: list[tuple[int, Tensor, Tensor]] = []
+        with torch.enable_grad():
+            for s in signs:
+                of_sign = ((x * s).clamp_min(0) * s).requires_grad_() if len(signs) > 1 else x.detach().requires_grad_()
+                z = part(of_sign, way * s)
+                if z is not None:
+                    found.append((s, of_sign, z))
+        if not found:
+            continue
+        total = torch.stack([z.detach() for _, _, z in found]).sum(0)
+        flow = torch.where(total == 0, 0, flow / total)
+        for s, of_sign, z in found:
+            (g,) = torch.autograd.grad(z, of_sign, flow)
+            won += s * of_sign.detach() * g
+    return won
+
+
+def excitation(name: str, top: Top | None = None) -> Rules:
+    """The table of excitation backpropagation; with ``top``, of its second pass: the classifier's weights negated."""
+    table: dict[str, Rule] = {
+        **dict.fromkeys(WITH_WEIGHT, _weighted(top)),
+        **dict.fromkeys(PRODUCTS.split(), _product(top)),
+        **dict.fromkeys(AVERAGES, _averaged),
+        **dict.fromkeys(RISING, _rising),
+        **dict.fromkeys(NORMS, _norm),
+        **dict.fromkeys(OF_TARGETS, _of_targets),
+        "add": _added,
+        "sub": _subtracted,
+        "div": _divided,
+        "softmax": _softmax,
+        "scaled_dot_product_attention": _attention,
+    }
+    return Rules(name, {k: _unless_in_target(rule) for k, rule in table.items()}, _moves, seed=_Prior.apply)
+
+
+def _moves(node: Node) -> bool:
+    return kind(node) in MOVES or kind(node) == "_Prior"
+
+
+def _unless_in_target(rule: Rule) -> Rule:
+    """The target itself keeps its slopes: they are the prior of the network's outputs."""
+
+    def either(op: Operation, *args: Any, **kwargs: Any) -> Any:
+        return op.func(*args, **kwargs) if op.mode.in_target else rule(op, *args, **kwargs)
+
+    return either
+
+
+def _of_sign(weight: Tensor, sign: int) -> Tensor:
+    return (weight * sign).clamp_min(0) * sign
+
+
+def _note_negative(op: Operation, x: Tensor) -> None:
+    if bool((x < 0).any()):
+        op.caveat("the paper assumes activations of at least 0; units below 0 win by being low, in shares of what they contribute")
+
+
+def _weighted(top: Top | None) -> Rule:
+    def rule(op: Operation, input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **named: Any) -> Any:
+        if live(weight) or not live(input):
+            return NotImplemented
+        _note_negative(op, input)
+        return _Shares.apply(input, op, lambda x, s: op.func(x, _of_sign(weight, s), None, *rest, **named), top)  # type: ignore[no-untyped-call]
+
+    return rule
+
+
+def _product(top: Top | None) -> Rule:
+    def rule(op: Operation, input: Any, other: Any) -> Any:
+        if op.name in ("mul", "rmul"):
+            return _scaled(op, input, other)
+        if live(input) == live(other):
+            return NotImplemented
+        x, w = (input, other) if live(input) else (other, input)
+        first = x is input
+        _note_negative(op, x)
+        part: Part = lambda z, s: op.func(z, _of_sign(w, s)) if first else op.func(_of_sign(w, s), z)  # noqa: E731
+        return _Shares.apply(x, op, part, top)  # type: ignore[no-untyped-call]
+
+    return rule
+
+
+def _scaled(op: Operation, a: Any, b: Any) -> Any:
+    """A factor that is given passes all to the other; of two that depend on the image each wins half."""
+    if live(a) and live(b):
+        op.caveat("of two factors that both depend on the image each wins half")
+        halves = [0.5 * _Upside.apply(x.expand(_shape(op)), y.sign()) for x, y in ((a, b), (b, a))]  # type: ignore[no-untyped-call]
+        return _Valued.apply(halves[0] + halves[1], op)  # type: ignore[no-untyped-call]
+    x, w = (a, b) if live(a) else (b, a)
+    sign = w.sign() if isinstance(w, Tensor) else torch.as_tensor(float(w > 0) - float(w < 0))
+    return _Pass.apply(x.expand(_shape(op)), op, sign.to(x))  # type: ignore[no-untyped-call]
+
+
+def _shape(op: Operation) -> torch.Size:
+    return torch.broadcast_shapes(*(a.shape for a in op.args if isinstance(a, Tensor)))
+
+
+class _Upside(torch.autograd.Function):
+    """x, whose winnings are turned by a sign."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, sign: Tensor) -> Tensor:
+        ctx.save_for_backward(sign)
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, q: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return q * ctx.saved_tensors[0], None
+
+
+class _Valued(torch.autograd.Function):
+    """The operation's own value in the place of ``x``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, op: Operation) -> Tensor:
+        y: Tensor = op.plain()
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, q: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return q, None
+
+
+def _averaged(op: Operation, input: Tensor, *args: Any, **named: Any) -> Any:
+    _note_negative(op, input)
+    # a copy: unlike weighted operations, averages let their operand be written into afterwards
+    return _Shares.apply(input.clone(), op, lambda x, s: op.func(x, *args, **named) if s > 0 else None, None)  # type: ignore[no-untyped-call]
+
+
+def _rising(op: Operation, input: Tensor, *args: Any, **named: Any) -> Any:
+    if op.name not in RECTIFIES:
+        op.caveat(f"the paper knows ReLU only; {op.name} passes all to its operand")
+    return _Pass.apply(input, op, None)  # type: ignore[no-untyped-call]
+
+
+def _norm(op: Operation, input: Tensor, *args: Any, **named: Any) -> Any:
+    """One to one, with the statistics as they are; a negative scale turns high into low."""
+    at = {"layer_norm": 1, "rms_norm": 1, "group_norm": 1}.get(op.name, 0)
+    weight = named.get("weight", args[at] if len(args) > at else None)
+    trained = {"batch_norm": 4, "instance_norm": 4}.get(op.name)
+    own = trained is None or bool(args[trained] if len(args) > trained else named.get("training", named.get("use_input_stats")))
+    if own and op.name == "batch_norm":
+        return NotImplemented
+    if own:
+        op.caveat(f"{op.name} passes all to its operand: its mean and variance are taken as given")
+    if weight is None:
+        return _Pass.apply(input, op, None)  # type: ignore[no-untyped-call]
+    last = op.name in ("layer_norm", "rms_norm")
+    sign = weight.sign() if last else weight.sign().view(1, -1, *[1] * (input.ndim - 2))
+    return _Pass.apply(input, op, sign)  # type: ignore[no-untyped-call]
+
+
+def _added(op: Operation, input: Any, other: Any, *, alpha: Any = 1) -> Any:
+    return _summed(op, input, other, 1) if alpha == 1 else NotImplemented
+
+
+def _subtracted(op: Operation, input: Any, other: Any, *, alpha: Any = 1) -> Any:
+    return _summed(op, input, other, -1) if alpha == 1 else NotImplemented
+
+
+def _summed(op: Operation, a: Any, b: Any, sign: int) -> Any:
+    if live(a) and live(b):
+        return _Sum.apply(*torch.broadcast_tensors(a, b), op, sign)  # type: ignore[no-untyped-call]
+    return op.func(*op.args, **op.kwargs)
+
+
+def _divided(op: Operation, input: Any, other: Any) -> Any:
+    if not live(input):
+        return NotImplemented
+    if live(other):
+        op.caveat("a divisor that depends on the image is taken as given")
+    sign = other.detach().sign() if isinstance(other, Tensor) else torch.as_tensor(float(other > 0) - float(other < 0))
+    return _Pass.apply(input.expand(_shape(op)), op, sign.to(input))  # type: ignore[no-untyped-call]
+
+
+def _softmax(op: Operation, input: Tensor, *args: Any, **named: Any) -> Any:
+    """Over the last of three or more dimensions it weighs values; elsewhere it ranks classes, each of which passes to its own logit."""
+    dim = named.get("dim", args[0] if args else None)
+    if input.ndim >= 3 and dim in (-1, input.ndim - 1):
+        op.caveat("attention is taken as given: what wins is what it reads, not where it looks")
+        return op.plain()
+    return _Pass.apply(input, op, None)  # type: ignore[no-untyped-call]
+
+
+def _attention(op: Operation, query: Tensor, key: Tensor, value: Tensor, *args: Any, **named: Any) -> Any:
+    if not live(value):
+        return NotImplemented
+    op.caveat("attention is taken as given: what wins is what it reads, not where it looks")
+    _note_negative(op, value)
+    seen = [query.detach(), key.detach()]
+    # linear in the values, with the weights of a mean
+    return _Shares.apply(value.clone(), op, lambda v, s: op.func(*seen, v, *args, **named) if s > 0 else None, None)  # type: ignore[no-untyped-call]
+
+
+def _of_targets(op: Operation, *_args: Any, **_named: Any) -> Any:
+    return NotImplemented
