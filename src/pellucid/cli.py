@@ -283,7 +283,8 @@ def _tell(maps: list[Map], files: list[Path], as_json: bool, labels: Sequence[st
     table = Table(box=None, pad_edge=False)
     for column in ("method", "target", "score", "verdict", "why"):
         table.add_column(column, overflow="fold")
-    for name, m in zip(labels or [m.provenance.method.split("(")[0] for m in maps], maps, strict=True):
+    where = ["" if m.provenance.site == "input" else f" at {m.provenance.site}" for m in maps]
+    for name, m in zip(labels or [m.provenance.method.split("(")[0] + w for m, w in zip(maps, where, strict=True)], maps, strict=True):
         verdict = m.evidence.verdict or "not examined"
         table.add_row(name, m.provenance.target, f"{m.score:.4g}", verdict, " ".join(m.evidence.reasons[:2]))
     console.print(table)
