@@ -15,24 +15,31 @@ from torch import Tensor
 import pellucid as pl
 from pellucid.errors import PellucidError
 from pellucid.explanation import Map
+from pellucid.grid import Grid
 from pellucid.method import Asks, Gives, Method, Where
 from pellucid.source import HERE, code_hash
 
 # samples, steps and rounds by the name of the parameter, full and reduced; a method's own line wins
 BUDGETS: dict[str, tuple[Any, Any]] = {
-    "steps": (64, 8), "masks": (512, 64), "samples": (512, 64), "n": (8, 2), "iterations": (100, 6), "rounds": (100, 6), "draws": (64, 16),
+    "steps": (64, 8), "masks": (128, 64), "samples": (128, 64), "n": (8, 2), "iterations": (64, 6), "rounds": (64, 6),
 }  # fmt: skip
 OWN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "integrated_gradients": ({"steps": 32, "tolerance": 0.005}, {"steps": 16}),
-    "blur_ig": ({"steps": 100}, {"steps": 16}),
+    "integrated_gradients": ({"steps": 16, "tolerance": 0.01}, {"steps": 16}),
+    "blur_ig": ({"steps": 64}, {"steps": 16}),
+    "expected_gradients": ({"samples": 64}, {"samples": 16, "baseline": "random(2)"}),
+    "influential_neurons": ({"k": 4}, {"k": 2}),
+    "lime": ({"segments": "slic(60)"}, {"segments": "slic(20)"}),
+    "kernel_shap": ({"segments": "slic(60)"}, {"segments": "slic(20)"}),
     "occlusion": ({"window": "56px", "stride": "28px"}, {"window": "32px", "stride": "16px"}),
 }
 OWN_3D: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "occlusion": ({"window": "32px", "stride": "16px"}, {"window": "16px", "stride": "16px"})
+    "occlusion": ({"window": "32px", "stride": "16px"}, {"window": "16px", "stride": "16px"}),
 }
+INSIDE = ({"steps": 16, "n": 4, "tolerance": None}, {"steps": 2, "n": 2, "tolerance": None})  # of a method that another one wraps
 # methods that claim a sum and yet may give the left half something of the right, and why
 NOT_ADDITIVE = {
     "guided_ig": "its path takes the features with the smallest slopes of the whole image first",
+    "excitation_backprop": "it shares out one probability, of which each half gets its part",
 }
 ENGINE = ("asking.py", "baseline.py", "model.py", "target.py", "reading.py", "run.py", "grid.py", "image.py", "ops")
 
@@ -46,6 +53,7 @@ class Cell:
     bound: str = ""
     status: str = "runs"  # runs, refuses, error
     message: str = ""
+    side: int = 0
     seconds: float = 0.0
     cpu: float = 0.0
     passes: tuple[int, int] = (0, 0)
@@ -65,18 +73,23 @@ class Cell:
 def bound(method: Method[Any], dims: int, reduced: bool) -> Method[Any]:
     """The method with a budget: as many steps, masks and samples as the run allows; a CAM keeps its signs, so that none is empty."""
     own = (OWN_3D if dims == 3 else {}).get(method.name) or OWN.get(method.name, ({}, {}))
-    given = {k: v[reduced] for k, v in BUDGETS.items() if k in method.params} | own[reduced]
+    given: dict[str, Any] = {k: v[reduced] for k, v in BUDGETS.items() if k in method.params} | own[reduced]
+    for k, inner in method.params.items():
+        if isinstance(inner, Method):
+            given[k] = inner(**{n: v for n, v in INSIDE[reduced].items() if n in inner.params})
+            if "relu" in inner.params:
+                given[k] = given[k](relu=False)
     if "relu" in method.params:
         given["relu"] = False
     return method(**given)
 
 
-def passes_of(method: Method[Any], net: str) -> int:
-    """Declared passes of a reduced cell, forward and backward (for a CAM, behind 512 channels)."""
+def passes_of(method: Method[Any], net: str, reduced: bool = True) -> int:
+    """Declared passes of a cell, forward and backward (for a CAM, behind 512 channels)."""
     entry = ZOO[net]
-    image = picture(entry, entry.reduced)
-    shape = tuple(image.values.shape) if method.facts.where is not Where.FEATURES else (512, *[2] * entry.dims)
-    cost = bound(method, entry.dims, True).cost(shape, image.grid)
+    grid = Grid((entry.side(reduced),) * entry.dims)
+    shape = (entry.channels, *grid.shape) if method.facts.where is not Where.FEATURES else (512, *[2] * entry.dims)
+    cost = bound(method, entry.dims, reduced).cost(shape, grid)
     return cost.forward + cost.backward
 
 
@@ -84,7 +97,7 @@ def measure(method: Method[Any], net: str, reduced: bool) -> Cell:
     """Run one cell; nothing is raised but what ends the run itself."""
     entry = ZOO[net]
     m = bound(method, entry.dims, reduced)
-    cell = Cell(method.name, net, repr(m))
+    cell = Cell(method.name, net, repr(m), side=entry.side(reduced))
     if entry.dims not in m.facts.space:
         cell.status, cell.message = "refuses", f"works in {sorted(m.facts.space)} dimensions"
         return cell
@@ -131,7 +144,9 @@ def _look(cell: Cell, m: Method[Any], net: pl.Model, maps: dict[str, Map]) -> No
     if too_many or (not cost.at_most and cell.passes != (cost.forward, cost.backward)):
         cell.faults.append(f"passes {cell.passes}, declared {cell.declared}")
     if not any(_moves(why.values) for why in maps.values()):
-        cell.faults.append("constant")
+        said = all(any("zero everywhere" in c for c in why.provenance.caveats) for why in maps.values())
+        cell.message = "zero everywhere, and says so" if said else ""
+        cell.faults += [] if said else ["constant"]
     elif (_difference(first.values, second.values) < 1e-6) == m.facts.hears_target:
         cell.faults.append("one map for two targets" if m.facts.hears_target else "another map for another target")
     for name, why in maps.items():
@@ -162,7 +177,7 @@ def measure_twin(method: Method[Any], net: str, reduced: bool) -> Cell:
     m = bound(method, entry.dims, reduced)
     if "axes" in m.params:  # a blur across the seam would mix the halves before any network sees them
         m = m(axes=list(range(entry.dims - 1)))
-    cell = Cell(method.name, net, repr(m))
+    cell = Cell(method.name, net, repr(m), side=entry.side(reduced))
     f, g, both, left, wanted = twin(net, reduced)
     began = time.process_time()
     try:

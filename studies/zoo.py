@@ -1,0 +1,195 @@
+"""Every method on every network of the zoo, in full: docs/zoo.md and docs/zoo.json.
+
+A cell is kept in out/zoo.jsonl under the code that it depends on (the method's file, the engine, the zoo): a run that was cut off goes on where it was, and
+after a change only what the change may touch is measured anew. Cells of more than MOST passes are measured at the reduced size, and say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import platform
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests import conftest as conftest  # lets torchvision load beside a torch without its operators  # noqa: E402
+from tests.zoo.cells import Cell, claims_a_sum, key, measure, measure_twin, passes_of  # noqa: E402
+from tests.zoo.networks import ENTRIES, SHARPER, ZOO  # noqa: E402
+
+import pellucid as pl  # noqa: E402
+from pellucid.method import Gives  # noqa: E402
+from pellucid.source import code_hash  # noqa: E402
+
+MOST = 700  # passes of a cell at the full size
+
+
+class Kept:
+    """Cells on disk, one a line, under what they depend on; the last of a key counts."""
+
+    def __init__(self, path):
+        self.path, self.cells = path, {}
+        if path.exists():
+            for line in path.read_text().splitlines():
+                known = json.loads(line)
+                self.cells[known["kind"], known["key"]] = Cell(**known["cell"])
+
+    def get(self, kind, m, net, reduced, make):
+        at = (kind, key(m, net, reduced))
+        if at not in self.cells and make is not None:
+            self.cells[at] = make(m, net, reduced)
+            with self.path.open("a") as file:
+                file.write(json.dumps({"kind": kind, "key": at[1], "cell": self.cells[at].as_dict()}) + "\n")
+        return self.cells.get(at)
+
+
+def sized(m, net, reduced):
+    """Whether the cell is measured at the reduced size."""
+    return reduced or passes_of(m, net, False) > MOST
+
+
+def run(kept, methods, nets, reduced):
+    """Measure what is not known yet, network by network."""
+    for net in nets:
+        for m in methods:
+            began = time.time()
+            cell = kept.get("cell", m, net, sized(m, net, reduced), measure)
+            told = f"{net:20} {m.name:24} {cell.status:8} {cell.cpu:8.2f} s  {'; '.join(cell.faults) or cell.message[:100]}"
+            if claims_a_sum(m) and cell.status == "runs":
+                twin = kept.get("twin", m, net, sized(m, net, reduced), measure_twin)
+                told += f"  twin {twin.twin if twin.twin is None else f'{twin.twin:.1e}'}"
+            if time.time() - began > 0.05:
+                print(told, flush=True)
+
+
+def collected(kept, methods, reduced):
+    """All known cells of these methods: {(method, net): (cell, twin)}."""
+    found = {}
+    for m in methods:
+        for net in ZOO:
+            size = sized(m, net, reduced)
+            cell = kept.get("cell", m, net, size, None)
+            if cell is not None:
+                found[m.name, net] = cell, kept.get("twin", m, net, size, None)
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------- the page
+def mark(cell, reduced):
+    """A cell in the table of what runs."""
+    if cell is None:
+        return " "
+    if cell.status != "runs":
+        return {"refuses": "no", "error": "**error**"}[cell.status]
+    if cell.faults:
+        return "**fault**"
+    return "0" if cell.message else "yes" if reduced or cell.side == ZOO[cell.net].full else "yes*"
+
+
+def number(value):
+    return "" if value is None else f"{value:.1e}"
+
+
+def table(head, rows):
+    return "\n".join(["| " + " | ".join(head) + " |", "|" + " --- |" * len(head), *("| " + " | ".join(r) + " |" for r in rows)]) + "\n"
+
+
+def page(found, methods, reduced, seconds):
+    nets, names = list(ZOO), [m.name for m in methods]
+    cells = [c for c, _ in found.values()]
+    told = [intro(cells, seconds, reduced), "## What runs\n"]
+    told.append(f"`{'`, `'.join(nets)}` stand in the columns, in this order.\n")
+    rows = [[f"`{n}`", *(mark(found.get((n, net), (None, None))[0], reduced) for net in nets)] for n in names]
+    told.append(table(["method", *(str(i) for i in range(1, len(nets) + 1))], rows))
+    told += ["## Sums\n", SUMS, *sums(found, methods, nets)]
+    told += ["## Refusals\n", *listed(found, lambda c: [c.message] if c.status == "refuses" else [])]
+    told += ["## Faults and errors\n", *(listed(found, lambda c: [c.message] if c.status == "error" else c.faults) or ["None.\n"])]
+    told += ["## Remarks on the maps\n", *listed(found, lambda c: c.caveats)]
+    return "\n".join(told)
+
+
+def sums(found, methods, nets):
+    told = []
+    for m in methods:
+        if not m.facts.gives & (Gives.COMPLETE | Gives.CONSERVING):
+            continue
+        rows = []
+        for net in nets:
+            cell, twin = found.get((m.name, net), (None, None))
+            if cell is None or cell.status != "runs":
+                continue
+            gaps = [number(cell.gaps.get(k)) for k in ("first", "second", "other baseline")]
+            rows.append([net, *gaps, number(cell.absorbed), number(cell.largest), number(twin and twin.twin)])
+        whole = "score" if m.facts.gives & Gives.CONSERVING else "change"
+        head = ["network", f"gap / {whole}", "another class", "another baseline", "absorbed", "largest multiplier", "twin"]
+        told.append(f"### {m.name}\n\n{table(head, rows)}")
+    return told
+
+
+def listed(found, said):
+    """Each sentence once, with the cells that say it."""
+    where = defaultdict(lambda: defaultdict(list))
+    for (name, net), (cell, _) in found.items():
+        for sentence in said(cell):
+            where[sentence][name].append(net)
+    lines = []
+    for sentence, by in sorted(where.items(), key=lambda item: sorted(item[1])):
+        cells = "; ".join(f"`{name}` on " + ("all" if len(nets) == len(ZOO) else ", ".join(nets)) for name, nets in by.items())
+        lines.append(f"- {sentence}\n  {cells}.")
+    return ["\n".join(lines) + "\n"] if lines else []
+
+
+SUMS = f"""The gap is the share of the change s(x) - s(start) that the map's sum misses (of the score, where a method conserves it: there what biases and
+embedded parameters absorbed is counted with the sum). Baselines: the method's own, and a gray of 0.3. *Twin*: of f = g(left half) + h(right half) the largest
+difference of the left half of the map from that of g alone, over its largest value; blank where draws, or the method's own path, depend on the whole image.
+"_peaked" networks have query and key weights times {SHARPER:g}.
+"""
+
+
+def intro(cells, seconds, reduced):
+    runs = sum(c.status == "runs" and not c.faults for c in cells)
+    refuses = sum(c.status == "refuses" for c in cells)
+    errors = len(cells) - runs - refuses
+    return f"""# The zoo: every method on public networks
+
+{len(ENTRIES)} unmodified networks of torchvision and MONAI, and those with attention once more with sharper attention, with seeded random weights in which no
+layer sleeps, in float64, on one random picture, for two classes (UNet: for two classes in a box). {len(cells)} cells: {runs} run and keep what they declare (passes,
+a map that is not constant and hears the target), {refuses} refuse by name, {errors} fail. `yes*`: at {"a" if reduced else "the"} reduced size, since it takes more than {MOST} passes;
+`0`: the map is zero for both classes and says so; `no`: refused, see below.
+
+Made by `make zoo` on {datetime.date.today()}: {platform.machine()}, torch {torch.__version__}, code {code_hash()[:12]}, seed 0, {seconds / 60:.0f} min for what was not known yet,
+{sum(c.seconds for c in cells) / 3600:.1f} h in all{", at reduced sizes" if reduced else ""}. Every number: `zoo.json`.
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only-net", action="append", choices=list(ZOO), help="Repeatable.")
+    parser.add_argument("--only-method", action="append", help="Repeatable.")
+    parser.add_argument("--reduced", action="store_true", help="The sizes of `make test`; writes to out/ instead of docs/.")
+    parser.add_argument("--page", action="store_true", help="Write the page from what is known; measure nothing.")
+    args = parser.parse_args()
+    methods = [m for m in pl.methods() if not args.only_method or m.name in args.only_method]
+    out = ROOT / "out"
+    out.mkdir(exist_ok=True)
+    kept, began = Kept(out / "zoo.jsonl"), time.time()
+    if not args.page:
+        run(kept, methods, args.only_net or list(ZOO), args.reduced)
+    found = collected(kept, list(pl.methods()), args.reduced)
+    home = out if args.reduced else ROOT / "docs"
+    (home / "zoo.md").write_text(page(found, list(pl.methods()), args.reduced, time.time() - began))
+    facts = {"code": code_hash(), "torch": torch.__version__, "machine": platform.machine(), "date": str(datetime.date.today()), "seed": 0}
+    lines = [json.dumps(c.as_dict() | {"twin": t and t.twin, "twin_message": t.message if t else ""}) for c, t in found.values()]
+    (home / "zoo.json").write_text(json.dumps(facts)[:-1] + ', "cells": [\n' + ",\n".join(lines) + "\n]}\n")
+    print(f"{home / 'zoo.md'}: {len(found)} cells")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Every method on public networks, at reduced sizes: it runs and keeps what it declares, or refuses by name where the table says so.
+
+Methods of few passes meet every network; those of many passes the three light ones. `make zoo` runs all of it in full.
+"""
+
+import pytest
+import torch
+
+import pellucid as pl
+from pellucid.method import REGISTRY, Asks
+from pellucid.method import methods as registered
+
+pytest.importorskip("torchvision")
+pytest.importorskip("monai")
+from tests.zoo.cells import bound, claims_a_sum, key, measure, measure_twin, passes_of
+from tests.zoo.networks import PEAKED, ZOO, build, model, picture
+
+FEW = 6  # passes, forward and backward, up to which a method meets every network
+LIGHT = ("mobilenet_v3_small", "vit_3d", "unet_3d")  # a 2D net with squeeze and excitation, attention, and a dense output
+EXACT = 1e-6  # of the change or the score, where no integral is taken by steps
+STEPWISE = {"blur_ig", "conductance", "integrated_gradients"}  # their gap is a matter of steps, which are few here
+VISION = {e.name for e in ZOO.values() if e.dims == 2}
+VOLUMES = set(ZOO) - VISION
+ATTENTION = {e.name for e in ZOO.values() if e.attention}
+
+# which cells refuse, and the words by which they do; every other cell runs. "_3d" nets are so small here that their last map is one voxel
+REFUSES: dict[str, tuple[str, set[str]]] = {
+    "cam": ("behind global average pooling and one linear layer", set(ZOO) - {"resnet50", "densenet121", "efficientnet_b0", "swin_t", "swin_t_peaked"}),
+    "xgrad_cam": ("activations such as a ReLU gives", {"densenet121", "vit_b_16_peaked"}),
+    "grad_cam_plus_plus": ("activations such as a ReLU gives", {"vit_b_16_peaked", "vit_3d_peaked"}),
+}  # fmt: skip
+METHODS = {m.name: m for m in registered()}
+
+
+def _meets(name: str, net: str) -> bool:
+    return net in LIGHT or passes_of(METHODS[name], net) <= FEW
+
+
+CELLS = [(net, name) for net in ZOO for name in METHODS if _meets(name, net)]
+# peaked attention, a dense net, and one net of each kind of joint; every net where the method declares few passes and rules
+TWINS = [(n, m) for n in ZOO for m in METHODS if claims_a_sum(METHODS[m]) and (n in LIGHT or METHODS[m].facts.asks & Asks.RULES)]
+
+
+@pytest.mark.parametrize(("net", "name"), CELLS)
+def test_the_method_runs_there_or_refuses_by_name(net, name):
+    words, refusing = REFUSES.get(name, ("", set()))
+    cell = measure(METHODS[name], net, reduced=True)
+    if net in refusing:
+        assert cell.status == "refuses", f"{name} on {net} {cell.status}; the table says that it refuses. {cell.message}"
+        assert words in cell.message
+        return
+    assert cell.status == "runs", f"{name} on {net} {cell.status}: {cell.message}"
+    assert cell.faults == []
+    if name not in STEPWISE:
+        assert all(gap <= EXACT for gap in cell.gaps.values()), f"{name} on {net}: gaps {cell.gaps}"
+
+
+@pytest.mark.parametrize(("net", "name"), TWINS)
+def test_of_a_sum_of_two_networks_each_half_gets_its_own(net, name):
+    cell = measure_twin(METHODS[name], net, reduced=True)
+    if net in REFUSES.get(name, ("", set()))[1]:
+        assert cell.status == "refuses"
+        return
+    assert cell.status == "runs", f"{name} on {net}: {cell.message}"
+    assert cell.twin <= 1e-6
+
+
+@pytest.mark.parametrize(
+    ("net", "baseline", "steps", "tolerance"),
+    [("vit_3d", 0.0, 4, 1e-6), ("vit_3d_peaked", 0.3, 16, 1e-3), ("mobilenet_v3_small", 0.0, 16, 0.02)],
+)
+def test_integrated_gradients_meets_its_tolerance(net, baseline, steps, tolerance):
+    image = picture(ZOO[net], ZOO[net].reduced)
+    why = pl.explain(model(net, True), image, 1, method="integrated_gradients", steps=steps, tolerance=tolerance, baseline=baseline)
+    assert abs(why.trace["gap"]) <= tolerance * abs(why.trace["change"])
+
+
+def test_no_layer_of_the_zoo_sleeps():
+    """Two pictures give other scores, no score is zero, and peaked attention is another network."""
+    for name in ("mobilenet_v3_small", "vit_3d", "unet_3d"):
+        entry = ZOO[name]
+        net = model(name, True)
+        x = torch.stack([picture(entry, entry.reduced, seed=s).values for s in (1, 2)])
+        out = net.forward(x).detach()
+        assert float(out.abs().min()) > 0
+        assert float((out[0] - out[1]).abs().max()) > 1e-4
+        weights = [p for p in net.module.parameters() if p.ndim > 1]
+        assert all(float(p.abs().max()) > 0 for p in weights)
+    for entry in PEAKED[-1:]:
+        plain, sharp = (build(ZOO[n], 32, True) for n in (entry.name.removesuffix("_peaked"), entry.name))
+        ratio = [
+            float((a / b).median())
+            for (n, a), b in zip(sharp.named_parameters(), plain.parameters(), strict=True)
+            if "qkv" in n and a.ndim > 1
+        ]
+        assert ratio and all(r == pytest.approx(6) for r in ratio)
+
+
+def test_cells_are_known_by_their_code_and_their_budget():
+    a, b = key(REGISTRY["saliency"], "vit_3d", True), key(REGISTRY["saliency"], "vit_3d", False)
+    assert a != b
+    assert a != key(REGISTRY["input_x_gradient"], "vit_3d", True)
+    assert bound(REGISTRY["rise"], 2, True).params["masks"] == 64
