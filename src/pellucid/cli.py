@@ -340,6 +340,7 @@ def methods(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = 
             "where": m.facts.where.value,
             "random": m.facts.random,
             "hears_weights": m.facts.hears_weights,
+            "hears_target": m.facts.hears_target,
             "meaning": m.doc.splitlines()[0],
             "source": str(m.facts.cite),
         }
