@@ -23,9 +23,12 @@ from pellucid.attribution import internal_influence as internal_influence
 from pellucid.attribution import kernel_shap as kernel_shap
 from pellucid.attribution import layer_cam as layer_cam
 from pellucid.attribution import lime as lime
+from pellucid.attribution import lrp as lrp
 from pellucid.attribution import meaningful_perturbation as meaningful_perturbation
 from pellucid.attribution import meaningful_perturbation_3d as meaningful_perturbation_3d
 from pellucid.attribution import occlusion as occlusion
+from pellucid.attribution import pattern_attribution as pattern_attribution
+from pellucid.attribution import pattern_net as pattern_net
 from pellucid.attribution import rise as rise
 from pellucid.attribution import saliency as saliency
 from pellucid.attribution import score_cam as score_cam
@@ -72,6 +75,8 @@ from pellucid.model import Model as Model
 from pellucid.model import Normalize as Normalize
 from pellucid.model import Windows as Windows
 from pellucid.prepare import Prepare as Prepare
+from pellucid.probe.patterns import Patterns as Patterns
+from pellucid.probe.patterns import patterns as patterns
 from pellucid.probe.probe import Probe as Probe
 from pellucid.regions import by_region as by_region
 from pellucid.run import Run as Run

@@ -22,9 +22,12 @@ from pellucid.attribution.internal_influence import internal_influence as intern
 from pellucid.attribution.kernel_shap import kernel_shap as kernel_shap
 from pellucid.attribution.layer_cam import layer_cam as layer_cam
 from pellucid.attribution.lime import lime as lime
+from pellucid.attribution.lrp import lrp as lrp
 from pellucid.attribution.meaningful_perturbation import meaningful_perturbation as meaningful_perturbation
 from pellucid.attribution.meaningful_perturbation import meaningful_perturbation_3d as meaningful_perturbation_3d
 from pellucid.attribution.occlusion import occlusion as occlusion
+from pellucid.attribution.pattern_attribution import pattern_attribution as pattern_attribution
+from pellucid.attribution.pattern_net import pattern_net as pattern_net
 from pellucid.attribution.rise import rise as rise
 from pellucid.attribution.saliency import saliency as saliency
 from pellucid.attribution.score_cam import score_cam as score_cam

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from pellucid.errors import BadModel, BadSite, OutOfMemory, PellucidError
 from pellucid.grid import Grid
 from pellucid.model import Model
-from pellucid.probe.ruled import Ruled, answer_ruled
-from pellucid.probe.rules import Rules
+from pellucid.probe.ruled import Ruled, answer_ruled, look
+from pellucid.probe.rules import RuleMode, Rules
 from pellucid.probe.sites import Place, find, planting, watching
 from pellucid.probe.sweep import sweep
 from pellucid.probe.tiles import tiled_gradients, tiled_output
@@ -116,6 +116,14 @@ class Engine:
             self.forward(question, image[None].to(question.x), [], planting(question.place, None, found, False))
             self.count_setup(question, 1)
         return found[0][0]
+
+    def look(self, question: Question, image: Tensor, rules: Rules) -> None:
+        """Let an image (c, *space) pass through the network under a table that only looks: one forward pass."""
+        batch = image[None].to(question.x).clone().requires_grad_()
+        with self._turn:
+            look(self.model, RuleMode(rules), lambda: self.forward(question, batch, []))
+        question.tally.forward += 1
+        self.meter.tick(forward=1)
 
     def count_setup(self, question: Question, passes: int) -> None:
         """Passes that no method asked for."""

@@ -45,7 +45,7 @@ class RuledAnswer:
     """What a backward pass under rules gave: the score, and its rule-made gradient at ``input`` (c, *space).
 
     ``input`` is ``x``, or its normalized form where the rules ask for that. ``absorbed`` sums by reason the relevance that ended in
-    operations (biases, embedded parameters); ``largest`` is the largest multiplier that a rule reported.
+    operations (biases, embedded parameters); ``largest`` is the largest multiplier that a rule reported; ``start`` the reference's score.
     """
 
     score: Tensor
@@ -53,6 +53,7 @@ class RuledAnswer:
     input: Tensor
     absorbed: dict[str, float]
     largest: float
+    start: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +129,11 @@ class Probe:
         assert reply.ruled is not None
         told = reply.ruled
         self.notes += [f"{rules.name}: {text}" for text in told.caveats]
-        return RuledAnswer(reply.scores[0], reply.gradients[0], told.input, told.absorbed, told.largest)
+        return RuledAnswer(reply.scores[0], reply.gradients[0], told.input, told.absorbed, told.largest, told.start)
+
+    def look(self, rules: Rules, image: Tensor) -> None:
+        """Let an image shaped like ``source`` pass under a table that only looks at the operations: one forward pass."""
+        self.engine.look(self.question, image, rules)
 
     def outside(self) -> Probe:
         """The same question about the image itself, for methods that look inside and ask about images."""

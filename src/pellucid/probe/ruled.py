@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pellucid.errors import BadModel, NoRule
+from pellucid.model import Model
 from pellucid.probe.rules import RuleMode, Rules
 from pellucid.probe.sites import planting
 
@@ -24,13 +26,14 @@ class Ruled:
 
     ``input`` (c, *space) is what the gradient belongs to: after ``normalize``, if the rules say so. ``absorbed`` sums, by reason, the
     relevance that ended in operations; ``largest`` is the largest multiplier that a rule reported, ``caveats`` name what
-    no paper defines.
+    no paper defines. ``start`` is the reference's score, for paired rules.
     """
 
     input: Tensor
     absorbed: dict[str, float]
     largest: float
     caveats: tuple[str, ...]
+    start: float | None = None
 
 
 def answer_ruled(engine: Engine, question: Question, rules: Rules, reference: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Ruled]:
@@ -41,11 +44,11 @@ def answer_ruled(engine: Engine, question: Question, rules: Rules, reference: Te
         BadModel: the score does not depend on what is explained.
     """
     plain = _plain_output(engine, question, rules)
-    record = None
+    record = start = None
     if rules.paired:
         assert reference is not None
         recorder = RuleMode(rules, recording=True)
-        _run(engine, question, recorder, reference)
+        start = float(_run(engine, question, recorder, reference)[2])
         record = recorder.record
     mode = RuleMode(rules, record)
     try:
@@ -63,7 +66,7 @@ def answer_ruled(engine: Engine, question: Question, rules: Rules, reference: Te
             absorbed[a.why] = absorbed.get(a.why, 0.0) + (0.0 if part is None else float(part))
     finally:
         mode.forget()
-    told = Ruled(leaf.detach()[0], absorbed, mode.largest, tuple(mode.caveats))
+    told = Ruled(leaf.detach()[0], absorbed, mode.largest, tuple(mode.caveats), start)
     return score.detach(), gradient.detach(), output.detach(), told
 
 
@@ -87,6 +90,15 @@ def _run(engine: Engine, question: Question, mode: RuleMode, reference: Tensor |
             output, sites = mode.rules.seed(output), {name: mode.rules.seed(z) for name, z in sites.items()}
         score = engine.score_from(question, output, sites)
     return found[0], output, score
+
+
+def look(model: Model, mode: RuleMode, forward: Callable[[], object]) -> None:
+    """One forward pass under a table that only looks at the operations as they run."""
+    try:
+        with torch.enable_grad(), mode.following(model.module), mode:
+            forward()
+    finally:
+        mode.forget()
 
 
 def _key(engine: Engine, question: Question, rules: Rules) -> object:

@@ -1,0 +1,52 @@
+"""PatternNet."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from pellucid.baseline import random
+from pellucid.method import RULES, SIGNED, Cite, Cost, method
+from pellucid.probe.patterns import PatternData, Patterns, count, fitted
+from pellucid.probe.probe import Drawn, Probe
+from pellucid.probe.rules.patterns import with_patterns
+
+
+@method(
+    cite=Cite("Kindermans, Schuett, Alber, Mueller, Erhan, Kim, Daehne", 2018, "Learning how to explain", "ICLR", arxiv="1705.05598"),
+    asks=RULES,
+    gives=SIGNED,
+    cost=lambda data, **_: Cost(forward=1 + count(data), backward=1),
+    random=True,
+)
+def pattern_net(probe: Probe, x: Float[Tensor, "c *space"], *, data: PatternData = random(16)) -> Drawn:
+    """The signal in the image that the target responds to: what it looks like, not which filter finds it.
+
+    ``score`` times the pass back from the target with patterns ``a = cov(x, y) / (w cov(x, y))`` in the place of weights w, and gradients
+    cut where a rectifier is closed; shape and unit (c, *space) of the image or site. A filter must cancel distractors, so it (and the
+    gradient) looks unlike the signal; the pattern does not.
+
+    Args:
+        data: ``patterns(net, images)``, fitted once on images like those to be explained; or a set to fit on now, such as
+            ``each_of(images)``. ``random(16)``, noise, stands for no data: patterns then say little more than filters.
+
+    Misleads when: patterns were fitted on few images or on others: fully connected layers see one sample an image, and what does not
+        vary in the data has no pattern. Linear within open rectifiers: what closes them is not seen.
+
+    Source: equations 4 and 8 (two-component estimator for rectified, linear for other operations), iNNvestigate's form: x and xy over
+        active positions, y over all. A BatchNorm counts as merged; scalings by their inverse; other norms, attention and gates are refused.
+
+    >>> import pellucid as pl, torch
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 1, bias=False))
+    >>> _ = net[1].weight.data.copy_(torch.tensor([[1.0, -1.0]]))  # finds the first channel in spite of what both share
+    >>> signal, shared = torch.randn(2, 500, 1, 1, 1)
+    >>> images = [torch.cat([s + d, d]) for s, d in zip(signal, shared)]
+    >>> why = pl.explain(net, images[0], 0, method="pattern_net", data=pl.patterns(net, images))
+    >>> [round(abs(v), 1) for v in (why.values.flatten() / why.score).tolist()]
+    [1.0, 0.1]
+    """
+    if not isinstance(data, Patterns):
+        probe.notes.append(f"pattern_net: patterns fitted on {data!r} as it ran; fit them on real images: pl.patterns(net, images)")
+    found = fitted(probe, data)
+    answer = probe.ruled(with_patterns("pattern_net", found, times_weights=False))
+    return probe.map(float(answer.score) * answer.gradient, patterns=found)

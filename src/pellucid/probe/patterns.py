@@ -1,0 +1,71 @@
+"""Patterns fitted on data: once for many explanations, or while a method runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+from torch import Tensor, nn
+
+from pellucid import baseline, io
+from pellucid.baseline import Starts
+from pellucid.errors import BadParameter
+from pellucid.image import Image
+from pellucid.model import Model, as_model
+from pellucid.params import Kind
+from pellucid.probe.ledger import untouched
+from pellucid.probe.probe import Probe
+from pellucid.probe.ruled import look
+from pellucid.probe.rules import RuleMode
+from pellucid.probe.rules.patterns import Fit, Patterns
+
+
+def patterns(net: Model | nn.Module, images: Iterable[Image | Tensor | str | Path]) -> Patterns:
+    """What the signals look like that the filters of a network detect in these images; for ``pattern_net(data=...)``.
+
+    Images are prepared as for an explanation and pass one by one; their number costs time, not memory. Tens of images do for
+    convolutions, fully connected layers want hundreds: they see one sample per image.
+
+    >>> import torch
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(32, 2))
+    >>> patterns(net, [torch.rand(1, 6, 6) for _ in range(8)])
+    <patterns of 8 images, ...>
+    """
+    model, fit = as_model(net), Fit()
+    with untouched(model.module):
+        for given in images:
+            image = given if isinstance(given, Image) else io.read(given) if isinstance(given, (str, Path)) else Image(given)
+            x = model.ready(image)[1]
+            look(model, RuleMode(fit.rules()), lambda x=x: model.forward(x[None].clone().requires_grad_()))  # type: ignore[misc]
+            fit.end()
+    if not fit.images:
+        raise BadParameter("patterns are fitted on at least one image", "none", "Give images like those to be explained.")
+    return fit.done()
+
+
+def fitted(probe: Probe, data: Any) -> Patterns:
+    """The patterns given, or those of a baseline's images: one forward pass each."""
+    if isinstance(data, Patterns):
+        return data
+    fit = Fit()
+    for image in probe.images(data):
+        probe.look(fit.rules(), image)
+        fit.end()
+    return fit.done()
+
+
+def _read(value: Any) -> Patterns | Starts:
+    return value if isinstance(value, Patterns) else baseline.read(value)
+
+
+_wants = "patterns(net, images), or images to fit them on: each_of(images), random(n)"
+PatternData = Annotated[Patterns | Starts | str, Kind("patterns", _wants, _read)]
+
+
+def count(data: Any) -> int:
+    """Passes that the fit takes."""
+    return data.count if isinstance(data, Starts) else 0
+
+
+__all__ = ["PatternData", "Patterns", "count", "fitted", "patterns"]
