@@ -48,6 +48,7 @@ class Rules:
         allowed: whether a node of the graph that no rule made may keep its own gradient.
         normalized: whether relevance is told of the normalized image; otherwise of the image before ``normalize``.
         paired: whether rules compare with a reference's run.
+        compares: which of the table's operations do; of the others nothing is kept.
         seed: what stands between the network's outputs and the target; its gradient turns the target's slopes into what flows back.
     """
 
@@ -56,6 +57,7 @@ class Rules:
     allowed: Callable[[Node], bool] = linear
     normalized: bool = False
     paired: bool = False
+    compares: Callable[[Operation], bool] = lambda _op: True
     seed: Callable[[Tensor], Tensor] | None = None
 
 
@@ -125,9 +127,10 @@ class RuleMode(TorchFunctionMode):
         operands = [t.grad_fn for t in tensors((args, kwargs)) if t.requires_grad]
         kwargs = {("input" if k == "self" else k): v for k, v in kwargs.items() if k != "out"}
         operation = Operation(name, self._modules[-1] if self._modules else "", out_of_place(name, func), self, args, kwargs)
+        compared = self.rules.paired and self.rules.compares(operation)
         if self.recording:
-            return self._recorded(operation, target)
-        if self.reference is not None:
+            return self._recorded(operation, target) if compared else NotImplemented
+        if compared:
             operation.reference = self._partner(operation)
         try:
             _signature(rule).bind(operation, *args, **kwargs)
@@ -142,6 +145,8 @@ class RuleMode(TorchFunctionMode):
         for t in tensors(out):
             if t.grad_fn is not None:
                 self._ruled |= between(t.grad_fn, [o for o in operands if o is not None])
+            elif not t.requires_grad:
+                self._derived[t] = True  # places of maxima
         if target is None:
             return out
         target.copy_(out)  # whoever else holds the operand must see the result too
@@ -149,7 +154,9 @@ class RuleMode(TorchFunctionMode):
 
     def _recorded(self, operation: Operation, target: Tensor | None) -> Any:
         """The reference's run: operands are kept, and the graph ends here."""
-        self.record.append((operation.name, [t.detach().clone() for t in tensors((operation.args, operation.kwargs))]))
+        given = tensors((operation.args, operation.kwargs))
+        # weights stay as they are; what the network computed it may write into
+        self.record.append((operation.name, [t.detach().clone() if t.requires_grad or t in self._derived else t for t in given]))
         with torch.no_grad():
             out = operation.func(*operation.args, **operation.kwargs)
             if target is not None:
@@ -167,6 +174,7 @@ class RuleMode(TorchFunctionMode):
                 f"{operation} for the image where the reference has {name}",
                 "The network decides by its input; choose another method.",
             )
+        self.reference[at] = "", []  # used up: its memory is free when the rule is done
         return kept
 
     def _derive(self, func: Any, given: list[Tensor], out: Any) -> None:
