@@ -179,7 +179,8 @@ def says_something(m: Method[Any], dims: int) -> None:
     moving = [w for w in (a, b) if float(w.values.max() - w.values.min()) > 1e-12]
     assert moving, f"{m.name} gives a constant map for both targets"
     same = torch.allclose(a.values, b.values)
-    assert same != m.facts.hears_target, f"{m.name} declares hears_target={m.facts.hears_target}, and does not keep to it"
+    told = "gives one map for two targets" if same else "gives two maps for two targets"
+    assert same != m.facts.hears_target, f"{m.name} {told}, and declares hears_target={m.facts.hears_target}"
 
 
 def is_seeded(m: Method[Any], dims: int) -> None:
