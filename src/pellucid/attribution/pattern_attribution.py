@@ -5,7 +5,6 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid.baseline import random
 from pellucid.method import RULES, SIGNED, Cite, Cost, method
 from pellucid.probe.patterns import PatternData, Patterns, count, fitted
 from pellucid.probe.probe import Drawn, Probe
@@ -19,7 +18,7 @@ from pellucid.probe.rules.patterns import with_patterns
     cost=lambda data, **_: Cost(forward=1 + count(data), backward=1),
     random=True,
 )
-def pattern_attribution(probe: Probe, x: Float[Tensor, "c *space"], *, data: PatternData = random(16)) -> Drawn:
+def pattern_attribution(probe: Probe, x: Float[Tensor, "c *space"], *, data: PatternData = "random(16)") -> Drawn:
     """How much the signal at each place contributes to the target, with what the filters cancel left out.
 
     ``score`` times the pass back from the target with ``w * a`` in the place of weights w, ``a = cov(x, y) / (w cov(x, y))`` their patterns,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid.baseline import random
 from pellucid.method import RULES, SIGNED, Cite, Cost, method
 from pellucid.probe.patterns import PatternData, Patterns, count, fitted
 from pellucid.probe.probe import Drawn, Probe
@@ -19,7 +18,7 @@ from pellucid.probe.rules.patterns import with_patterns
     cost=lambda data, **_: Cost(forward=1 + count(data), backward=1),
     random=True,
 )
-def pattern_net(probe: Probe, x: Float[Tensor, "c *space"], *, data: PatternData = random(16)) -> Drawn:
+def pattern_net(probe: Probe, x: Float[Tensor, "c *space"], *, data: PatternData = "random(16)") -> Drawn:
     """The signal in the image that the target responds to: what it looks like, not which filter finds it.
 
     ``score`` times the pass back from the target with patterns ``a = cov(x, y) / (w cov(x, y))`` in the place of weights w, and gradients
