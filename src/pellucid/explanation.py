@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pellucid import io
 from pellucid.errors import BadFile, BadParameter
-from pellucid.grid import Grid, as_affine
+from pellucid.grid import Grid
 from pellucid.image import Image
 from pellucid.ops.resample import Keep, pull, push
 
@@ -234,21 +234,11 @@ def plain_value(value: Any) -> bool:
     return isinstance(value, (int, float, str, bool)) or value is None
 
 
-def grid_facts(grid: Grid) -> dict[str, Any]:
-    """A Grid as plain values."""
-    return {"shape": list(grid.shape), "affine": [list(r) for r in grid.affine], "unit": grid.unit, "frame": grid.frame}
-
-
-def grid_from(facts: Mapping[str, Any]) -> Grid:
-    """The reverse of ``grid_facts``."""
-    return Grid(tuple(facts["shape"]), as_affine(facts["affine"]), facts["unit"], facts["frame"])
-
-
 def image_facts(image: Image) -> dict[str, Any]:
     """What may be told of an image: geometry and meaning, its fingerprint, technical facts; no identifiers."""
     told = {k: v for k, v in image.facts.items() if k != "phi" and plain_value(v)}
     return {
-        "grid": grid_facts(image.grid),
+        "grid": image.grid.facts(),
         "quantity": image.quantity,
         "channels": list(image.channels),
         "facts": told,
@@ -259,7 +249,9 @@ def image_facts(image: Image) -> dict[str, Any]:
 
 def image_from(values: Tensor, facts: Mapping[str, Any]) -> Image:
     """The reverse of ``image_facts``."""
-    return Image(values, grid_from(facts["grid"]), facts["quantity"], tuple(facts["channels"]), None, facts["facts"], tuple(facts["notes"]))
+    return Image(
+        values, Grid.of_facts(facts["grid"]), facts["quantity"], tuple(facts["channels"]), None, facts["facts"], tuple(facts["notes"])
+    )
 
 
 def evidence_facts(evidence: Evidence) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +29,45 @@ IDENTITY: Affine = as_affine(np.eye(4))
 
 
 @dataclass(frozen=True)
+class Axis:
+    """What an axis of a raster measures where that is no length: sample ``i`` of the raster stands at ``first + i * step``.
+
+    With ``scale="mel"`` both are mel and :meth:`at` gives hertz: ``mel = 2595 log10(1 + f / 700)`` (O'Shaughnessy 1987, as in HTK).
+
+    >>> Axis("frequency", "Hz", 2840.0, -50.0, "mel").say(0)
+    '8000 Hz'
+    """
+
+    name: str
+    unit: str
+    first: float
+    step: float
+    scale: Literal["linear", "mel"] = "linear"
+
+    def at(self, place: float) -> float:
+        """The quantity at a (fractional) index of the raster."""
+        value = self.first + self.step * place
+        return 700.0 * (10.0 ** (value / 2595.0) - 1.0) if self.scale == "mel" else value
+
+    def say(self, place: float) -> str:
+        """The quantity in three digits, with its unit."""
+        value = float(f"{self.at(place):.3g}")
+        return f"{value + 0.0:g} {self.unit}"
+
+
+def mel(hertz: float) -> float:
+    """Hertz on the mel scale of :class:`Axis`."""
+    return 2595.0 * float(np.log10(1.0 + hertz / 700.0))
+
+
+@dataclass(frozen=True)
 class Grid:
     """Where samples lie: sample ``i`` has its center at ``affine @ (i, 1)``.
 
     ``shape`` has 2 or 3 extents, in the order of the tensor's spatial axes. ``affine`` maps the index
     (padded with zeros to three) to RAS millimeters where ``unit`` is ``"mm"``; a plain raster has ``unit="px"`` and its
     index as its world. ``frame`` is the frame of reference: grids of different frames cannot be laid over each other.
+    ``axes`` say what a raster's world measures where it is no length (a spectrogram: hertz and seconds); its lengths stay in samples.
 
     >>> g = Grid.spaced((4, 6), (0.5, 2.0))
     >>> g.spacing, g.unit
@@ -47,6 +80,7 @@ class Grid:
     affine: Affine = IDENTITY
     unit: Unit = "px"
     frame: str | None = None
+    axes: tuple[Axis, ...] = ()
 
     def __post_init__(self) -> None:
         shape = tuple(int(n) for n in self.shape)
@@ -56,6 +90,10 @@ class Grid:
         object.__setattr__(self, "affine", as_affine(self.affine))
         if self.unit not in ("mm", "px"):
             raise BadGrid("a grid's unit is 'mm' or 'px'", repr(self.unit), "Convert lengths at the door.")
+        if self.axes and (self.unit == "mm" or len(self.axes) != len(shape)):
+            raise BadGrid(
+                "axes go with unit='px', one for each extent", f"{len(self.axes)} axes, {len(shape)}D {self.unit}", "Leave them out."
+            )
 
     @classmethod
     def spaced(cls, shape: Sequence[int], spacing: Sequence[float], frame: str | None = None) -> Grid:
@@ -105,6 +143,32 @@ class Grid:
         """World to (fractional) index."""
         return tuple(float(v) for v in (np.linalg.inv(self.matrix) @ np.array([*world, 1.0]))[: self.ndim])
 
+    def say(self, index: Sequence[float]) -> tuple[str, ...]:
+        """Where a sample lies on each axis of the world, in words such as ``440 Hz``; empty where no axes are known."""
+        return tuple(axis.say(place) for axis, place in zip(self.axes, self.world(index), strict=False))
+
+    def ends(self) -> tuple[tuple[str, str], ...]:
+        """For each extent, in words, where its first and its last sample lie; empty words where no axes are known."""
+        if not self.axes:
+            return (("", ""),) * self.ndim
+        found = []
+        for a, n in enumerate(self.shape):
+            world = int(np.argmax(np.abs(self.matrix[: self.ndim, a])))
+            last = [n - 1 if b == a else 0 for b in range(self.ndim)]
+            found.append((self.say([0] * self.ndim)[world], self.say(last)[world]))
+        return tuple(found)
+
+    def facts(self) -> dict[str, Any]:
+        """The grid as plain values; floats keep every bit."""
+        known = {"shape": list(self.shape), "affine": [list(r) for r in self.affine], "unit": self.unit, "frame": self.frame}
+        return known | ({"axes": [asdict(axis) for axis in self.axes]} if self.axes else {})
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> Grid:
+        """The reverse of :meth:`facts`."""
+        axes = tuple(Axis(**axis) for axis in facts.get("axes", ()))
+        return cls(tuple(facts["shape"]), as_affine(facts["affine"]), facts["unit"], facts["frame"], axes)
+
     def crop(self, start: Sequence[int], stop: Sequence[int]) -> Grid:
         """The part from ``start`` (inclusive) to ``stop`` (exclusive); may reach outside, which pads."""
         return self.coarsen((1.0,) * self.ndim, tuple(map(float, start)), [b - a for a, b in zip(start, stop, strict=True)])
@@ -142,11 +206,12 @@ class Grid:
         """Matrix (ndim+1 square) from this grid's index to ``other``'s index.
 
         Raises:
-            BadGrid: different units or frames of reference, or planes that do not lie in each other.
+            BadGrid: different units, axes or frames of reference, or planes that do not lie in each other.
         """
-        if self.ndim != other.ndim or self.unit != other.unit or (self.frame and other.frame and self.frame != other.frame):
+        frames = self.frame and other.frame and self.frame != other.frame
+        if self.ndim != other.ndim or self.unit != other.unit or self.axes != other.axes or frames:
             raise BadGrid(
-                "two grids can be laid over each other when dimension, unit and frame of reference agree",
+                "two grids can be laid over each other when dimension, unit, axes and frame of reference agree",
                 f"{self.ndim}D {self.unit} {self.frame} and {other.ndim}D {other.unit} {other.frame}",
                 "Use the grid of the scan that was explained.",
             )

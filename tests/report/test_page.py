@@ -16,7 +16,7 @@ from tests.report.cases import CLASSES, FOR_AT, SHAPE, explained, flat, head
 
 from pellucid.errors import BadFile, BadGrid, BadImage, BadParameter
 from pellucid.explanation import Evidence
-from pellucid.grid import Grid
+from pellucid.grid import Axis, Grid
 from pellucid.image import Image
 from pellucid.io import picture
 from pellucid.report import pictures as drawing
@@ -232,7 +232,7 @@ def test_a_flat_nifti_is_turned_upright_and_a_mammogram_is_not():
 
 
 def test_colors_are_those_of_the_overlay():
-    assert (drawing.FOR, drawing.AGAINST, drawing.STRENGTH) == (picture.FOR, picture.AGAINST, picture.STRENGTH)
+    assert (picture.BLUE_ORANGE.toward, picture.BLUE_ORANGE.against, picture.STRENGTH) == (drawing.FOR, drawing.AGAINST, drawing.STRENGTH)
 
 
 def test_refusals(tmp_path):
@@ -261,3 +261,23 @@ def test_maps_of_several_networks_each_show_their_prediction(tmp_path):
     html = page(tmp_path, [explained(scan, values), second])
     assert "Other net" in html and "50.0 %" in html and "93.0 %" in html
     assert html.count('<span class="tag">explained</span>') == 3
+
+
+def test_a_raster_with_axes_is_labelled_in_their_units_and_never_in_millimeters(tmp_path):
+    axes = (Axis("frequency", "Hz", 2840.0, -100.0, "mel"), Axis("time", "s", 0.0, 0.1))
+    scan = Image(torch.rand(1, 16, 30, generator=torch.Generator().manual_seed(0)), Grid((16, 30), axes=axes))
+    values = torch.zeros(1, 16, 30)
+    values[0, 4, 12] = 1.0
+    page = write_report(tmp_path / "page.html", [explained(scan, values)]).read_text()
+    shown = Elements(page).text
+    peak = axes[0].say(4)
+    assert f"{peak}, 1.2 s" in shown
+    assert all(word in shown for word in ("8000 Hz", axes[0].say(15), "0 s", "2.9 s", "even steps on the mel scale"))
+    assert " mm" not in shown
+    assert '"axes":[{"name":"frequency"' in page
+    assert picture.single(values[0].numpy(), values[0].numpy(), scan.grid, False, scan).edges == (
+        "0 s",
+        "2.9 s",
+        "8000 Hz",
+        axes[0].say(15),
+    )

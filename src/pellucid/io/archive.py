@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pellucid.errors import BadFile, BadParameter
-from pellucid.grid import Grid, Unit, as_affine
+from pellucid.grid import Grid
 from pellucid.image import Image
 from pellucid.io.content import decoding, load
 
@@ -51,11 +51,6 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
 
 
-def grid_as_json(grid: Grid) -> dict[str, Any]:
-    """A Grid as JSON values; floats keep every bit."""
-    return {"shape": list(grid.shape), "affine": [list(r) for r in grid.affine], "unit": grid.unit, "frame": grid.frame}
-
-
 def pack_archive(target: Path, arrays: Mapping[str, Tensor], grid: Grid, facts: Mapping[str, Any]) -> None:
     """Write tensors of any real dtype (bfloat16 too), facts and grid; ``numpy.load`` reads the arrays as well.
 
@@ -66,7 +61,7 @@ def pack_archive(target: Path, arrays: Mapping[str, Tensor], grid: Grid, facts: 
     if wrong or not arrays:
         raise BadParameter("an archive holds named arrays", repr(wrong or "none"), "Use Python identifiers as names.")
     kinds = {name: str(a.dtype).removeprefix("torch.") for name, a in arrays.items()}
-    meta = {"pellucid": "archive", "version": VERSION, "grid": grid_as_json(grid), "facts": jsonable(facts), "dtypes": kinds}
+    meta = {"pellucid": "archive", "version": VERSION, "grid": grid.facts(), "facts": jsonable(facts), "dtypes": kinds}
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as pack:
         pack.writestr(zipfile.ZipInfo(ENTRY, STAMP), json.dumps(meta, indent=1))
         for name, value in arrays.items():
@@ -95,8 +90,7 @@ def _unpack(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str, Any],
         meta = json.loads(pack.read(ENTRY))
         if meta["version"] > VERSION:
             raise BadFile(f"read {path}", f"archive version {meta['version']}, newer than {VERSION}", "Update Pellucid.")
-        g = meta["grid"]
-        grid = Grid(tuple(g["shape"]), as_affine(g["affine"]), cast(Unit, g["unit"]), g["frame"])
+        grid = Grid.of_facts(meta["grid"])
         arrays = {}
         for name, kind in meta["dtypes"].items():
             with pack.open(f"{name}.npy") as file:

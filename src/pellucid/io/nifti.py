@@ -151,7 +151,7 @@ def is_ours(path: Path) -> bool:
 
 def sidecar(facts: Mapping[str, Any], grid: Grid, sided: bool) -> str:
     """The JSON text that lies next to a NIfTI file: provenance, and what the header cannot hold."""
-    from pellucid.io.archive import grid_as_json, jsonable
+    from pellucid.io.archive import jsonable
 
-    body = {"pellucid": "map", "facts": jsonable(facts, strict=True), "grid": grid_as_json(grid), "sides_known": sided}
+    body = {"pellucid": "map", "facts": jsonable(facts, strict=True), "grid": grid.facts(), "sides_known": sided}
     return json.dumps(body, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"

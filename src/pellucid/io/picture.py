@@ -159,7 +159,8 @@ def single(flat: np.ndarray, base: np.ndarray, grid: Grid, sided: bool, image: I
     """A 2D map as stored; transposed only where its rows run left to right (NIfTI), mammograms excepted."""
     spacing = grid.spacing
     if not sided:
-        return Panel("", base, flat, (spacing[0], spacing[1]), ("",) * 4, None)
+        down, across = grid.ends()
+        return Panel("", base, flat, (spacing[0], spacing[1]), (*across, *down), None)
     (rows, columns), back = _world_axes(grid)
     if rows == 0 and (image is None or image.facts.get("modality") != "MG"):
         flat, base, spacing = flat.T, base.T, spacing[::-1]

@@ -14,8 +14,10 @@ from typing import Any
 
 from pellucid.errors import BadFile, BadImage, BadParameter
 from pellucid.explanation import Map
+from pellucid.grid import Grid
 from pellucid.report import words
 from pellucid.report.pictures import AGAINST, BEND, FOR, STRENGTH, Pictures, extent, for_script, pictures, ruler
+from pellucid.report.planes import Plane
 
 MARK = '<meta name="generator" content="pellucid">'
 
@@ -133,17 +135,24 @@ def _panels(shown: Pictures) -> list[dict[str, Any]]:
     found = []
     for n, (plane, bare, over) in enumerate(shown.stills):
         wide, tall = extent(plane, shown.grid)
-        bar = ruler(wide)
+        per, unit = _per_sample(plane, shown.grid)
+        bar = ruler(wide * per)
         peak = shown.layers[0].peak
         slice_ = None if plane.through is None else (peak[plane.through] + 1, shown.grid.shape[plane.through])
         one = {
             "plane": n, "name": plane.name, "wide": wide, "tall": tall, "edges": plane.edges, "slice": slice_,
-            "ruler": 100 * bar / wide, "length": f"{bar:g} {shown.grid.unit}",
+            "ruler": 100 * bar / (wide * per), "length": f"{bar:g} {unit}",
         }  # fmt: skip
         if plane.through is None:
             found.append({**one, "name": "Image", "picture": bare, "overlay": False})
         found.append({**one, "name": "Image with map" if plane.through is None else plane.name, "picture": over, "overlay": True})
     return found
+
+
+def _per_sample(plane: Plane, grid: Grid) -> tuple[float, str]:
+    """What a unit of the grid is along the screen, and in which unit: seconds of a spectrogram, else the grid's own."""
+    axis = grid.axes[plane.x] if grid.axes else None
+    return (abs(axis.step), axis.unit) if axis is not None and axis.scale == "linear" else (1.0, grid.unit)
 
 
 def _gradient() -> str:

@@ -7,7 +7,7 @@ import itertools
 import math
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from typing import Any
 
@@ -320,6 +320,7 @@ def for_script(shown: Pictures, scan: Image) -> dict[str, Any]:
         "shape": list(grid.shape),
         "affine": [list(r) for r in grid.affine],
         "unit": grid.unit,
+        "axes": [asdict(axis) for axis in grid.axes],
         "sided": shown.layout.sided,
         "scan": {
             "shape": list(scan.grid.shape),

@@ -18,7 +18,8 @@ OBLIQUE = 2.0  # degrees off the patient's axes from which the page says so
 class Plane:
     """One view: which axis of the laid-out scan runs along the screen, which down it, which is scrolled (None: a flat image).
 
-    ``flip_y`` draws the first row at the bottom. ``edges`` are the letters left, right, top, bottom; empty where sides are not known.
+    ``flip_y`` draws the first row at the bottom. ``edges`` are the letters left, right, top, bottom; empty where sides are not known (a raster whose axes are known: its
+    quantities at the four edges).
     """
 
     name: str
@@ -95,14 +96,16 @@ def _patient(grid: Grid, sided: bool) -> Layout:
 def _stored(grid: Grid) -> Layout:
     """A stack in pixels: rows down, columns across, the third axis scrolled; nothing turned."""
     views = ((1, 0, 2), (2, 0, 1), (2, 1, 0))
-    planes = tuple(Plane(f"Axes {y + 1} and {x + 1}", x, y, t, False, ("",) * 4) for x, y, t in views)
+    ends = grid.ends()
+    planes = tuple(Plane(f"Axes {y + 1} and {x + 1}", x, y, t, False, (*ends[x], *ends[y])) for x, y, t in views)
     return Layout((0, 1, 2), (False,) * 3, planes, False, ("A stack without millimeters: shown as it is stored, in pixels.",))
 
 
 def _flat(scan: Image, sided: bool) -> Layout:
     """A flat image as stored; only where its rows run left to right (NIfTI) it is turned upright, mammograms excepted."""
     if not sided:
-        return Layout((0, 1), (False, False), (Plane("Image", 1, 0, None, False, ("",) * 4),), False, ())
+        down, across = scan.grid.ends()
+        return Layout((0, 1), (False, False), (Plane("Image", 1, 0, None, False, (*across, *down)),), False, ())
     world, forward, angle = _world_axes(scan.grid)
     order, flip = (0, 1), (False, False)
     if world[0] == 0 and scan.facts.get("modality") != "MG":

@@ -64,9 +64,14 @@
     return data.affine.slice(0, 3).map((r) => r[0] * full[0] + r[1] * full[1] + r[2] * full[2] + r[3]);
   }
 
+  function quantity(axis, at) {
+    const value = axis.first + axis.step * at;
+    return `${Number((axis.scale === "mel" ? 700 * (10 ** (value / 2595) - 1) : value).toPrecision(3))} ${axis.unit}`;
+  }
+
   function place(at) {
     const w = world(at);
-    if (data.unit === "px") return "";
+    if (data.unit === "px") return data.axes.map((axis, a) => quantity(axis, w[a])).join(", ");
     if (!data.sided) return `${w.slice(0, rank).map((v) => v.toFixed(1).replace("-", "−")).join(", ")} mm`;
     return `${["LR", "PA", "IS"].map((pair, a) => `${pair[w[a] >= 0 ? 1 : 0]} ${Math.abs(w[a]).toFixed(1)}`).join("  ")} mm`;
   }

@@ -160,7 +160,7 @@ def _peak(layer: Layer, shown: Pictures) -> str:
 def position(grid: Grid, index: Sequence[int], sided: bool) -> str:
     """A place in words: letters and mm where sides are known, else mm or samples."""
     if grid.unit == "px":
-        return "sample " + ", ".join(map(str, index))
+        return ", ".join(grid.say(index)) or "sample " + ", ".join(map(str, index))
     world = grid.world(index)
     if not sided:
         return ", ".join(f"{w:.1f}".replace("-", "−") for w in world[: grid.ndim]) + " mm"
@@ -217,12 +217,23 @@ def _channels(m: Map) -> str:
     return "sum is shown; share of each: " + ", ".join(f"{c} {float(s) / total:.0%}" for c, s in zip(names, mass, strict=True))
 
 
+def _spacing(grid: Grid) -> list[tuple[str, str]]:
+    """The distance between samples, or what the axes of a raster measure, from its first sample to its last."""
+    if grid.unit == "mm":
+        return [("Spacing", " × ".join(f"{s:.3g}" for s in grid.spacing) + " mm")]
+    even = {a.name: " on the mel scale" if a.scale == "mel" else "" for a in grid.axes}
+    reach = zip(grid.axes, grid.say([0] * grid.ndim), grid.say([n - 1 for n in grid.shape]), strict=False)
+    return [(a.name.capitalize(), f"{first} to {last}, even steps{even[a.name]}") for a, first, last in reach] or [
+        ("Spacing", "unknown (pixels)")
+    ]
+
+
 def scan_rows(scan: Image) -> list[tuple[str, str]]:
     """What may be told of the scan."""
     grid = scan.grid
     rows = [
         ("Size", " × ".join(map(str, grid.shape)) + (" voxels" if grid.ndim == 3 else " samples")),
-        ("Spacing", " × ".join(f"{s:.3g}" for s in grid.spacing) + " mm" if grid.unit == "mm" else "unknown (pixels)"),
+        *_spacing(grid),
         ("Values", scan.quantity),
         ("Channels", ", ".join(scan.channels) if len(scan.channels) > 1 else ""),
     ]
