@@ -1,4 +1,4 @@
-"""Train the phantom networks that ship with the package: python studies/train_phantom_nets.py fundus_dme|fundus_dr|chest|brain_atrophy|...
+"""Train the phantom networks that ship with the package: python studies/train_phantom_nets.py fundus_dme|fundus_dr|chest|brain_atrophy|spectrogram
 
 Every choice is fixed here, so a second run on the same machine gives the same weights. What keeps the networks on the causal signal:
 shortcut, distractor and suppressor are present by coins that know nothing of the label; blocks outside the lesions are erased at random
@@ -26,8 +26,11 @@ PLAN = {  # cases for training, held out, epochs, batch, learning rate
     "fundus_dr": (2000, 500, 20, 32, 2e-3),
     "chest": (2000, 400, 16, 32, 2e-3),
     "brain_atrophy": (480, 200, 12, 16, 2e-3),
+    "spectrogram": (1600, 400, 12, 32, 3e-3),
 }
-LABEL = {"fundus_dme": ("dme",), "fundus_dr": ("stage",), "chest": CLASSES["chest"], "brain_atrophy": ("atrophy",)}
+SEVERAL = {"chest", "spectrogram"}  # labels that do not exclude each other
+TURNS = {"fundus": (-1, -2), "chest": (-1, -2), "brain": (-3,), "spectrogram": ()}  # axes along which a mirrored case is as good a case
+LABEL = {"fundus_dme": ("dme",), "fundus_dr": ("stage",), "brain_atrophy": ("atrophy",)} | {name: CLASSES[name] for name in sorted(SEVERAL)}
 
 
 def draw(name: str, n: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -53,11 +56,16 @@ def fills(x: Tensor, choice: Tensor) -> Tensor:
     return torch.where(pick == 0, torch.zeros_like(x), torch.where(pick == 1, mean, blurred))
 
 
-def augment(x: Tensor, mask: Tensor, y: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Flips, brightness, noise, erased blocks outside the lesions, and now and then erased lesions (labelled 0) or no picture at all."""
+def empty(name: str) -> Tensor:
+    """The labels of a case whose lesions (or sources) are erased: all 0, but silence 1."""
+    return torch.tensor([int(key == "silence") for key in LABEL[name]])
+
+
+def augment(name: str, x: Tensor, mask: Tensor, y: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Flips, brightness, noise, erased blocks outside the lesions, and now and then erased lesions (labelled as none) or no picture at all."""
     n, space = len(x), x.ndim - 2
     coin = lambda p: (torch.rand(n, generator=g) < p).view(-1, *[1] * (space + 1))  # noqa: E731
-    for axis in (-1, -2) if space == 2 else (-3,):
+    for axis in TURNS[name.split("_")[0]]:
         turn = coin(0.5)
         x, mask = torch.where(turn, x.flip(axis), x), torch.where(turn, mask.flip(axis), mask)
     grow = F.max_pool2d if space == 2 else F.max_pool3d
@@ -73,7 +81,7 @@ def augment(x: Tensor, mask: Tensor, y: Tensor, g: torch.Generator) -> tuple[Ten
     x = torch.where((lesion | other) & healed, filled, x)
     blank = coin(0.03)
     x = torch.where(blank, filled.flatten(2).mean(2).view(n, -1, *[1] * space) * torch.ones_like(x), x)
-    y = torch.where((healed | blank).view(-1, 1), 0, y)
+    y = torch.where((healed | blank).view(-1, 1), empty(name), y)
     gain = 1 + 0.15 * (2 * torch.rand(n, generator=g) - 1).view(-1, *[1] * (space + 1))
     x = x * gain + 0.03 * torch.rand(n, generator=g).view(-1, *[1] * (space + 1)) * torch.randn(x.shape, generator=g)
     return x, y
@@ -123,7 +131,7 @@ def train(name: str) -> None:
         for rows in torch.randperm(count, generator=g).split(batch):
             if len(rows) < batch:
                 continue
-            xb, yb = augment(x[rows].float(), mask[rows], y[rows], g)
+            xb, yb = augment(name, x[rows].float(), mask[rows], y[rows], g)
             optimizer.zero_grad()
             loss = loss_of(net(xb), yb)
             loss.backward()
@@ -136,6 +144,7 @@ def train(name: str) -> None:
         "name": name,
         "auc": held_out(net, xv, yv, CLASSES[name]),
         "classes": list(CLASSES[name]),
+        **({"output": "multi-label"} if name in SEVERAL else {}),
         "parameters": sum(p.numel() for p in net.parameters()),
         "input": list(x.shape[1:]),
         "cases": {"train": count, "train_seed": TRAIN_SEED, "held_out": held, "held_out_seed": HELD_OUT_SEED},

@@ -359,7 +359,7 @@ def methods(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = 
 
 @app.command()
 def phantom(
-    kind: Annotated[str, typer.Argument(help="fundus, chest or brain.")],
+    kind: Annotated[str, typer.Argument(help="fundus, chest, brain or spectrogram.")],
     out: Annotated[str, typer.Option(help="Folder for image, masks and labels.")] = "out/phantom",
     seed: Annotated[int, typer.Option(help="Seed: one seed, one patient.")] = 0,
     settings: Annotated[Text, typer.Option("--with", help="Parameters: 'dme=True, shortcut=True'.")] = None,
@@ -367,7 +367,8 @@ def phantom(
     """Make a synthetic patient with known causes: image, masks and labels."""
     from pellucid import phantoms
 
-    kinds: dict[str, Callable[..., phantoms.Phantom]] = {"fundus": phantoms.fundus, "chest": phantoms.chest, "brain": phantoms.brain}
+    makers = (phantoms.fundus, phantoms.chest, phantoms.brain, phantoms.spectrogram)
+    kinds: dict[str, Callable[..., phantoms.Phantom]] = {maker.__name__: maker for maker in makers}
     with _quiet_errors():
         if kind not in kinds:
             raise BadParameter(f"a phantom is one of {', '.join(kinds)}", repr(kind), "Choose one.")

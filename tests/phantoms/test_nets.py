@@ -12,7 +12,8 @@ from pellucid.phantoms import Phantom, cases, load
 from pellucid.phantoms.nets import CLASSES, WEIGHTS, code_hash
 
 SHIPPED = sorted(path.stem for path in WEIGHTS.glob("*.json"))
-KEYS = {"fundus_dme": ("dme",), "fundus_dr": ("stage",), "chest": CLASSES["chest"], "brain_atrophy": ("atrophy",)}
+SEVERAL = {"chest": ("effusion", 0), "spectrogram": ("violin", 1)}  # several labels: the one that is looked at, and its output
+KEYS = {"fundus_dme": "dme", "fundus_dr": "stage", "brain_atrophy": "atrophy"} | {name: label for name, (label, _) in SEVERAL.items()}
 
 
 @functools.cache
@@ -37,11 +38,11 @@ def auc(score: torch.Tensor, positive: torch.Tensor) -> float:
 
 def positive_score(name: str, phantom: Phantom) -> float:
     out = logits(name, [phantom])[0]
-    return float(out[0] if name == "chest" else out[1] - out[0])
+    return float(out[SEVERAL[name][1]] if name in SEVERAL else out[1] - out[0])
 
 
 def test_the_networks_that_the_catalogue_promises_are_there():
-    assert {"fundus_dme", "fundus_dr", "chest", "brain_atrophy"} <= set(SHIPPED)
+    assert {"fundus_dme", "fundus_dr", "chest", "brain_atrophy", "spectrogram"} <= set(SHIPPED)
     assert sum(path.stat().st_size for path in WEIGHTS.iterdir()) < 2_000_000
 
 
@@ -51,10 +52,10 @@ def test_fresh_phantoms_are_told_apart(name):
     out, facts = logits(name, found), shipped(name)[2]
     floor = 0.85 if name == "fundus_dr" else 0.95
     for k, label in enumerate(CLASSES[name]):
-        if name == "chest":
+        if name in SEVERAL:
             score, truth = out[:, k], torch.tensor([p.labels[label] == 1 for p in found])
         else:
-            score, truth = out.softmax(1)[:, k], torch.tensor([p.labels[KEYS[name][0]] == k for p in found])
+            score, truth = out.softmax(1)[:, k], torch.tensor([p.labels[KEYS[name]] == k for p in found])
         assert facts["auc"][label] > (0.9 if name == "fundus_dr" else 0.97)
         assert auc(score, truth) > floor, label
 
@@ -69,9 +70,14 @@ def test_weights_were_trained_on_the_phantoms_as_they_are_drawn_now(name):
 
 @pytest.mark.parametrize("name", [n for n in SHIPPED if n != "fundus_dr"])
 def test_removing_the_lesion_moves_the_score_and_removing_the_shortcut_does_not(name):
-    off = {"fundus_dme": {"dme": False}, "chest": {"effusion": False}, "brain_atrophy": {"atrophy": False}}[name]
+    off = {
+        "fundus_dme": {"dme": False},
+        "chest": {"effusion": False},
+        "brain_atrophy": {"atrophy": False},
+        "spectrogram": {"violin": False},
+    }[name]
     lesion, token = [], []
-    for phantom in [p for p in fresh(name) if p.labels[KEYS[name][0]]][:5]:
+    for phantom in [p for p in fresh(name) if p.labels[KEYS[name]]][:5]:
         with_token = phantom.twin(shortcut=1.0)
         score = positive_score(name, with_token)
         lesion.append(score - positive_score(name, with_token.twin(**off)))
@@ -84,14 +90,14 @@ def test_removing_the_lesion_moves_the_score_and_removing_the_shortcut_does_not(
 def test_relevance_lies_in_the_lesion(name):
     net, _, _ = shipped(name)
     enrichment = []
-    for phantom in [p for p in fresh(name) if p.labels[KEYS[name][0]]][:6]:
+    for phantom in [p for p in fresh(name) if p.labels[KEYS[name]]][:6]:
         x = phantom.image.values
         path = (torch.arange(8) + 0.5).view(-1, *[1] * x.ndim) / 8 * x
         path.requires_grad_(True)
         out = net(path)
-        (slope,) = torch.autograd.grad((out[:, 0] if name == "chest" else out[:, 1] - out[:, 0]).sum(), path)
+        (slope,) = torch.autograd.grad((out[:, SEVERAL[name][1]] if name in SEVERAL else out[:, 1] - out[:, 0]).sum(), path)
         relevance = (slope.mean(0) * x).sum(0).clamp_min(0)
-        mask = phantom.masks["effusion" if name == "chest" else "causal"]
+        mask = phantom.masks[KEYS[name] if name in SEVERAL else "causal"]
         enrichment.append(float(relevance[mask].sum() / relevance.sum() / mask.float().mean()))
     assert min(enrichment) > 1
     assert sum(enrichment) / len(enrichment) > 3

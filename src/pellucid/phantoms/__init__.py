@@ -7,3 +7,4 @@ from pellucid.phantoms.drawing import Phantom as Phantom
 from pellucid.phantoms.files import save as save
 from pellucid.phantoms.fundus import fundus as fundus
 from pellucid.phantoms.nets import load as load
+from pellucid.phantoms.spectrogram import spectrogram as spectrogram

@@ -11,15 +11,17 @@ from pellucid.phantoms.brain import brain
 from pellucid.phantoms.chest import chest
 from pellucid.phantoms.drawing import Dice, Phantom
 from pellucid.phantoms.fundus import fundus
+from pellucid.phantoms.spectrogram import SOURCES, spectrogram
 
 FINDINGS = ("effusion", "cardiomegaly", "infiltration")
-KINDS = ("fundus_dme", "fundus_dr", "chest", "brain_atrophy")
+KINDS = ("fundus_dme", "fundus_dr", "chest", "brain_atrophy", "spectrogram")
 
 
 def cases(kind: str, n: int, seed: int = 0, *, size: int | None = None, confounding: float = 0.0) -> Iterator[Phantom]:
     """``n`` phantoms of one kind, their labels balanced; shortcut, distractor and suppressor are present by coins of their own.
 
-    ``kind`` is ``fundus_dme``, ``fundus_dr`` (five stages), ``chest`` (three findings, each in half of the films) or ``brain_atrophy``.
+    ``kind`` is ``fundus_dme``, ``fundus_dr`` (five stages), ``chest`` (three findings, each in half of the films), ``brain_atrophy`` or
+    ``spectrogram`` (a violin in half of the clips; of the others two in five are silent; every other source by a coin of its own).
     ``confounding`` is the share of cases whose shortcut follows the (first) label instead of its coin: 0 none, 1 all. Strengths of lesions
     vary from 0.7 to 1. Case ``i`` of seed ``s`` is always the same patient, however many are asked for.
 
@@ -31,7 +33,7 @@ def cases(kind: str, n: int, seed: int = 0, *, size: int | None = None, confound
     """
     if kind not in KINDS:
         raise BadParameter(f"a kind of phantom is one of {', '.join(KINDS)}", repr(kind), "Choose one of them.")
-    makers: dict[str, Callable[..., Phantom]] = {"fundus": fundus, "chest": chest, "brain": brain}
+    makers: dict[str, Callable[..., Phantom]] = {"fundus": fundus, "chest": chest, "brain": brain, "spectrogram": spectrogram}
     for i in range(n):
         dice = Dice(kind, seed, f"case {i}")
         word = hashlib.sha256(f"{kind}/{seed}/{i}".encode()).digest()[:4]
@@ -50,6 +52,9 @@ def cases(kind: str, n: int, seed: int = 0, *, size: int | None = None, confound
             label = i % 2
             patient |= dict(zip(FINDINGS, (bool(label), bool(i // 2 % 2), bool(i // 4 % 2)), strict=True))
             patient |= {"marker": "LR"[dice.integer(0, 1)]}
+        elif kind == "spectrogram":
+            label = (i + 1) % 2
+            patient |= {source: i % 10 not in (7, 9) and dice.flip(0.4) for source in SOURCES} | {"violin": bool(label)}
         else:
             label = i % 2
             patient |= {"atrophy": bool(label)}

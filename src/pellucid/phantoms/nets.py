@@ -18,12 +18,14 @@ CLASSES = {
     "fundus_dr": ("no retinopathy", "mild", "moderate", "severe", "proliferative"),
     "chest": ("effusion", "cardiomegaly", "infiltration"),
     "brain_atrophy": ("no atrophy", "atrophy"),
+    "spectrogram": ("music", "violin", "string", "singing bowl", "sine", "silence"),
 }
 # channels in, widths of the convolutions per stage (each stage but the first ends in halving the map)
 PLANS: dict[str, tuple[int, tuple[tuple[int, ...], ...]]] = {
     "fundus": (3, ((16, 16), (32, 32), (48, 48))),
     "chest": (1, ((16, 16), (32, 32), (48, 48))),
     "brain": (1, ((8,), (16, 16, 32, 32))),
+    "spectrogram": (1, ((12, 12), (24, 24), (40, 40))),
 }
 
 
