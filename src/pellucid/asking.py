@@ -21,10 +21,11 @@ from pellucid.grid import Grid
 from pellucid.image import Image
 from pellucid.method import Ask, Asks, Method, Where
 from pellucid.model import Model, as_model, written
-from pellucid.probe.engine import Engine, Question
+from pellucid.probe.engine import Engine
 from pellucid.probe.ledger import untouched
 from pellucid.probe.lockstep import Answering, meet
 from pellucid.probe.probe import Drawn, Probe
+from pellucid.probe.question import Question
 from pellucid.probe.sites import Place, everywhere, find
 from pellucid.run import Meter, Run
 from pellucid.target import Target, as_target

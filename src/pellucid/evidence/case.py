@@ -16,9 +16,10 @@ from pellucid.explanation import Map
 from pellucid.method import Ask, Method
 from pellucid.model import Model
 from pellucid.ops.blur import gaussian
-from pellucid.probe.engine import Engine, Question
+from pellucid.probe.engine import Engine
 from pellucid.probe.ledger import untouched
 from pellucid.probe.probe import Probe
+from pellucid.probe.question import Question
 from pellucid.run import Meter, Run
 
 Level = Literal["none", "quick", "standard", "full"]

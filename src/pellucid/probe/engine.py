@@ -14,77 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.errors import BadModel, BadSite, OutOfMemory, PellucidError
-from pellucid.grid import Grid
 from pellucid.model import Model
-from pellucid.probe.ruled import Ruled, answer_ruled, look
+from pellucid.probe.question import Block, Question, Reply, distinct
+from pellucid.probe.ruled import answer_ruled, look
 from pellucid.probe.rules import RuleMode, Rules
 from pellucid.probe.sites import Place, find, planting, watching
-from pellucid.probe.sweep import sweep
+from pellucid.probe.sweep import several_sites
 from pellucid.probe.tiles import tiled_gradients, tiled_output
 from pellucid.run import SMALL, Meter, Pass, Plan, Run, measured, no_memory
 from pellucid.target import Seen, Target
 
 _plans: weakref.WeakKeyDictionary[nn.Module, dict[Any, Plan]] = weakref.WeakKeyDictionary()
-
-
-@dataclass
-class Tally:
-    """Passes that one explanation asked for (those shared with others count for each), and the most samples side by side."""
-
-    forward: int = 0
-    backward: int = 0
-    setup: int = 0
-    chunk: int = 1
-
-
-@dataclass(eq=False)
-class Question:
-    """What stays the same while one explanation is made. ``target`` becomes settled with the first output."""
-
-    target: Target
-    grid: Grid
-    x: Tensor
-    place: Place | None = None
-    settled: bool = False
-    probabilities: tuple[float, ...] = ()
-    tally: Tally = field(default_factory=Tally)
-
-
-@dataclass(eq=False)
-class Block:
-    """Inputs asked about at one time: (n, c, *space) images or, at a site, activations in map form.
-
-    ``inputs=None`` asks about the activation as it is, in the same pass that finds it.
-    """
-
-    question: Question
-    inputs: Tensor | None
-    gradient: bool
-    rules: Rules | None = None  # what stands for each operation on the way back; ``inputs`` is then the reference, if rules are paired
-    through: bool = False  # at a site: ``inputs`` are images, and what they cause there is what is explained
-
-    @property
-    def fed(self) -> Tensor:
-        """The images (n, c, *space) that go into the network."""
-        if self.inputs is not None and (self.through or self.question.place is None):
-            return self.inputs
-        return self.question.x.expand(1 if self.inputs is None else len(self.inputs), *self.question.x.shape)
-
-    @property
-    def planted(self) -> Tensor | None:
-        """The activations that are exchanged for those at the site; None where the images' own stay."""
-        return None if self.question.place is None or self.through else self.inputs
-
-
-@dataclass(eq=False)
-class Reply:
-    """Scores (n,) in float64 on the CPU, gradients like the inputs, class logits (n, k) of a classifier, and what was asked."""
-
-    scores: Tensor
-    gradients: Tensor | None
-    classes: Tensor | None
-    inputs: Tensor
-    ruled: Ruled | None = None
 
 
 @dataclass(eq=False)
@@ -97,7 +37,7 @@ class Engine:
     notes: list[str] = field(default_factory=list)
     measure_single: bool = False  # whether a lone pass is measured too: worth it where many follow
     _shapes: dict[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)  # of outputs, by that of the input
-    _turn: threading.RLock = field(default_factory=threading.RLock)  # explanations side by side take turns with the network
+    turn: threading.RLock = field(default_factory=threading.RLock)  # explanations side by side take turns with the network
 
     def plan(self, kind: Pass, question: Question) -> Plan:
         """The chunk plan for such passes over such inputs; shared by all explanations of this network."""
@@ -112,7 +52,7 @@ class Engine:
         """The activation at the question's site, in map form (c, *space), for an image (c, *space); one setup pass."""
         assert question.place is not None
         found: list[Tensor] = []
-        with self._turn, torch.no_grad():
+        with self.turn, torch.no_grad():
             self.forward(question, image[None].to(question.x), [], planting(question.place, None, found, False))
             self.count_setup(question, 1)
         return found[0][0]
@@ -120,7 +60,7 @@ class Engine:
     def look(self, question: Question, image: Tensor, rules: Rules) -> None:
         """Let an image (c, *space) pass through the network under a table that only looks: one forward pass."""
         batch = image[None].to(question.x).clone().requires_grad_()
-        with self._turn:
+        with self.turn:
             look(self.model, RuleMode(rules), lambda: self.forward(question, batch, []))
         question.tally.forward += 1
         self.meter.tick(forward=1)
@@ -132,7 +72,7 @@ class Engine:
 
     def settle(self, question: Question) -> None:
         """One setup pass over the image itself: predicted classes and regions become fixed, probabilities known."""
-        with self._turn, torch.no_grad():
+        with self.turn, torch.no_grad():
             output, sites = self.forward(question, question.x[None], [question.target])
         self.count_setup(question, 1)
         self._settle_with(question, output, sites)
@@ -153,13 +93,13 @@ class Engine:
         found: list[float] = reading.squash(logits[None], single=not shape or shape[0] == 1)[0].tolist()
         return found
 
-    def _classes(self, question: Question, output: Tensor) -> Tensor | None:
+    def classes_of(self, question: Question, output: Tensor) -> Tensor | None:
         """Logits of all classes (n, k); None for dense outputs."""
         return self.model.reading.of(output, question.grid.ndim).logits(output.detach()).double().cpu() if output.ndim <= 2 else None
 
     def score_of(self, question: Question) -> float:
         """The target's value for the image itself, by one setup pass."""
-        with self._turn, torch.no_grad():
+        with self.turn, torch.no_grad():
             output, sites = self.forward(question, question.x[None], [question.target])
         self.count_setup(question, 1)
         self.note_probabilities(question, output)
@@ -172,9 +112,9 @@ class Engine:
         if first.rules is not None:
             return [self._ruled(b, b.rules) for b in blocks if b.rules is not None]
         if first.inputs is None and len({b.question.place and b.question.place.text for b in blocks}) > 1:
-            return self._several_sites(blocks)
+            return several_sites(self, blocks)
         plan = self.plan("gradients" if first.gradient else "scores", first.question)
-        unique = _distinct(blocks)
+        unique = distinct(blocks)
         if first.inputs is None and len(unique) > plan.size:  # the plan may grow between the two
             parts = [[b for same in side for b in same] for side in (unique[: plan.size], unique[plan.size :])]
             told = {id(b): r for part in parts for b, r in zip(part, self.answer(part), strict=True)}
@@ -185,7 +125,7 @@ class Engine:
         single = first.inputs is None and not self.measure_single
         watch = (plan.wants_measure and total == plan.size and not single) or first.question.x.numel() > SMALL
         try:
-            with self._turn, measured(self.model.device) if watch else contextlib.nullcontext() as peak:
+            with self.turn, measured(self.model.device) if watch else contextlib.nullcontext() as peak:
                 rows = self._pass(leaders, counts, unique, first.gradient)
         except Exception as error:
             if isinstance(error, PellucidError) and not isinstance(error, (BadModel, OutOfMemory)):
@@ -204,46 +144,12 @@ class Engine:
         self.meter.tick(forward=total, backward=sum(n * len(s) for n, s in zip(counts, unique, strict=True)) if first.gradient else 0)
         return [rows[id(b)] for b in blocks]
 
-    def _several_sites(self, blocks: Sequence[Block]) -> list[Reply]:
-        """Activations at several sites, as they are: those of one image and target share one pass."""
-        groups: list[list[Block]] = []
-        for block in blocks:
-            own = block.question
-            for group in groups:
-                other = group[0].question
-                if own.place and other.place and own.x is other.x and own.target == other.target:
-                    group.append(block)
-                    break
-            else:
-                groups.append([block])
-        told = {id(b): r for g in groups for b, r in zip(g, self.answer(g) if len(g) == 1 else self._sweep(g), strict=True)}
-        return [told[id(b)] for b in blocks]
-
-    def _sweep(self, blocks: list[Block]) -> list[Reply]:
-        """Several sites of one image and target by one pass; by two if memory runs out."""
-        question, gradient = blocks[0].question, blocks[0].gradient
-        try:
-            with self._turn, measured(self.model.device) if question.x.numel() > SMALL else contextlib.nullcontext():
-                swept = sweep(self, question, [b.question.place for b in blocks if b.question.place is not None], gradient)
-        except Exception as error:
-            if not no_memory(error) or len(blocks) == 1:
-                raise
-            half = len(blocks) // 2
-            return [r for part in (blocks[:half], blocks[half:]) for r in (self._sweep(part) if len(part) > 1 else self.answer(part))]
-        self.meter.tick(forward=1, backward=int(gradient))
-        for own in (b.question for b in blocks):
-            own.target, own.settled = question.target, question.settled
-            own.tally.forward, own.tally.backward = own.tally.forward + 1, own.tally.backward + gradient
-            self.note_probabilities(own, swept.output)
-        classes = self._classes(question, swept.output)
-        return [Reply(swept.score, slope, classes, found) for found, slope in zip(swept.found, swept.slopes, strict=True)]
-
     def _check_alone(self, block: Block, reply: Reply) -> None:
         """Once per network: a sample's score must not depend on its neighbors in the batch."""
         question, place = block.question, block.question.place
         planted = None if block.planted is None else block.planted[:1]
         plant = None if place is None else planting(place, planted, [], False)
-        with self._turn, torch.no_grad():
+        with self.turn, torch.no_grad():
             output, sites = self.forward(question, block.fed[:1], [question.target], plant)
             alone = float(self.score_from(question, output, sites)[0])
         self.count_setup(question, 1)
@@ -311,7 +217,7 @@ class Engine:
                 scores = self._scores(unique, counts, output, sites, r)
             per_target.append((scores, _gradient(scores, asked, keep=r + 1 < rounds) if gradient else None))
         starts = [sum(counts[:i]) for i in range(len(counts))]
-        classes = self._classes(question, output)
+        classes = self.classes_of(question, output)
         for same, at, n in zip(unique, starts, counts, strict=True):
             cut = slice(at, at + n)
             for r, block in enumerate(same):
@@ -351,7 +257,7 @@ class Engine:
         """One forward pass under rules (two, if they compare with a reference) and one backward pass, one sample at a time."""
         question = block.question
         try:
-            with self._turn:
+            with self.turn:
                 score, gradient, output, told = answer_ruled(self, question, rules, block.inputs)
         except Exception as error:
             if no_memory(error) and not isinstance(error, OutOfMemory):
@@ -362,7 +268,7 @@ class Engine:
         question.tally.forward, question.tally.backward = question.tally.forward + passes, question.tally.backward + 1
         self.meter.tick(forward=passes, backward=1)
         self.note_probabilities(question, output)
-        classes = self._classes(question, output)
+        classes = self.classes_of(question, output)
         return Reply(score.double().cpu(), gradient, classes, told.input[None], told)
 
     # ------------------------------------------------------------------ the network itself
@@ -430,21 +336,3 @@ def _keep(name: str, place: Place, sites: dict[str, Tensor]) -> Callable[[Tensor
         sites[name] = place.layout.to_map(z).clone()  # a later in-place operation must not reach it
 
     return use
-
-
-def _distinct(blocks: Sequence[Block]) -> list[list[Block]]:
-    """Blocks grouped by equal inputs: they differ in their target only."""
-    groups: list[list[Block]] = []
-    for block in blocks:
-        for same in groups:
-            one = same[0]
-            image = one.question.x is block.question.x or torch.equal(one.question.x, block.question.x)
-            if image and (
-                (one.inputs is None and block.inputs is None)
-                or (one.inputs is not None and block.inputs is not None and torch.equal(one.inputs, block.inputs))
-            ):
-                same.append(block)
-                break
-        else:
-            groups.append([block])
-    return groups

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from pellucid.probe.engine import Block, Reply
+from pellucid.probe.question import Block, Reply
 
 Answering = Callable[[list[Block]], list[Reply]]
 Work = Callable[[Answering], Any]

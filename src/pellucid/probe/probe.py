@@ -16,8 +16,9 @@ from pellucid.errors import BadImage, BadParameter, Unsupported
 from pellucid.grid import Grid
 from pellucid.image import Image
 from pellucid.params import Distance
-from pellucid.probe.engine import Block, Engine, Question, Reply
+from pellucid.probe.engine import Engine
 from pellucid.probe.lockstep import Answering, meet
+from pellucid.probe.question import Block, Question, Reply
 from pellucid.probe.rules import Rules
 from pellucid.run import Pass
 from pellucid.target import neuron

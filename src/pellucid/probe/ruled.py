@@ -15,7 +15,8 @@ from pellucid.probe.rules import RuleMode, Rules
 from pellucid.probe.sites import planting
 
 if TYPE_CHECKING:
-    from pellucid.probe.engine import Engine, Question
+    from pellucid.probe.engine import Engine
+    from pellucid.probe.question import Question
 
 _checked: set[object] = set()  # networks, weights, shapes and rules whose output under the mode was compared
 

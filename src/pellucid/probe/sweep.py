@@ -11,14 +11,16 @@ import torch
 from torch import Tensor
 
 from pellucid.errors import BadSite
+from pellucid.probe.question import Block, Question, Reply
 from pellucid.probe.sites import Place, watching
+from pellucid.run import SMALL, measured, no_memory
 
 if TYPE_CHECKING:
-    from pellucid.probe.engine import Engine, Question
+    from pellucid.probe.engine import Engine
 
 
 @dataclass(frozen=True, eq=False)
-class Swept:
+class _Swept:
     """The score (1,) and output of the image, and per place activation and slope (None if not asked), (1, c, *space)."""
 
     score: Tensor
@@ -27,7 +29,7 @@ class Swept:
     slopes: list[Tensor | None]
 
 
-def sweep(engine: Engine, question: Question, places: Sequence[Place], gradient: bool) -> Swept:
+def _sweep(engine: Engine, question: Question, places: Sequence[Place], gradient: bool) -> _Swept:
     """Let the question's image through and keep the activations at all places; they stay connected, so that one backward pass does.
 
     A slope is zero where the score does not hear the place.
@@ -53,4 +55,42 @@ def sweep(engine: Engine, question: Question, places: Sequence[Place], gradient:
         slopes = torch.autograd.grad(score.sum(), given, allow_unused=True) if heard else [None] * len(given)
     maps = [p.layout.to_map(z.detach()) for p, z in zip(places, given, strict=True)]
     laid = [torch.zeros_like(m) if g is None else p.layout.to_map(g) for p, m, g in zip(places, maps, slopes, strict=True)]
-    return Swept(score.detach().double().cpu(), output.detach(), maps, list(laid) if gradient else [None] * len(laid))
+    return _Swept(score.detach().double().cpu(), output.detach(), maps, list(laid) if gradient else [None] * len(laid))
+
+
+def several_sites(engine: Engine, blocks: Sequence[Block]) -> list[Reply]:
+    """Activations at several sites, as they are: those of one image and target share one pass."""
+    groups: list[list[Block]] = []
+    for block in blocks:
+        own = block.question
+        for group in groups:
+            other = group[0].question
+            if own.place and other.place and own.x is other.x and own.target == other.target:
+                group.append(block)
+                break
+        else:
+            groups.append([block])
+    told = {id(b): r for group in groups for b, r in zip(group, _shared(engine, group), strict=True)}
+    return [told[id(b)] for b in blocks]
+
+
+def _shared(engine: Engine, blocks: list[Block]) -> list[Reply]:
+    """The sites of one image and target by one pass; by two if memory runs out."""
+    if len(blocks) == 1:
+        return engine.answer(blocks)
+    question, gradient = blocks[0].question, blocks[0].gradient
+    try:
+        with engine.turn, measured(engine.model.device) if question.x.numel() > SMALL else contextlib.nullcontext():
+            swept = _sweep(engine, question, [b.question.place for b in blocks if b.question.place is not None], gradient)
+    except Exception as error:
+        if not no_memory(error):
+            raise
+        half = len(blocks) // 2
+        return _shared(engine, blocks[:half]) + _shared(engine, blocks[half:])
+    engine.meter.tick(forward=1, backward=int(gradient))
+    for own in (b.question for b in blocks):
+        own.target, own.settled = question.target, question.settled
+        own.tally.forward, own.tally.backward = own.tally.forward + 1, own.tally.backward + gradient
+        engine.note_probabilities(own, swept.output)
+    classes = engine.classes_of(question, swept.output)
+    return [Reply(swept.score, slope, classes, found) for found, slope in zip(swept.found, swept.slopes, strict=True)]
