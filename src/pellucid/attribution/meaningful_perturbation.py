@@ -138,9 +138,10 @@ def meaningful_perturbation(
             region = along_axes(cells, matrices).clamp(0, 1) * inside.to(x.device)
             seen = [game.seen(shifted(x, m), region, m) for m in _moves(reach, draws, probe.random)]
             area, edges = weight * l1 * cells.abs().sum(), weight * tv * total_variation(cells, tv_beta)
+            cost = area + edges  # under the same grad mode: explanations side by side run without one
         scores, slopes = probe.ask([s.detach() for s in seen])
         pulls = [g.to(s) * game.slope(float(v)) / draws for s, v, g in zip(seen, scores, slopes, strict=True)]
-        (gradient,) = torch.autograd.grad([*seen, area + edges], cells, [*pulls, torch.ones_like(area)])
+        (gradient,) = torch.autograd.grad([*seen, cost], cells, [*pulls, torch.ones_like(cost)])
         cells = rule.step(cells.detach(), gradient).clamp(0, 1)
         trace.add(float(scores.mean()), float(area.detach()), float(edges.detach()))
     region = (along_axes(cells, matrices).clamp(0, 1) * inside.to(x.device))[None]
