@@ -1,10 +1,14 @@
 """Pellucid: medical-imaging networks that explain themselves, with the evidence for trusting it."""
 
 from pellucid.attribution import ablation_cam as ablation_cam
+from pellucid.attribution import attention_rollout as attention_rollout
 from pellucid.attribution import blur_ig as blur_ig
 from pellucid.attribution import cam as cam
 from pellucid.attribution import conductance as conductance
 from pellucid.attribution import deconvnet as deconvnet
+from pellucid.attribution import deep_shap as deep_shap
+from pellucid.attribution import deeplift as deeplift
+from pellucid.attribution import deep_taylor as deep_taylor
 from pellucid.attribution import eigen_cam as eigen_cam
 from pellucid.attribution import excitation_backprop as excitation_backprop
 from pellucid.attribution import expected_gradients as expected_gradients

@@ -18,6 +18,7 @@ QUICK = {  # the same method, fewer passes; a method that is not listed runs wit
     "guided_ig": {"steps": 12},
     "influential_neurons": {"k": 2, "inner": "integrated_gradients(steps=6)"},
     "internal_influence": {"steps": 8},
+    "extremal_perturbation": {"steps": 6, "areas": [0.1, 0.3]},
     "kernel_shap": {"segments": "slic(16)", "samples": 60},
     "lime": {"segments": "slic(12)", "samples": 40},
     "meaningful_perturbation": {"steps": 8, "jitter": "2px"},

@@ -13,7 +13,7 @@ from torch import Tensor
 from pellucid.ops.blur import blur_matrix
 
 COLDNESS = 20.0  # of the smooth maximum
-MOST = 2**24  # products of samples and neighboring cells that are held at once
+MOST = 2**23  # products of samples and neighboring cells that are held at once
 
 
 def enlarging(cells: Sequence[int], space: Sequence[int], sigma: Sequence[float]) -> list[Tensor]:
@@ -131,6 +131,6 @@ class _Ready:
     def mask(self, cells: Tensor) -> Tensor:
         """A mask (*space) in [0, 1] from cells in [0, 1]; differentiable."""
         padded = torch.nn.functional.pad(cells, [self.pad] * (2 * cells.ndim))
-        w = self.kernel * padded.flatten()[self.neighbors]
+        w = self.kernel * padded.flatten().gather(0, self.neighbors.flatten()).view_as(self.neighbors)  # its gradient is a fast sum
         soft = (w * torch.softmax(COLDNESS * w, -1)).sum(-1).clamp(0, 1)
         return along_axes(soft, self.matrices) if any(len(m) != m.shape[1] for m in self.matrices) else soft
