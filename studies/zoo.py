@@ -105,7 +105,7 @@ def page(found, methods, reduced, seconds):
     nets, names = list(ZOO), [m.name for m in methods]
     cells = [c for c, _ in found.values()]
     told = [intro(cells, seconds, reduced), "## What runs\n"]
-    told.append(f"`{'`, `'.join(nets)}` stand in the columns, in this order.\n")
+    told.append("Columns: " + ", ".join(f"{i} `{net}`" for i, net in enumerate(nets, 1)) + ".\n")
     rows = [[f"`{n}`", *(mark(found.get((n, net), (None, None))[0], reduced) for net in nets)] for n in names]
     told.append(table(["method", *(str(i) for i in range(1, len(nets) + 1))], rows))
     told += ["## Sums\n", SUMS, *sums(found, methods, nets)]

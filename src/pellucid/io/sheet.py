@@ -36,8 +36,8 @@ class Tile:
     at: tuple[int, ...] | None = None
 
 
-def sheet(tiles: Sequence[Tile], *, columns: int, palette: str = "blue-orange", sided: bool = False) -> Any:
-    """The tiles as one PIL picture, row by row.
+def sheet(tiles: Sequence[Tile], *, columns: int, palette: str = "blue-orange", sided: bool = False, zoom: float = 1.0) -> Any:
+    """The tiles as one PIL picture, row by row; ``zoom`` enlarges the pictures, not the words.
 
     Raises:
         BadImage: no tiles, or a map that does not lie on its image's grid.
@@ -48,7 +48,7 @@ def sheet(tiles: Sequence[Tile], *, columns: int, palette: str = "blue-orange", 
     colors = picture.palette_of(palette)
     if not tiles:
         raise BadImage("a sheet shows at least one tile", "none", "Explain something first.")
-    drawn = [_tile(t, colors, sided) for t in tiles]
+    drawn = [_tile(t, colors, sided, zoom) for t in tiles]
     rows = [drawn[i : i + columns] for i in range(0, len(drawn), columns)]
     widths = [max(r[c].width for r in rows if c < len(r)) for c in range(len(rows[0]))]
     heights = [max(d.height for d in r) for r in rows]
@@ -68,7 +68,7 @@ def full_color(values: Tensor) -> float:
     return picture.top_of(values.detach().cpu().double().numpy())
 
 
-def _tile(tile: Tile, colors: Palette, sided: bool) -> Any:
+def _tile(tile: Tile, colors: Palette, sided: bool, zoom: float) -> Any:
     from PIL import Image as Pil
     from PIL import ImageDraw
 
@@ -78,7 +78,7 @@ def _tile(tile: Tile, colors: Palette, sided: bool) -> Any:
     flat = np.zeros(space) if tile.values is None else tile.values.detach().cpu().double().numpy()
     top = tile.top or picture.top_of(flat)
     panels = _panels(tile, flat, grid, sided)
-    zoom = SIDE[grid.ndim] / max(n * s for p in panels for n, s in zip(p.values.shape, p.sample, strict=True))
+    zoom *= SIDE[grid.ndim] / max(n * s for p in panels for n, s in zip(p.values.shape, p.sample, strict=True))
     cut = [picture.draw(p, top, zoom, colors, plain=tile.values is None) for p in panels]
     if tile.outline is not None and grid.ndim == 2:
         _outline(cut[0], tile.outline, grid)
