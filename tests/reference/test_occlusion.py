@@ -83,3 +83,36 @@ def test_lengths_that_cannot_be_are_refused():
     ):
         with pytest.raises(BadParameter, match=match):
             explained(net, x, "occlusion", **params)
+
+
+@DIMS
+def test_the_trace_holds_each_window_and_its_score(dims):
+    net, x = setting(dims)
+    why = explained(net, x, pl.occlusion(window="4px", stride="3px", fill=0.4))
+    assert why.trace["edges"] == [4] * dims
+    assert len(why.trace["corners"]) == len(why.trace["scores"]) == len({tuple(c) for c in why.trace["corners"]})
+    for corner, found in list(zip(why.trace["corners"], why.trace["scores"], strict=True))[::5]:
+        hidden = x.clone()
+        hidden[(slice(None), *(slice(c, c + 4) for c in corner))] = 0.4
+        assert abs(float(score(net, hidden)) - found) < 1e-9
+
+
+@DIMS
+def test_the_trace_follows_the_window(dims, monkeypatch):
+    """Where the window lay and what the score was there; never more than so many places."""
+    net, x = setting(dims)
+    params = {"window": "4px", "stride": "2px", "fill": "black_and_white"}
+    told = explained(net, x, "occlusion", **params).trace
+    assert len(told["starts"]) == len(told["scores"]) and told["every"] == 1 and told["window"] == [4] * dims
+    for start, found in list(zip(told["starts"], told["scores"], strict=True))[:: 3 if dims == 2 else 17]:
+        cut = (slice(None), *[slice(a, a + 4) for a in start])
+        slow = 0
+        for fill in (0.0, 1.0):
+            hidden = x.clone()
+            hidden[cut] = fill
+            slow += score(net, hidden) / 2
+        assert found == pytest.approx(slow, abs=1e-9)
+    monkeypatch.setitem(pl.occlusion.fn.__globals__, "FRAMES", 7)
+    fewer = explained(net, x, "occlusion", **params).trace
+    assert len(fewer["starts"]) == len(fewer["scores"]) <= 7
+    assert fewer["scores"] == told["scores"][:: fewer["every"]]
