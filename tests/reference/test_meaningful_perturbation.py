@@ -219,3 +219,12 @@ def test_the_settings_of_the_volume_study():
     assert float(why.values[0][inside].mean()) > 2 * float(why.values[0].mean())
     assert why.provenance.forward == 2 + 35 + 150
     assert pl.read_method("meaningful_perturbation_3d") == bound
+
+
+@pytest.mark.parametrize("method", ["meaningful_perturbation", "extremal_perturbation"])
+def test_several_targets_side_by_side_are_those_one_by_one(method):
+    net, x = setting(2)
+    params = {"steps": 6, "jitter": "0px"}
+    together = pl.explain(net, x, [0, 1, 2], method=method, **params)
+    for target, why in enumerate(together):
+        close(why.values, pl.explain(net, x, target, method=method, **params).values, 1e-7)

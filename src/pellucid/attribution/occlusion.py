@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -35,7 +34,7 @@ def occlusion(
 
     ``mean over the windows that cover a sample of s(x) - s(x with the window filled)``, shape (1, *space) of the image or site (all
     channels are hidden together), in units of the score; for several fills (``black_and_white``) their mean. The trace holds each
-    window's first sample (``corners``), its ``edges`` in samples, and the score with it filled.
+    window's first sample (``corners``), its ``edges`` in samples, and the score with it filled; of more than 4096 windows ``every`` so many.
 
     Args:
         window: edge of the window, a square or cube in the patient: 16 mm where the scan has mm, whatever the shape of its voxels.
@@ -45,8 +44,7 @@ def occlusion(
     Misleads when: the fill is itself a finding (a black hole in a lung), two windows replace each other (either alone changes
         nothing), or the window is smaller than the sign or much larger.
 
-    Source: section 4.2 (there the score itself is drawn, at the window's center). The trace has, for 4096 places of the window at most
-        (every so many), where it began, in samples, its edges, and the score: the curve beside the moving window.
+    Source: section 4.2 (there the score itself is drawn, at the window's center).
 
     >>> import pellucid as pl, torch
     >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
@@ -62,15 +60,17 @@ def occlusion(
     total = torch.zeros(1, *x.shape[1:], dtype=torch.float64, device=x.device)
     times = torch.zeros_like(total)
     placed = windows(probe.grid, window, stride)
-    scores = [0.0] * len(placed)
+    every = math.ceil(len(placed) / FRAMES)
+    scores = [0.0] * len(placed[::every])
     for answer in probe.scores(((k, f) for k in range(len(placed)) for f in fills), of=lambda h: _hide(x, placed[h[0]], h[1])):
         k = answer.asked[0]
         cut = (slice(None), *placed[k])
         total[cut] += score - float(answer.score)
         times[cut] += 1
-        scores[k] += float(answer.score) / len(fills)
-    corners = [[side.start for side in w] for w in placed]
-    return probe.map(total / times, corners=corners, edges=[side.stop - side.start for side in placed[0]], scores=scores)
+        if k % every == 0:
+            scores[k // every] += float(answer.score) / len(fills)
+    corners = [[side.start for side in w] for w in placed[::every]]
+    return probe.map(total / times, corners=corners, edges=[side.stop - side.start for side in placed[0]], scores=scores, every=every)
 
 
 def _hide(x: Tensor, window: Window, fill: Tensor) -> Tensor:
