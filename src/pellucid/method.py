@@ -103,6 +103,7 @@ class Facts:
     hears_target: bool = True
     needs_space: bool = False
     less: Callable[..., Gives] | None = None
+    needs_attention: bool = False
 
     def around(self, inner: Facts) -> Facts:
         """These facts with those of a wrapped method; one that asks nothing itself looks where the wrapped one looks."""
@@ -240,6 +241,7 @@ def method(
     hears_target: bool = True,
     needs_space: bool = False,
     less: Callable[..., Gives] | None = None,
+    needs_attention: bool = False,
 ) -> Callable[[Callable[Concatenate[Probe, Tensor, P], Drawn]], Method[P]]:
     """Make a method of a function and register it under its name.
 
@@ -249,7 +251,7 @@ def method(
     Raises:
         BadParameter: a reserved or positional parameter, a default that its own kind refuses, or a name that another module took.
     """
-    facts = Facts(cite, asks, gives, cost, frozenset(space), where, random, hears_weights, hears_target, needs_space, less)
+    facts = Facts(cite, asks, gives, cost, frozenset(space), where, random, hears_weights, hears_target, needs_space, less, needs_attention)
 
     def wrap(fn: Callable[Concatenate[Probe, Tensor, P], Drawn]) -> Method[P]:
         hints = typing.get_type_hints(fn, include_extras=True)

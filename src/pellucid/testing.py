@@ -54,6 +54,35 @@ class _Small(nn.Module):
         return self.head(self.pool(z).flatten(1))
 
 
+def small_transformer(dims: int, seed: int = 0, depth_one: bool = False) -> nn.Module:
+    """Two layers of attention among the tokens of patches, without a class token, for methods that ask transformers only."""
+    return _Attending(dims, seed, depth_one).train()
+
+
+class _Attending(nn.Module):
+    def __init__(self, dims: int, seed: int, depth_one: bool) -> None:
+        super().__init__()
+        patch: Any = (2, 2, 1) if depth_one else 2
+        conv = nn.Conv2d if dims == 2 else nn.Conv3d
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.patches = conv(2, 8, patch, stride=patch, dtype=torch.float64)
+            self.layers = nn.Sequential(
+                *(nn.TransformerEncoderLayer(8, 2, 12, 0.1, batch_first=True, dtype=torch.float64) for _ in range(2))
+            )
+            self.head = nn.Linear(8, CLASSES, dtype=torch.float64)
+            for layer in self.layers:
+                layer.self_attn.in_proj_weight.data.mul_(2.0)  # type: ignore[operator, union-attr]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layers(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
+
+
+def net_for(m: Method[Any], dims: int, depth_one: bool = False) -> nn.Module:
+    """The small network that a method is held to."""
+    return (small_transformer if m.facts.needs_attention else small_net)(dims, depth_one=depth_one)
+
+
 def small_image(dims: int, seed: int = 1) -> Tensor:
     """An image for ``small_net``, (2, *space), float64 in [0, 1]."""
     return torch.rand((2, *SPACE[dims]), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -74,14 +103,14 @@ def state_of(net: nn.Module) -> tuple[Any, ...]:
 
 
 def _ask(m: Method[Any], dims: int, target: Any = 1, net: nn.Module | None = None, x: Tensor | None = None, run: Run | None = None) -> Map:
-    net = small_net(dims) if net is None else net
+    net = net_for(m, dims) if net is None else net
     found: Map = explain(net, small_image(dims) if x is None else x, target, method=m, run=run)
     return found
 
 
 def leaves_all_as_it_was(m: Method[Any], dims: int) -> None:
     """Model, input and random states are untouched after success."""
-    net, x = small_net(dims), small_image(dims).requires_grad_()
+    net, x = net_for(m, dims), small_image(dims).requires_grad_()
     before, kept = state_of(net), x.detach().clone()
     _ask(m, dims, net=net, x=x)
     assert state_of(net) == before, f"{m.name} changed the network or a global random state"
@@ -90,7 +119,7 @@ def leaves_all_as_it_was(m: Method[Any], dims: int) -> None:
 
 def is_clean_after_a_crash(m: Method[Any], dims: int) -> None:
     """A target that fails midway leaves nothing behind."""
-    net, calls = small_net(dims), []
+    net, calls = net_for(m, dims), []
     before = state_of(net)
 
     def breaks(out: Tensor) -> Tensor:
@@ -109,7 +138,7 @@ def is_clean_after_a_crash(m: Method[Any], dims: int) -> None:
 
 def hears_cancel(m: Method[Any], dims: int) -> None:
     """Cancel is heard, and leaves nothing behind."""
-    net = small_net(dims)
+    net = net_for(m, dims)
     before = state_of(net)
     run = Run(chunk=2)
     run.cancel.set()
@@ -124,7 +153,7 @@ def hears_cancel(m: Method[Any], dims: int) -> None:
 
 def two_threads_agree(m: Method[Any], dims: int) -> None:
     """Two explanations of one train-mode network at the same time give what one gives, and leave it as it was."""
-    net = small_net(dims)
+    net = net_for(m, dims)
     before, alone = state_of(net)[:5], _ask(m, dims, net=net).values
     found: list[Tensor] = []
     threads = [threading.Thread(target=lambda: found.append(_ask(m, dims, net=net).values)) for _ in range(2)]
@@ -151,7 +180,7 @@ def costs_what_it_declares(m: Method[Any], dims: int) -> None:
     bound = m.on(why.image.grid)
     shape = tuple(why.image.values.shape)
     if m.facts.where is Where.FEATURES:  # what is explained is the activation
-        shape = tuple(explain(small_net(dims), why.image, 1, method="saliency", site=why.provenance.site).values.shape)
+        shape = tuple(explain(net_for(m, dims), why.image, 1, method="saliency", site=why.provenance.site).values.shape)
     cost = bound.cost(shape, why.grid)
     got = (why.provenance.forward, why.provenance.backward)
     if cost.at_most:
@@ -204,7 +233,7 @@ def turns_with_the_image(m: Method[Any], dims: int) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.net(x.flip(-1))
 
-    net, x = small_net(dims), small_image(dims)
+    net, x = net_for(m, dims), small_image(dims)
     cut = _pieces(SPACE[dims])
     straight = _ask(_cut_by(m, cut), dims, net=net, x=x).values
     turned = _ask(_cut_by(m, cut.flip(-1)), dims, net=Flipped(net), x=x.flip(-1)).values.flip(-1)
@@ -217,7 +246,7 @@ def repeats_in_depth(m: Method[Any], dims: int) -> None:
         return  # windows and masks of methods that only ask for scores reach through the depth
     if sum(isinstance(p, Method) for p in m.params.values()) > 1:
         return  # a product of maps is no sum over the depth
-    flat, deep = small_net(2), small_net(3, depth_one=True)
+    flat, deep = net_for(m, 2), net_for(m, 3, depth_one=True)
     with torch.no_grad():
         for a, b in zip(flat.state_dict().values(), deep.state_dict().values(), strict=True):
             b.copy_(a.view_as(b))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pellucid.probe.rules.guard import Node, kind
 from pellucid.probe.rules.mode import Rule, Rules
-from pellucid.probe.rules.operation import Operation, live
+from pellucid.probe.rules.operation import Operation, live, tensors
 
 MOVES = frozenset(
     """Neg View UnsafeView ReshapeAlias AsStrided Alias Permute Transpose T Expand Squeeze Unsqueeze Slice Select Split SplitWithSizes
@@ -146,6 +146,7 @@ def excitation(name: str, top: Top | None = None) -> Rules:
     table: dict[str, Rule] = {
         **dict.fromkeys(WITH_WEIGHT, _weighted(top)),
         **dict.fromkeys(PRODUCTS.split(), _product(top)),
+        "einsum": _einsum,
         **dict.fromkeys(AVERAGES, _averaged),
         **dict.fromkeys(RISING, _rising),
         **dict.fromkeys(NORMS, _norm),
@@ -204,6 +205,17 @@ def _product(top: Top | None) -> Rule:
         return _Shares.apply(x, op, part, top)  # type: ignore[no-untyped-call]
 
     return rule
+
+
+def _einsum(op: Operation, equation: str, *operands: Any) -> Any:
+    pair = list(tensors(operands))
+    if len(pair) != 2 or live(pair[0]) == live(pair[1]):
+        return NotImplemented
+    first = live(pair[0])
+    x, w = pair if first else pair[::-1]
+    _note_negative(op, x)
+    part: Part = lambda z, s: torch.einsum(equation, *((z, _of_sign(w, s)) if first else (_of_sign(w, s), z)))  # noqa: E731
+    return _Shares.apply(x.clone(), op, part, None)  # type: ignore[no-untyped-call]
 
 
 def _scaled(op: Operation, a: Any, b: Any) -> Any:
