@@ -49,7 +49,7 @@ def answer_ruled(engine: Engine, question: Question, rules: Rules, reference: Te
     if rules.paired:
         assert reference is not None
         recorder = RuleMode(rules, recording=True)
-        start = float(_run(engine, question, recorder, reference)[2])
+        start = float(_run(engine, question, recorder, reference)[2].detach())
         record = recorder.record
     mode = RuleMode(rules, record)
     try:
