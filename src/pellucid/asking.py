@@ -177,8 +177,8 @@ def _finish(engine: Engine, job: _Job, drawn: Drawn, seconds: float) -> Map:
     if not facts.hears_target:
         caveats.append(f"{job.method.name} shows the same for every target")
     if not bool(drawn.values.any()):
-        way_out = "; relu=False shows what speaks against it" if job.method.params.get("relu") is True else ""
-        caveats.append(f"the map is zero everywhere: nothing at {job.site!r} speaks for the target{way_out}")
+        way_out = "; relu=False shows what the ReLU took away" if job.method.params.get("relu") is True else ""
+        caveats.append(f"the map is zero everywhere{way_out}")
     if job.image.facts.get("photometric") == "MONOCHROME1" and "polarity" not in job.image.facts:
         caveats.append("the scan is MONOCHROME1 (bright means air); say which the network was trained on: Prepare(inverted=...)")
     provenance = Provenance(
