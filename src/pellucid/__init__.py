@@ -39,6 +39,7 @@ from pellucid.attribution import score_cam as score_cam
 from pellucid.attribution import smooth as smooth
 from pellucid.attribution import smoothgrad as smoothgrad
 from pellucid.attribution import smoothgrad_squared as smoothgrad_squared
+from pellucid.attribution import transformer_attribution as transformer_attribution
 from pellucid.attribution import vargrad as vargrad
 from pellucid.attribution import xgrad_cam as xgrad_cam
 from pellucid.attribution import xrai as xrai

@@ -39,6 +39,7 @@ from pellucid.attribution.smooth import smooth as smooth
 from pellucid.attribution.smooth import smoothgrad as smoothgrad
 from pellucid.attribution.smooth import smoothgrad_squared as smoothgrad_squared
 from pellucid.attribution.smooth import vargrad as vargrad
+from pellucid.attribution.transformer_attribution import transformer_attribution as transformer_attribution
 from pellucid.attribution.xgrad_cam import xgrad_cam as xgrad_cam
 from pellucid.attribution.xrai import xrai as xrai
 
