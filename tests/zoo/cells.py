@@ -31,6 +31,8 @@ OWN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "lime": ({"segments": "slic(60)"}, {"segments": "slic(20)"}),
     "kernel_shap": ({"segments": "slic(60)"}, {"segments": "slic(20)"}),
     "occlusion": ({"window": "56px", "stride": "28px"}, {"window": "32px", "stride": "16px"}),
+    "pattern_net": ({"data": "random(8)"}, {"data": "random(2)"}),
+    "pattern_attribution": ({"data": "random(8)"}, {"data": "random(2)"}),
 }
 OWN_3D: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "occlusion": ({"window": "32px", "stride": "16px"}, {"window": "16px", "stride": "16px"}),

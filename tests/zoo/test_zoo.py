@@ -19,13 +19,13 @@ FEW = 6  # passes, forward and backward, up to which a method meets every networ
 LIGHT = ("mobilenet_v3_small", "vit_3d", "unet_3d")  # a 2D net with squeeze and excitation, attention, and a dense output
 EXACT = 1e-6  # of the change or the score, where no integral is taken by steps
 STEPWISE = {"blur_ig", "conductance", "integrated_gradients"}  # their gap is a matter of steps, which are few here
-VISION = {e.name for e in ZOO.values() if e.dims == 2}
-VOLUMES = set(ZOO) - VISION
 ATTENTION = {e.name for e in ZOO.values() if e.attention}
 
 # which cells refuse, and the words by which they do; every other cell runs. "_3d" nets are so small here that their last map is one voxel
+WINDOWED = {"swin_t", "swin_t_peaked"}
 REFUSES: dict[str, tuple[str, set[str]]] = {
     "cam": ("behind global average pooling and one linear layer", set(ZOO) - {"resnet50", "densenet121", "efficientnet_b0", "swin_t", "swin_t_peaked"}),
+    "attention_rollout": ("attention", set(ZOO) - ATTENTION | WINDOWED),
     "xgrad_cam": ("activations such as a ReLU gives", {"densenet121", "vit_b_16_peaked"}),
     "grad_cam_plus_plus": ("activations such as a ReLU gives", {"vit_b_16_peaked", "vit_3d_peaked"}),
 }  # fmt: skip
@@ -37,8 +37,14 @@ def _meets(name: str, net: str) -> bool:
 
 
 CELLS = [(net, name) for net in ZOO for name in METHODS if _meets(name, net)]
-# peaked attention, a dense net, and one net of each kind of joint; every net where the method declares few passes and rules
-TWINS = [(n, m) for n in ZOO for m in METHODS if claims_a_sum(METHODS[m]) and (n in LIGHT or METHODS[m].facts.asks & Asks.RULES)]
+# residual sums, dense joints, peaked attention in windows, squeeze and excitation in 3D: where rules could let the halves mix
+JOINTS = ("resnet50", "densenet121", "swin_t_peaked", "seresnet50_3d")
+TWINS = [
+    (net, name)
+    for net in ZOO
+    for name, m in METHODS.items()
+    if claims_a_sum(m) and (net in LIGHT or (net in JOINTS and m.facts.asks & Asks.RULES))
+]
 
 
 @pytest.mark.parametrize(("net", "name"), CELLS)
