@@ -25,7 +25,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from pellucid.errors import NoRule
 from pellucid.probe.rules.guard import Node, between, linear, unknown
-from pellucid.probe.rules.operation import Operation, composite, live, opened, out_of_place, spelled, tensors
+from pellucid.probe.rules.operation import Kept, Operation, composite, live, opened, out_of_place, spelled, tensors
 
 # results that take shape and type from an operand, but no values
 SHAPED = frozenset(
@@ -84,6 +84,7 @@ class RuleMode(TorchFunctionMode):
         self._ruled: set[Node] = set()
         self._made: dict[Node, tuple[str, list[Node]]] = {}  # by which operation, from which operands
         self._derived = WeakIdKeyDictionary()
+        self._kept: dict[int, list[Kept]] = {}  # by storage
         self._modules: list[str] = []
         self._open: list[Any] = []  # composites now running; one that calls its own name means the primitive
         self._count = 0
@@ -104,6 +105,9 @@ class RuleMode(TorchFunctionMode):
             finally:
                 self._open.pop()
         name, writes = spelled(func)
+        if writes and self._kept and args and isinstance(args[0], Tensor):
+            for kept in self._kept.pop(args[0].untyped_storage().data_ptr(), ()):
+                kept.rescue()
         rule = self.rules.table.get(name)
         if rule is not None:
             out = self._ruled_result(rule, name, func, writes, args, kwargs)
@@ -194,6 +198,12 @@ class RuleMode(TorchFunctionMode):
         self.absorbed.append(Absorbed(operation.where, why, one))
         return amount.detach() * one
 
+    def keep(self, t: Tensor) -> Kept:
+        """The values of a tensor as they are now, whatever the network writes into it later."""
+        kept = Kept(t.detach())
+        self._kept.setdefault(t.untyped_storage().data_ptr(), []).append(kept)
+        return kept
+
     def sink(self, why: str, device: torch.device) -> Tensor:
         """The leaf into which all relevance that ends for one reason flows, operation by operation, in float64."""
         for a in self.absorbed:
@@ -228,6 +238,7 @@ class RuleMode(TorchFunctionMode):
         self._made.clear()
         self.absorbed.clear()
         self.record.clear()
+        self._kept.clear()
 
     def _maker(self, node: Node) -> str:
         """The operation that made a node, which may be one of many of it (an LSTM); its own name if none is known (TorchScript)."""

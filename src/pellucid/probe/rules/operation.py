@@ -158,10 +158,22 @@ class Operation:
     def steep(self, multiplier: Tensor) -> None:
         """Keep the largest multiplier seen."""
         if multiplier.numel():
-            self.mode.largest = max(self.mode.largest, float(multiplier.abs().max()))
+            low, high = multiplier.detach().aminmax()
+            self.mode.largest = max(self.mode.largest, -float(low), float(high))
 
     def __str__(self) -> str:
         return f"{self.name} in {self.where!r}" if self.where else self.name
+
+
+@dataclass(eq=False)
+class Kept:
+    """Values that the way back needs, shared with the network's own tensor: copied only when somebody is about to write there."""
+
+    value: Tensor
+    copied: bool = False
+
+    def rescue(self) -> None:
+        self.value, self.copied = self.value.clone(), True
 
 
 def live(value: Any) -> bool:

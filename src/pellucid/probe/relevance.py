@@ -1,0 +1,39 @@
+"""Relevance that came back, drawn: the map, what ended on the way, and the lock on their sum."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pellucid.errors import NoRule
+from pellucid.probe.probe import Drawn, Probe, RuledAnswer
+
+LOST = {torch.float64: 1e-6, torch.float32: 1e-2}  # share of the score that rounding may lose
+
+
+def limits(probe: Probe) -> tuple[Tensor, Tensor] | None:
+    """Lowest and highest normalized value of each sample of the image (c, *space); None at a hidden site."""
+    if probe.question.place is not None:
+        return None
+    normalize = probe.engine.model.normalize
+    ends = [torch.full_like(probe.x, end) for end in probe.range]
+    low, high = ends if normalize is None else [normalize(end[None])[0] for end in ends]
+    return torch.minimum(low, high), torch.maximum(low, high)
+
+
+def drawn(probe: Probe, found: RuledAnswer, *, positive: bool = False) -> Drawn:
+    """The map of relevance, with what was absorbed. ``positive``: a score that is not above 0 has no relevance to share out.
+
+    Raises:
+        NoRule: map and absorbed relevance do not sum to the score, so that some was lost in an operation out of sight.
+    """
+    score, relevance, absorbed = float(found.score), found.gradient, dict(found.absorbed)
+    if positive and score <= 0:
+        probe.notes.append(f"deep Taylor explains scores above 0, and this one is {score:.4g}: there is nothing to share out")
+        return probe.map(torch.zeros_like(relevance), absorbed={"a score not above 0": score}, largest=found.largest)
+    gap = float(relevance.sum(dtype=torch.float64)) + sum(absorbed.values()) - score
+    scale = max(abs(score), 1e-3 * float(relevance.abs().sum(dtype=torch.float64)))
+    if not abs(gap) <= LOST.get(relevance.dtype, 1e-2) * scale:
+        got = f"{gap:+.3g} beside a score of {score:.3g}"
+        raise NoRule("relevance and what operations absorb sum to the score", got, "A part writes constants over values; choose another method.")
+    return probe.map(relevance, absorbed=absorbed, largest=found.largest)

@@ -1,0 +1,92 @@
+"""Norms, and functions of single values.
+
+A BatchNorm in evaluation is affine, y = s x + t. Directly behind a convolution or linear layer it becomes one operation with it, exactly: weights
+s w and bias s b + t (as zennit's canonizers do, for every network and spelling). Elsewhere (before a convolution, behind a concatenation
+or a sum, as in DenseNet) it is a convolution with one weight per channel, under the rule of the convolutions there (z_plus for alpha_beta): its
+shift takes the share that the rule gives to biases.
+
+Norms with statistics of the input itself (LayerNorm, GroupNorm, InstanceNorm, RMSNorm, LocalResponseNorm by its quotient) hand relevance through
+unchanged, value by value: Achtibat et al. 2024, proposition 3.4. They scale and shift what is already shared out; every other choice shares out to
+means and deviations that belong to all values. So do functions of single values (ReLU, GELU, ...), as in Bach et al. 2015.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pellucid.probe.rules.lrp_composites import Rule
+from pellucid.probe.rules.lrp_flow import passed
+from pellucid.probe.rules.lrp_linear import LinearRules, before, out_of, shared
+from pellucid.probe.rules.operation import Operation, live, tensors
+
+ACTIVATIONS = frozenset(
+    """relu relu6 leaky_relu rrelu prelu elu selu celu gelu silu mish softplus hardswish hardtanh threshold clamp_min sigmoid
+    hardsigmoid tanh softsign tanhshrink hardshrink softshrink log_sigmoid logsigmoid clamp neg""".split()
+)
+OTHERS = frozenset("exp expm1 exp2 log log1p log2 sqrt rsqrt reciprocal abs square pow erf sin cos atan sinh asinh clamp_max".split())
+
+
+@dataclass(frozen=True, eq=False)
+class NormRules:
+    """``apart``: whether a BatchNorm that stands alone hands relevance through (deep Taylor) instead of sharing it with its shift."""
+
+    linear: LinearRules
+    apart: bool = False
+
+    def batch_norm(
+        self, op: Operation, input: Tensor, weight: Any, bias: Any, running_mean: Any, running_var: Any, training: bool, momentum: Any,
+        eps: float, cudnn_enabled: bool = True,
+    ) -> Any:  # fmt: skip
+        if training or running_mean is None:
+            return self._own(op, input, "BatchNorm by the image's own statistics")
+        return self._affine(op, input, weight, bias, running_mean, running_var, eps)
+
+    def instance_norm(
+        self, op: Operation, input: Tensor, weight: Any, bias: Any, running_mean: Any, running_var: Any, use_input_stats: bool,
+        momentum: Any, eps: float, cudnn_enabled: bool = True,
+    ) -> Any:  # fmt: skip
+        if use_input_stats or running_mean is None:
+            return self._own(op, input, "InstanceNorm")
+        return self._affine(op, input, weight, bias, running_mean, running_var, eps)
+
+    def of_its_own(self, op: Operation, input: Tensor, *rest: Any, **more: Any) -> Any:
+        names = {"layer_norm": "LayerNorm", "group_norm": "GroupNorm", "rms_norm": "RMSNorm"}
+        return NotImplemented if any(map(live, tensors((rest, more)))) else self._own(op, input, names[op.name])
+
+    def _own(self, op: Operation, input: Tensor, name: str) -> Tensor:
+        op.caveat(f"{name} hands relevance through unchanged (Achtibat et al. 2024); no paper on networks of convolutions defines a rule")
+        return passed(op, input, "norm")
+
+    def _affine(self, op: Operation, input: Tensor, weight: Any, bias: Any, mean: Tensor, variance: Tensor, eps: float) -> Any:
+        if any(live(t) for t in (weight, bias, mean, variance)) or not live(input):
+            return NotImplemented
+        scale = torch.rsqrt(variance.detach() + eps) * (1.0 if weight is None else weight.detach())
+        shift = (0.0 if bias is None else bias.detach()) - mean.detach() * scale
+        known = before(input)
+        if known is not None and known.live.grad_fn is not None:
+            y: Tensor = op.plain()
+            merged = known.merged(op, scale, shift, y)
+            op.behind.append(known.live)
+            return out_of(op, merged, y)
+        if self.apart:
+            return passed(op, input, "norm")
+        op.caveat("a BatchNorm that follows no convolution or linear layer is a convolution with one weight per channel, with its rule")
+        wide = (-1, *[1] * (input.ndim - 2))
+        rule, bounds = self.linear.rule(op, "convolution", input)
+        if rule.name == "alpha_beta":  # of one product and one shift mostly nothing is negative: beta would be lost, alpha double
+            rule = Rule("z_plus")
+        return shared(op, rule, input, lambda x, w: x * w if w is not None else x, scale.view(wide), shift.view(wide), bounds)
+
+    # ------------------------------------------------------------------ single values
+    def activation(self, op: Operation, input: Tensor, *rest: Any, **more: Any) -> Any:
+        return NotImplemented if any(t.requires_grad for t in tensors((rest, more))) or not live(input) else passed(op, input)
+
+    def other(self, op: Operation, input: Tensor, *rest: Any, **more: Any) -> Any:
+        if any(t.requires_grad for t in tensors((rest, more))) or not live(input):
+            return NotImplemented
+        op.caveat(f"{op.name} hands relevance through unchanged, as activations do; no paper defines a rule")
+        return passed(op, input)
