@@ -6,8 +6,6 @@ import torch.nn.functional as F
 from torch import nn
 
 import pellucid as pl
-from pellucid.errors import NoRule
-
 
 
 def by_parts(z):

@@ -13,7 +13,13 @@ from pellucid.probe.rules.deeplift import Way
 
 
 @method(
-    cite=Cite("Shrikumar, Greenside, Kundaje", 2017, "Learning important features through propagating activation differences", "ICML", arxiv="1704.02685"),
+    cite=Cite(
+        "Shrikumar, Greenside, Kundaje",
+        2017,
+        "Learning important features through propagating activation differences",
+        "ICML",
+        arxiv="1704.02685",
+    ),
     asks=RULES,
     gives=SIGNED | COMPLETE,
     cost=lambda baseline, **_: Cost(forward=2 * baseline.count, backward=baseline.count),

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from pellucid.probe.rules.differences import Boxed, constant, elementwise, own
-from pellucid.probe.rules.joint import batch_norm, unruled
+from pellucid.probe.rules.differences import Boxed, constant, elementwise, own, slopes_at, unruled
+from pellucid.probe.rules.norms import batch_norm
 from pellucid.probe.rules.operation import Operation, live
 
 CONVOLUTIONS = "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d".split()
@@ -87,9 +87,13 @@ class Cancel:
     def dense(self, op: Operation, *args: Any, **kwargs: Any) -> Any:
         """``up`` and ``down`` are live tensors whose values are Dz+ and Dz-."""
         x, weight, f = _dense(op, args, kwargs)
-        if x is None or weight is None or live(weight) or not constant(op):
+        if sum(live(t) for t in (*args, *kwargs.values())) > 1 or not constant(op):
             return unruled(op, "a product of operands, or with something derived from the image")
-        (before,) = [b for a, b in zip((t for t in (*args, *kwargs.values()) if isinstance(t, Tensor)), op.reference, strict=True) if a is x]
+        if x is None:
+            return op.func(*args, **kwargs)  # linear, and no layer of units
+        (before,) = [
+            b for a, b in zip((t for t in (*args, *kwargs.values()) if isinstance(t, Tensor)), op.reference, strict=True) if a is x
+        ]
         change = x - before
         rising, falling = (change > 0).to(x), (change < 0).to(x)
         still = 0.5 * (1 - rising - falling)
@@ -145,11 +149,9 @@ def _apart(op: Operation, parts: tuple[Tensor, Tensor], f: Callable[[Tensor], Te
     at, end, high, low = f(start), op.plain(), f(start + rise), f(start + fall)
     gained = ((high - at) + (end - low)) / 2
     lost = (end - at) - gained  # exact: both add up to the change
-    with torch.enable_grad():
-        leaf = (start + (rise + fall) / 2).requires_grad_()
-        (slope,) = torch.autograd.grad(f(leaf).sum(), leaf)
-    # a part of nothing but rounding has no quotient; its multiplier hardly matters
-    none = 8 * torch.finfo(start.dtype).eps * torch.maximum(start.abs(), (start + rise + fall).abs()).clamp(min=1)
+    at_end = start + rise + fall
+    slope = (slopes_at(f, start) + slopes_at(f, at_end)) / 2  # the limit of the quotient of a part that vanishes
+    none = 8 * torch.finfo(start.dtype).eps * torch.maximum(start.abs(), at_end.abs()).clamp(min=1)
     for_up = torch.where(rise.abs() <= none, slope, gained / rise)
     for_down = torch.where(fall.abs() <= none, slope, lost / fall)
     op.steep(for_up)
@@ -164,7 +166,7 @@ def _dense(op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
         return given["input"], given["weight"], torch.nn.functional.linear
     if op.name == "addmm":
         given = dict(zip(("input", "mat1", "mat2"), args, strict=False)) | kwargs
-        plain = given.get("alpha", 1) == 1 and given.get("beta", 1) == 1 and not live(given["input"])
+        plain = given.get("alpha", 1) == 1 and given.get("beta", 1) == 1
         return (given["mat1"] if plain and live(given["mat1"]) else None), given["mat2"], torch.mm
     a, b = (*args, *kwargs.values())
     return (a if live(a) else None), b, torch.matmul

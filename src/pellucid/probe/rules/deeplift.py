@@ -2,7 +2,7 @@
 
 Every rule gives multipliers m with ``sum of m_i (x_i - x0_i) = y - y0`` for its own operation. By the chain rule of the paper (equation 3)
 their product then carries the whole difference of the score to the input, through any composition: linear operations by their weights,
-elementwise functions by Rescale (``differences``), several operands at once by ``joint``, maxima by ``maxima``; or by RevealCancel
+elementwise functions by Rescale (``differences``), several operands at once by ``joint`` and ``norms``, maxima by ``maxima``; or by RevealCancel
 (``cancel``). What has no such rule is refused by the guard.
 """
 
@@ -12,27 +12,10 @@ from typing import Literal
 
 from pellucid.probe.rules.cancel import CONVOLUTIONS, DENSE, MOVES, Cancel
 from pellucid.probe.rules.differences import CLOSED, CORNERED, SMOOTH, elementwise, power
-from pellucid.probe.rules.joint import (
-    added_product,
-    attention,
-    batch_norm,
-    divided,
-    glu,
-    group_norm,
-    halfway,
-    instance_norm,
-    layer_norm,
-    logsumexp,
-    own_statistics,
-    product,
-    rms_norm,
-    several,
-    softmax,
-    spread,
-    vector_norm,
-)
+from pellucid.probe.rules.joint import added_product, attention, divided, glu, halfway, logsumexp, product, several, softmax
 from pellucid.probe.rules.maxima import higher, highest, pool
 from pellucid.probe.rules.mode import Rule, Rules
+from pellucid.probe.rules.norms import batch_norm, group_norm, instance_norm, layer_norm, own_statistics, rms_norm, spread, vector_norm
 from pellucid.probe.rules.operation import Operation, live
 
 Way = Literal["rescale", "reveal_cancel"]
@@ -84,11 +67,12 @@ def _cancelling(table: dict[str, Rule]) -> dict[str, Rule]:
         **dict.fromkeys((*CORNERED, *SMOOTH, *CLOSED), cancel.nonlinear()),
         "pow": cancel.refuse("a power, for which RevealCancel is not defined"),
         **dict.fromkeys(PRODUCTS, _if_several(products)),
+        "div": _if_several(products),
         **dict.fromkeys(CONVOLUTIONS, cancel.convolved),
         **dict.fromkeys(DENSE, cancel.dense),
         **dict.fromkeys(MOVES, cancel.moved),
         "batch_norm": cancel.batch_norm,
-        "glu": products,
+        **dict.fromkeys("glu maximum minimum fmax fmin".split(), products),
         "scaled_dot_product_attention": products,
         **dict.fromkeys((*SOFTMAX, "logsumexp"), cancel.refuse("softmax, for which RevealCancel is not defined (explain a logit)")),
         **dict.fromkeys(NORMS, cancel.refuse("a norm of the input's own statistics, for which RevealCancel is not defined")),

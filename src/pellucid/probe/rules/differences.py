@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pellucid.errors import NoRule
 from pellucid.probe.rules.operation import Operation, live, tensors
 
 # slopes of these jump somewhere; the others in SMOOTH have three derivatives of the size of the function
@@ -51,6 +52,11 @@ def scaled(x: Tensor, value: Tensor, m: Tensor) -> Tensor:
     return Scaled.apply(x, [value], m)  # type: ignore[no-untyped-call,no-any-return]
 
 
+def unruled(op: Operation, what: str) -> Any:
+    """Refuse an operation by name."""
+    raise NoRule(f"a rule of {op.mode.rules.name} for every operation", f"{what}, {op}", "Choose another method, target or site.")
+
+
 def there(op: Operation) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of an operation in the reference's run."""
     kept = iter(op.reference)
@@ -71,7 +77,9 @@ def constant(op: Operation) -> bool:
     return all(a is b or torch.equal(a, b) for a, b in zip(here, op.reference, strict=True) if not live(a))
 
 
-def multiplier(f: Function, x: Tensor, x0: Tensor, y: Tensor, y0: Tensor, *, smooth: bool, relative: bool = False, apart: bool = True) -> Tensor:
+def multiplier(
+    f: Function, x: Tensor, x0: Tensor, y: Tensor, y0: Tensor, *, smooth: bool, relative: bool = False, apart: bool = True
+) -> Tensor:
     """``(y - y0) / (x - x0)``, and the slope half way where the quotient would be noise.
 
     ``relative``: distances count in shares of x (a power near 0). ``apart``: f may be asked about a part of the samples alone.
@@ -86,11 +94,12 @@ def multiplier(f: Function, x: Tensor, x0: Tensor, y: Tensor, y0: Tensor, *, smo
     m = (y - y0).div_(dx)
     if bool(near.any()):
         middle = (x + x0) / 2
-        m = m.masked_scatter(near, _slope(f, middle[near])) if apart else torch.where(near, _slope(f, middle), m)
+        m = m.masked_scatter(near, slopes_at(f, middle[near])) if apart else torch.where(near, slopes_at(f, middle), m)
     return m
 
 
-def _slope(f: Function, at: Tensor) -> Tensor:
+def slopes_at(f: Function, at: Tensor) -> Tensor:
+    """The derivative of an elementwise function."""
     with torch.enable_grad():
         leaf = at.detach().requires_grad_()
         (slope,) = torch.autograd.grad(f(leaf).sum(), leaf)

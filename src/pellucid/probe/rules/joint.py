@@ -1,11 +1,10 @@
-"""Differences of several operands at once: products, quotients, softmax, norms, attention. Exact, and without tiny denominators.
+"""Differences of several operands at once: products, quotients, softmax, attention. Exact, and without tiny denominators.
 
 With a bar for the mean of image and reference, and d for their difference:
 
 - a product: ``d(ab) = mean(b) da + mean(a) db``: the slope of a function of the second degree half way.
 - a quotient y = a/b, from the product a = yb: ``dy = (da - mean(y) db) / mean(b)``.
 - softmax: ``dp_i = L_i (dz_i - sum_j L_j dz_j / sum_j L_j)``, L the logarithmic mean of both probabilities (``dp = L d log p``).
-- a norm y = c/s of centered c, s^2 = mean c^2 + eps: a quotient, with ``ds = mean(mean(c) dc) / mean(s)``.
 
 None is in the DeepLIFT paper. Every denominator is a mean of both runs: a product with a reciprocal would hold the smaller one alone, and
 multipliers that only cancel on paper.
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pellucid.probe.rules.differences import Boxed, closed, constant, multiplier, own, scaled, there
+from pellucid.probe.rules.differences import Boxed, constant, multiplier, own, scaled, there, unruled
 from pellucid.probe.rules.operation import Operation, live, tensors
 
 CHOSEN = "the paper has no rule for {}: {}"
@@ -50,7 +49,7 @@ class _Halfway(torch.autograd.Function):
         return None, None, None, *found
 
 
-def _between(op: Operation, value: Any, call: Callable[..., Any], now: Sequence[Tensor], before: Sequence[Tensor]) -> Any:
+def between_runs(op: Operation, value: Any, call: Callable[..., Any], now: Sequence[Tensor], before: Sequence[Tensor]) -> Any:
     """``value``, with the slopes of ``call`` half way: exact up to the second degree; at two Gauss-Legendre nodes, up to the fourth."""
     reach = [0.0] if len(now) <= 2 else [-math.sqrt(1 / 3), math.sqrt(1 / 3)]
     nodes = [[((1 + r) * a.detach() + (1 - r) * b).div_(2) for a, b in zip(now, before, strict=True)] for r in reach]
@@ -108,37 +107,6 @@ class _Softmax(torch.autograd.Function):
         return out, None, None, None, None
 
 
-class _Norm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, value: Boxed, c: Tensor, y: Tensor, s: Tensor, weight: Tensor | None, how: _How) -> Tensor:
-        ctx.save_for_backward(c, y, s, weight)
-        ctx.how = how
-        return own(value)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        c, y, s, weight = ctx.saved_tensors
-        dims = ctx.how.dims
-        u = (g if weight is None else g * weight).reshape(c.shape) / s
-        out = u - c / s * (y * u).mean(dims, keepdim=True)
-        if ctx.how.centered:
-            out = out - out.mean(dims, keepdim=True)
-        return out.reshape(g.shape), None, None, None, None, None, None
-
-
-class _How:
-    """Over which dimensions of which view a norm goes, and whether it subtracts the mean."""
-
-    def __init__(self, view: tuple[int, ...], dims: tuple[int, ...], eps: float, centered: bool = True) -> None:
-        self.view, self.dims, self.eps, self.centered = view, dims, eps, centered
-
-    def parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Centered values and their deviation."""
-        c = x.reshape(self.view)
-        c = c - c.mean(self.dims, keepdim=True) if self.centered else c
-        return c, (c.square().mean(self.dims, keepdim=True) + self.eps).sqrt()
-
-
 # ---------------------------------------------------------------------- sums of products
 def several(op: Operation) -> bool:
     """Whether more than one operand depends on the image."""
@@ -158,7 +126,7 @@ def halfway(op: Operation, *_args: Any, **_kwargs: Any) -> Any:
         return op.func(*args, **kwargs)
 
     op.caveat(PRODUCTS)
-    return _between(op, op.plain(), call, here, before)
+    return between_runs(op, op.plain(), call, here, before)
 
 
 def _with(value: Any, given: Any) -> Any:
@@ -170,6 +138,7 @@ def _with(value: Any, given: Any) -> Any:
 
 
 def product(op: Operation, input: Any, other: Any) -> Any:
+    """The product of two tensors, element by element."""
     if not (live(input) and live(other)):
         return NotImplemented  # linear; the guard looks at it
     a, b = op.reference
@@ -181,6 +150,7 @@ def product(op: Operation, input: Any, other: Any) -> Any:
 
 
 def added_product(op: Operation, input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
+    """addcmul: linear in what it adds to."""
     return halfway(op) if live(tensor1) and live(tensor2) else NotImplemented
 
 
@@ -213,13 +183,6 @@ def _still(value: Any) -> Any:
     return value.detach() if isinstance(value, Tensor) else value
 
 
-def unruled(op: Operation, what: str) -> Any:
-    """Refuse an operation by name."""
-    from pellucid.errors import NoRule
-
-    raise NoRule(f"a rule of {op.mode.rules.name} for every operation", f"{what}, {op}", "Choose another method, target or site.")
-
-
 # ---------------------------------------------------------------------- softmax
 def log_mean(log_p: Tensor, log_p0: Tensor) -> Tensor:
     """The logarithmic mean (p - p0) / (log p - log p0); p where both are equal, 0 where one is 0."""
@@ -239,6 +202,7 @@ def softened(z: Tensor, z0: Tensor, dims: tuple[int, ...], form: str, value: Ten
 
 
 def softmax(op: Operation, input: Any, dim: int, dtype: Any = None, **_kwargs: Any) -> Any:
+    """softmax and log_softmax."""
     if dtype is not None and not isinstance(dtype, bool) and dtype != input.dtype:
         return NotImplemented
     op.caveat(SOFTMAX)
@@ -247,95 +211,12 @@ def softmax(op: Operation, input: Any, dim: int, dtype: Any = None, **_kwargs: A
 
 
 def logsumexp(op: Operation, input: Any, dim: Any, keepdim: bool = False) -> Any:
+    """The logarithm of a sum of exponentials, over one or several dimensions."""
     dims = (dim,) if isinstance(dim, int) else tuple(dim)
     value = torch.logsumexp(input.detach(), dims, keepdim=True)
     op.caveat(SOFTMAX)
     out = softened(input, op.reference[0], dims, "logsumexp", value)
     return out if keepdim else out.reshape(op.plain().shape)
-
-
-# ---------------------------------------------------------------------- norms
-def _normed(op: Operation, input: Tensor, how: _How, weight: Tensor | None) -> Any:
-    if live(weight) or not live(input) or not constant(op):
-        return NotImplemented
-    c, s = how.parts(input.detach())
-    c0, s0 = how.parts(op.reference[0])
-    half_s, half_y = (s + s0) / 2, (c / s + c0 / s0) / 2
-    op.caveat(CHOSEN.format("norms of the input's own statistics", f"{op.name} shares its change as a quotient of two"))
-    op.steep(1 / half_s if weight is None else weight.abs().max() / half_s)
-    return _Norm.apply(input, [op.plain()], (c + c0) / 2, half_y, half_s, weight, how)  # type: ignore[no-untyped-call]
-
-
-def layer_norm(op: Operation, input: Tensor, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any) -> Any:
-    return _normed(op, input, _How(tuple(input.shape), tuple(range(-len(normalized_shape), 0)), eps), weight)
-
-
-def rms_norm(op: Operation, input: Tensor, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:
-    eps = torch.finfo(input.dtype).eps if eps is None else eps
-    return _normed(op, input, _How(tuple(input.shape), tuple(range(-len(normalized_shape), 0)), eps, centered=False), weight)
-
-
-def group_norm(op: Operation, input: Tensor, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any) -> Any:
-    return _normed(op, input, _How((input.shape[0], num_groups, -1), (-1,), eps), _channels(weight, input))
-
-
-def batch_norm(
-    op: Operation, input: Tensor, weight: Any, bias: Any, running_mean: Any, running_var: Any, training: bool, momentum: Any, eps: float, *_: Any
-) -> Any:
-    """Linear with running statistics; without them a norm over batch and space."""
-    if not training:
-        return NotImplemented if live(weight) or live(bias) else op.func(*op.args, **op.kwargs)
-    return _normed(op, input, _How(tuple(input.shape), (0, *range(2, input.ndim)), eps), _channels(weight, input))
-
-
-def instance_norm(
-    op: Operation, input: Tensor, weight: Any, bias: Any, running_mean: Any, running_var: Any, use_input_stats: bool, momentum: Any, eps: float, *_: Any
-) -> Any:  # fmt: skip
-    if not use_input_stats:
-        return NotImplemented if live(weight) or live(bias) else op.func(*op.args, **op.kwargs)
-    return _normed(op, input, _How((*input.shape[:2], -1), (-1,), eps), _channels(weight, input))
-
-
-def own_statistics(op: Operation) -> bool:
-    """Whether a batch or instance norm looks at its input's own statistics."""
-    named = "training" if op.name == "batch_norm" else "use_input_stats"
-    return bool(op.args[5] if len(op.args) > 5 else op.kwargs.get(named, True))
-
-
-def _channels(weight: Any, input: Tensor) -> Any:
-    return None if weight is None else weight.view(1, -1, *[1] * (input.ndim - 2))
-
-
-def spread(op: Operation, *args: Any, **kwargs: Any) -> Any:
-    """var is a sum of squares: its slope half way is exact; std is a root of it."""
-    if "std" not in op.name:
-        return halfway(op)
-    squared = torch.var_mean if op.name == "std_mean" else torch.var
-    (here,) = [t for t in tensors((args, kwargs)) if live(t)]
-    rest = args[1:]
-    found = _between(op, squared(here.detach(), *rest, **kwargs), lambda t: squared(t, *rest, **kwargs), [here], op.reference)
-    (v, mean) = found if op.name == "std_mean" else (found, None)
-    (args0, kwargs0) = there(op)
-    before = squared(*args0, **kwargs0)
-    m = closed("sqrt", v.detach(), before[0] if mean is not None else before)
-    op.steep(m)
-    s = scaled(v, v.detach().sqrt(), m)
-    return s if mean is None else (s, mean)
-
-
-def vector_norm(op: Operation, input: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
-    """A root of a sum of squares, or a sum of absolute values."""
-    if dtype is not None or ord not in (1, 2) or not live(input):
-        return NotImplemented
-    x, x0 = input.detach(), op.reference[0]
-    dims = tuple(range(x.ndim)) if dim is None else ((dim,) if isinstance(dim, int) else tuple(dim))
-    if ord == 1:
-        m = multiplier(torch.abs, x, x0, x.abs(), x0.abs(), smooth=False)
-        return scaled(input, x.abs(), m).sum(dims, keepdim)
-    total = scaled(input, x.square(), x + x0).sum(dims, keepdim)
-    m = closed("sqrt", total.detach(), x0.square().sum(dims, keepdim))
-    op.steep(m)
-    return scaled(total, op.plain(), m)
 
 
 # ---------------------------------------------------------------------- compositions
@@ -373,7 +254,7 @@ def _multiplied(op: Operation, a: Tensor, b: Tensor, a0: Any, b0: Any) -> tuple[
     if not (live(a) and live(b)):
         return torch.matmul(a, b), before
     op.caveat(PRODUCTS)
-    return _between(op, torch.matmul(a.detach(), b.detach()), torch.matmul, [a, b], [a0, b0]), before
+    return between_runs(op, torch.matmul(a.detach(), b.detach()), torch.matmul, [a, b], [a0, b0]), before
 
 
 def glu(op: Operation, input: Any, dim: int = -1) -> Any:

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pellucid.probe.rules.differences import Boxed, own, there
-from pellucid.probe.rules.joint import CHOSEN, unruled
-from pellucid.probe.rules.operation import Operation, live
+from pellucid.probe.rules.differences import Boxed, constant, own, there, unruled
+from pellucid.probe.rules.joint import CHOSEN
+from pellucid.probe.rules.operation import Operation
 
 PAPER = CHOSEN.format("max pooling", "what wins in the image or in the reference gets the change, whichever is higher")
 
@@ -36,7 +36,9 @@ class _Won(torch.autograd.Function):
         return flat.view(ctx.shape), None, None, None, None
 
 
-def _winners(op: Operation, x: Tensor, x0: Tensor, now: tuple[Tensor, Tensor], before: tuple[Tensor, Tensor], dims: int) -> tuple[Tensor, Tensor]:
+def _winners(
+    op: Operation, x: Tensor, x0: Tensor, now: tuple[Tensor, Tensor], before: tuple[Tensor, Tensor], dims: int
+) -> tuple[Tensor, Tensor]:
     """Where the change goes, and the multiplier; maxima and their places are (*before, out)."""
     (y, i), (y0, j) = now, before
     at = torch.where(y >= y0, i, j)
@@ -108,7 +110,7 @@ def higher(op: Operation, input: Any, other: Any) -> Any:
     """The higher (or lower) of two tensors, one of which may be given."""
     (args, kwargs) = there(op)
     a0, b0 = args[0], args[1] if len(args) > 1 else kwargs["other"]
-    if not live(input) and not torch.equal(input, a0) or not live(other) and not torch.equal(other, b0):
+    if not constant(op):
         return unruled(op, f"{op.name} with something derived from the image out of autograd's sight")
     a, b, value = input.detach(), other.detach(), op.plain()
     before = op.func(a0, b0)
