@@ -18,6 +18,7 @@ from pellucid.params import Count, Distance, Kind, Length, Positive, Reach
 from pellucid.probe.probe import Drawn, Probe
 
 USUAL = 224  # samples of the authors' images: their lengths are shares of the shortest side
+FEW = 1024  # cells of the authors' masks; the slope for each of more is so much smaller
 TIE = 0.05  # mask values closer than this to the one at the edge of the area are ordered by what they gain
 FIRM, FIRMER = 300.0, 1.0035  # weight of the area, and by what it grows each step
 
@@ -74,7 +75,7 @@ def extremal_perturbation(
         step: distance of cells, None: 7/224. sigma: of the mask's edges, None: three steps.
         jitter: the perturbed image moves by up to half of this (None: 4/224; "0px": not at all). It stands for the authors' mirroring of
             every second image, which is wrong where left and right differ.
-        steps: of gradient ascent with momentum 0.9, at this rate: see the authors' code.
+        steps: of gradient ascent with momentum 0.9, at this rate: the authors' for 32 x 32 cells, in proportion for more.
 
     Misleads when: the area fits the sign badly (a mask must fill it, with whatever helps), or blurred surroundings are themselves a
         finding. Scores (logits) are weighed against the area as they are: very small ones are ignored.
@@ -93,7 +94,7 @@ def extremal_perturbation(
     reach = [max(1, int(s / 2 + 0.5)) if s > 0 else 0 for s in _samples(probe, jitter, 4 / USUAL)]
     ramp = torch.stack([_ramp(a, x) for a in areas])
     signs = {"preserve": [1], "delete": [-1], "dual": [1, -1]}[variant]
-    rule, firm = Momentum(rate), FIRM
+    rule, firm = Momentum(rate * max(1.0, cells[0].numel() / FEW)), FIRM
     trace: dict[str, list[list[float]]] = {"rewards": [], "misfit": []}
     for _ in range(steps):
         move = [int(torch.randint(-r, r + 1, (1,), generator=probe.random)) if r else 0 for r in reach]
