@@ -107,3 +107,27 @@ def test_cells_are_known_by_their_code_and_their_budget():
     assert a != b
     assert a != key(REGISTRY["input_x_gradient"], "vit_3d", True)
     assert bound(REGISTRY["rise"], 2, True).params["masks"] == 64
+
+
+def test_a_study_that_was_cut_off_goes_on_where_it_was(tmp_path):
+    from studies.zoo import Kept, collected, page
+
+    asked = []
+
+    def counted(*cell):
+        asked.append(cell)
+        return measure(*cell)
+
+    saliency, cam = METHODS["saliency"], METHODS["cam"]
+    for _ in range(2):  # the second time from disk
+        kept = Kept(tmp_path / "cells.jsonl")
+        for m in (saliency, cam):
+            kept.get("cell", m, "vit_3d", True, counted)
+    assert len(asked) == 2
+    found = collected(kept, [saliency, cam], True)
+    text = page(found, [saliency, cam], True, 1.0)
+    assert "2 cells: 1 run and keep what they declare" in text
+    assert "1 refuse by name" in text
+    assert "`cam` on vit_3d." in text
+    kept.path.write_text(kept.path.read_text().replace(" on vit_3d at 32", " on vit_3d at 31"))  # another size is another cell
+    assert Kept(kept.path).get("cell", saliency, "vit_3d", True, None) is None
