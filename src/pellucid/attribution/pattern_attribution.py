@@ -6,9 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.method import RULES, SIGNED, Cite, Cost, method
-from pellucid.probe.patterns import PatternData, Patterns, count, fitted
+from pellucid.probe.patterns import PatternData, count, signal
 from pellucid.probe.probe import Drawn, Probe
-from pellucid.probe.rules.patterns import with_patterns
 
 
 @method(
@@ -42,8 +41,4 @@ def pattern_attribution(probe: Probe, x: Float[Tensor, "c *space"], *, data: Pat
     >>> abs(why.total - why.score) < 1e-4
     True
     """
-    if not isinstance(data, Patterns):
-        probe.notes.append(f"pattern_attribution: patterns fitted on {data!r} as it ran; fit them on real images: pl.patterns(net, images)")
-    found = fitted(probe, data)
-    answer = probe.ruled(with_patterns("pattern_attribution", found, times_weights=True))
-    return probe.map(float(answer.score) * answer.gradient, patterns=found)
+    return signal(probe, "pattern_attribution", data, times_weights=True)

@@ -6,9 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.method import RULES, SIGNED, Cite, Cost, method
-from pellucid.probe.patterns import PatternData, Patterns, count, fitted
+from pellucid.probe.patterns import PatternData, count, signal
 from pellucid.probe.probe import Drawn, Probe
-from pellucid.probe.rules.patterns import with_patterns
 
 
 @method(
@@ -29,8 +28,8 @@ def pattern_net(probe: Probe, x: Float[Tensor, "c *space"], *, data: PatternData
         data: ``patterns(net, images)``, fitted once on images like those to be explained; or a set to fit on now, such as
             ``each_of(images)``. ``random(16)``, noise, stands for no data: patterns then say little more than filters.
 
-    Misleads when: patterns were fitted on few images or on others: fully connected layers see one sample an image, and what does not
-        vary in the data has no pattern. Linear within open rectifiers: what closes them is not seen.
+    Misleads when: patterns were fitted on few images (under a hundred, even signs go wrong) or on others. What does not vary in the data
+        has no pattern; what closes rectifiers is not seen; and units that share a signal each add theirs, so a deep map's scale says nothing.
 
     Source: equations 4 and 8 (two-component estimator for rectified, linear for other operations), iNNvestigate's form: x and xy over
         active positions, y over all. A BatchNorm counts as merged; scalings by their inverse; other norms, attention and gates are refused.
@@ -44,8 +43,4 @@ def pattern_net(probe: Probe, x: Float[Tensor, "c *space"], *, data: PatternData
     >>> [round(abs(v), 1) for v in (why.values.flatten() / why.score).tolist()]
     [1.0, 0.1]
     """
-    if not isinstance(data, Patterns):
-        probe.notes.append(f"pattern_net: patterns fitted on {data!r} as it ran; fit them on real images: pl.patterns(net, images)")
-    found = fitted(probe, data)
-    answer = probe.ruled(with_patterns("pattern_net", found, times_weights=False))
-    return probe.map(float(answer.score) * answer.gradient, patterns=found)
+    return signal(probe, "pattern_net", data, times_weights=False)

@@ -6,26 +6,27 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from torch import Tensor, nn
 
 from pellucid import baseline, io
 from pellucid.baseline import Starts
-from pellucid.errors import BadParameter
+from pellucid.errors import BadParameter, Unsupported
 from pellucid.image import Image
 from pellucid.model import Model, as_model
 from pellucid.params import Kind
 from pellucid.probe.ledger import untouched
-from pellucid.probe.probe import Probe
+from pellucid.probe.probe import Drawn, Probe
 from pellucid.probe.ruled import look
 from pellucid.probe.rules import RuleMode
-from pellucid.probe.rules.patterns import Fit, Patterns
+from pellucid.probe.rules.patterns import Fit, Patterns, with_patterns
 
 
 def patterns(net: Model | nn.Module, images: Iterable[Image | Tensor | str | Path]) -> Patterns:
     """What the signals look like that the filters of a network detect in these images; for ``pattern_net(data=...)``.
 
     Images are prepared as for an explanation and pass one by one; their number costs time, not memory. Tens of images do for
-    convolutions, fully connected layers want hundreds: they see one sample per image.
+    convolutions; a layer behind a global mean sees one sample per image and wants hundreds (with few, even signs go wrong).
 
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(32, 2))
@@ -55,6 +56,24 @@ def fitted(probe: Probe, data: Any) -> Patterns:
     return fit.done()
 
 
+def signal(probe: Probe, name: str, data: Any, *, times_weights: bool) -> Drawn:
+    """The score times the pass back through patterns (times weights), drawn.
+
+    Raises:
+        Unsupported: in a deep network patterns multiply beyond what its numbers hold.
+    """
+    if not isinstance(data, Patterns):
+        probe.notes.append(f"{name}: patterns fitted on {data!r} as it ran; fit them on real images: pl.patterns(net, images)")
+    found = fitted(probe, data)
+    answer = probe.ruled(with_patterns(name, found, times_weights=times_weights))
+    values = float(answer.score) * answer.gradient
+    if not bool(torch.isfinite(values).all()):
+        raise Unsupported(
+            f"{name} in numbers that {values.dtype} holds", "an overflow: patterns of many layers multiply", "Explain net.double()."
+        )
+    return probe.map(values, patterns=found)
+
+
 def _read(value: Any) -> Patterns | Starts:
     return value if isinstance(value, Patterns) else baseline.read(value)
 
@@ -68,4 +87,4 @@ def count(data: Any) -> int:
     return data.count if isinstance(data, Starts) else 0
 
 
-__all__ = ["PatternData", "Patterns", "count", "fitted", "patterns"]
+__all__ = ["PatternData", "Patterns", "count", "patterns", "signal"]

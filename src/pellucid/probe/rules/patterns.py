@@ -53,8 +53,9 @@ class Patterns:
         a, fix = self.of.get(name), "Fit them on this network: pl.patterns(net, images)."
         if a is None or a.shape != weight.shape:
             raise BadParameter("patterns of this network", f"none for {op} of shape {tuple(weight.shape)}", fix)
-        along = _per_output(a.to(weight) * weight, op)
-        if not bool(((along - 1).abs() < 1e-3).logical_or(_per_output(a.abs().to(weight), op) == 0).all()):
+        along = _per_output(a.double() * weight.double(), op)
+        size = _per_output((a.double() * weight.double()).abs(), op)
+        if not bool(((along - 1).abs() < 1e-3 + 1e-6 * size).logical_or(size == 0).all()):
             raise BadParameter("patterns of this network", f"other weights of {op} than those they were fitted on", fix)
         return a.to(weight)
 
@@ -87,7 +88,8 @@ class _Sums:
         cov = self.xy / n - (self.x / n) * (self.y / self.positions).view(shape)
         along = (self.weight.double() * cov).sum([d for d in range(cov.ndim) if d != self.out], keepdim=True)
         scale = (self.weight.double() * cov).abs().sum([d for d in range(cov.ndim) if d != self.out], keepdim=True)
-        return torch.where(along.abs() > 1e-9 * scale, cov / along, 0)  # an output that never varies has no pattern
+        found = torch.where(along.abs() > 1e-9 * scale, cov / along, 0)  # an output that never varies has no pattern
+        return found.to(self.weight)
 
 
 @dataclass(eq=False)
@@ -130,7 +132,7 @@ class Fit:
         self.images += 1
 
     def done(self) -> Patterns:
-        return Patterns(MappingProxyType({name: s.pattern() for name, s in self.sums.items()}), self.images)
+        return Patterns(MappingProxyType({name: self.sums.pop(name).pattern() for name in list(self.sums)}), self.images)
 
     def _weighted(self, op: Operation, input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **named: Any) -> Any:
         y = op.func(input, weight, bias, *rest, **named)
