@@ -28,9 +28,10 @@ def deep_shap(probe: Probe, x: Float[Tensor, "c *space"], *, baseline: Baseline 
         baseline: the references: best ``each_of`` real images like those that the network knows, a few dozen; else ``random(n)``.
 
     Misleads when: references are unlike the image in what does not matter (another scanner, another shift): that is then explained too.
-        Shapley values it gives only as far as units act one by one on each other (exact for one nonlinear operation of one operand).
+        These are Shapley values only where parts act one at a time; where two matter together, see ``deeplift(rule="reveal_cancel")``.
 
-    Source: section 4.2 and shap.DeepExplainer, whose rules for max pooling and softmax are gradients at some ties; ours are exact.
+    Source: section 4.2 and shap.DeepExplainer. Attention, norms, products and gates have exact rules here (see ``deeplift``); there they
+        have gradients, or none.
 
     >>> import pellucid as pl, torch
     >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))

@@ -191,31 +191,31 @@ def log_mean(log_p: Tensor, log_p0: Tensor) -> Tensor:
     return (torch.maximum(log_p, log_p0).exp() * falling).nan_to_num(0.0)  # masked with -inf in both
 
 
-def softened(z: Tensor, z0: Tensor, dims: tuple[int, ...], form: str, value: Tensor | None = None) -> Tensor:
+def softened(op: Operation, z: Tensor, z0: Tensor, dims: tuple[int, ...], form: str, value: Tensor | None = None) -> Tensor:
     """softmax, log_softmax or logsumexp of live z against z0."""
     now, before = z.detach(), z0
     totals = torch.logsumexp(now, dims, keepdim=True), torch.logsumexp(before, dims, keepdim=True)
     log_p = now - totals[0]
     if value is None:
         value = log_p.exp()
-    return _Softmax.apply(z, [value], log_mean(log_p, before - totals[1]), dims, form)  # type: ignore[no-untyped-call,no-any-return]
+    mean = log_mean(log_p, before - totals[1])
+    op.caveat(SOFTMAX)
+    op.steep(mean if form == "softmax" else mean / mean.sum(dims, keepdim=True))
+    return _Softmax.apply(z, [value], mean, dims, form)  # type: ignore[no-untyped-call,no-any-return]
 
 
 def softmax(op: Operation, input: Any, dim: int, dtype: Any = None, **_kwargs: Any) -> Any:
     """softmax and log_softmax."""
     if dtype is not None and not isinstance(dtype, bool) and dtype != input.dtype:
         return NotImplemented
-    op.caveat(SOFTMAX)
-    op.steep(torch.ones(1))
-    return softened(input, op.reference[0], (dim,), op.name, op.plain())
+    return softened(op, input, op.reference[0], (dim,), op.name, op.plain())
 
 
 def logsumexp(op: Operation, input: Any, dim: Any, keepdim: bool = False) -> Any:
     """The logarithm of a sum of exponentials, over one or several dimensions."""
     dims = (dim,) if isinstance(dim, int) else tuple(dim)
     value = torch.logsumexp(input.detach(), dims, keepdim=True)
-    op.caveat(SOFTMAX)
-    out = softened(input, op.reference[0], dims, "logsumexp", value)
+    out = softened(op, input, op.reference[0], dims, "logsumexp", value)
     return out if keepdim else out.reshape(op.plain().shape)
 
 
@@ -243,9 +243,8 @@ def attention(
         if mask.dtype == torch.bool:
             mask = mask0 = torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, -math.inf)
         scores, scores0 = scores + mask, scores0 + mask0
-    op.caveat(SOFTMAX)
     weights0 = torch.softmax(scores0, -1)
-    weights = softened(scores, scores0, (-1,), "softmax") if live(scores) else torch.softmax(scores, -1)
+    weights = softened(op, scores, scores0, (-1,), "softmax") if live(scores) else torch.softmax(scores, -1)
     return _multiplied(op, weights, v, weights0, v0)[0]
 
 

@@ -50,18 +50,11 @@ def _winners(
 
 def pool(op: Operation, input: Tensor, *args: Any, **kwargs: Any) -> Any:
     """max_pool and adaptive_max_pool in any number of dimensions."""
-    dims = int(op.name[-2])
-    out = op.plain()
-    ask = dict(kwargs, return_indices=True)
-    whole = getattr(F, op.name)
-    if op.name.startswith("max_pool") and len(args) > 5:
-        args, ask = args[:5], ask | {"ceil_mode": args[4]}
-        args = args[:4]
-    elif op.name.startswith("max_pool") and len(args) == 5:
-        args, ask = args[:4], ask | {"ceil_mode": args[4]}
-    args = tuple(a if not (n == 1 and isinstance(a, (list, tuple)) and not a) else None for n, a in enumerate(args))
-    x, x0 = input.detach(), op.reference[0]
-    (y, i), (y0, j) = whole(x, *args, **ask), whole(x0, *args, **ask)
+    dims, whole = int(op.name[-2]), getattr(F, op.name)
+    names = ("output_size",) if op.name.startswith("adaptive") else ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+    ask = {k: v for k, v in (dict(zip(names, args, strict=False)) | kwargs).items() if k in names and v != []}  # no stride: the kernel's
+    x, x0, out = input.detach(), op.reference[0], op.plain()
+    (y, i), (y0, j) = whole(x, **ask, return_indices=True), whole(x0, **ask, return_indices=True)
     start = y.ndim - dims
     flat = [t.flatten(start) for t in (y, i, y0, j)]
     at, m = _winners(op, x, x0, (flat[0], flat[1]), (flat[2], flat[3]), dims)
