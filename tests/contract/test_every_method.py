@@ -23,6 +23,8 @@ QUICK = {  # the same method, fewer passes; a method that is not listed runs wit
     "lime": {"segments": "slic(12)", "samples": 40},
     "meaningful_perturbation": {"steps": 8, "jitter": "2px"},
     "occlusion": {"window": "3px", "stride": "2px"},
+    "pattern_attribution": {"data": "random(3)"},
+    "pattern_net": {"data": "random(3)"},
     "rise": {"masks": 40, "cells": 3},
     "smooth": {"n": 6},
     "xrai": {"segments": "slic(9)"},

@@ -168,10 +168,14 @@ class Fit:
             (xy,) = torch.autograd.grad(y, w, active * one.y, retain_graph=True)
             (x,) = torch.autograd.grad(y, w, active)
         s = self.sums.setdefault(one.name, _Sums())
-        s.x, s.xy = s.x + x.double(), s.xy + xy.double()
-        s.active, s.y = s.active + active.double().sum(rest), s.y + one.y.double().sum(rest)
+        s.x, s.xy = _added(s.x, x), _added(s.xy, xy)
+        s.active, s.y = _added(s.active, active.sum(rest)), _added(s.y, one.y.double().sum(rest))
         s.positions += one.y.numel() // one.y.shape[out]
         s.weight, s.out = one.weight, int("transpose" in one.name)
+
+
+def _added(total: Tensor | float, more: Tensor) -> Tensor:
+    return total.add_(more) if isinstance(total, Tensor) else more.double()
 
 
 def turn(turns: Counter[str], op: Operation) -> str:
