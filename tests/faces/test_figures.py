@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image as Picture
@@ -15,11 +14,11 @@ pytest.importorskip("matplotlib")
 from studies import figures
 
 REDUCED = {
-    "saturation": {"steps": 24},
+    "saturation": {"steps": 16},
     "extrema": {"n": 33},
     "scales": {"n": 1, "steps": 8},
     "bands": {"n": 2, "steps": 8},
-    "process": {"samples": 60, "window": "3.2mm", "segments": "slic(30)"},
+    "process": {"samples": 40, "window": "3.2mm", "segments": "slic(30)"},
 }
 
 
@@ -39,9 +38,9 @@ def test_every_figure_is_a_small_picture_that_its_text_shows(drawn):
         file = folder / f"{name}.png"
         assert f"(figures/{name}.png)" in text
         assert file.stat().st_size <= figures.MOST
-        picture = np.asarray(Picture.open(file).convert("RGB"))
-        assert picture.shape[1] > 700
-        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 8
+        picture = Picture.open(file).convert("RGB")
+        assert picture.width > 700
+        assert len(picture.getcolors(1 << 20)) > 8
         assert not re.search(r"\bnan\b|\{", text)
 
 
