@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from tests.parity.nets import TARGET, image, name, net
+from tests.parity.nets import TARGET, image
 from torch import nn
 
 import pellucid as pl
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 LOW, HIGH = -0.5, 1.5
 
 
-def filled(made, seed=11):
+def filled(made, seed=13):
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in made.parameters():
@@ -123,7 +123,7 @@ def pair(kind, dims):
 
 def close(ours, peer, limit=1e-5):
     assert float((ours - peer).abs().max()) <= limit * float(peer.abs().max())
-    assert float(peer.abs().max()) > 1e-6
+    assert float(peer.max() - peer.min()) > 1e-9
 
 
 COMPOSITES = ("epsilon_plus", "epsilon_plus_flat", "epsilon_alpha2_beta1", "epsilon_alpha2_beta1_flat", "epsilon_gamma_box")
@@ -194,7 +194,9 @@ def test_captum_epsilon(dims):
     made, x = plain(dims), image(dims)
     for layer in made:
         weighted = any(True for _ in layer.parameters())
-        layer.rule = EpsilonRule(epsilon=1e-9) if weighted or "Pool" in type(layer).__name__ or isinstance(layer, nn.Flatten) else IdentityRule()
+        layer.rule = (
+            EpsilonRule(epsilon=1e-9) if weighted or "Pool" in type(layer).__name__ or isinstance(layer, nn.Flatten) else IdentityRule()
+        )
     peer = peers.LRP(made).attribute(x[None].requires_grad_(), TARGET)[0].detach()
     close(pl.explain(plain(dims), x, TARGET, method=pl.lrp(composite="epsilon", epsilon=1e-9)).values, peer)
 
@@ -216,7 +218,3 @@ def test_deep_taylor(bounded, dims):
     with Gradient(made, composite) as attributor:
         _, peer = attributor(x[None], lambda out: out * torch.eye(3, dtype=out.dtype)[[k]])
     close(pl.explain(ours, x, k, method=pl.deep_taylor(bounded=bounded)).values, peer[0].detach())
-
-
-assert name
-assert net

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from types import MappingProxyType
 from typing import cast
 
 from jaxtyping import Float
@@ -17,7 +17,12 @@ from pellucid.probe.rules.lrp_composites import CompositeName, RulesBySite, Site
 
 
 @method(
-    cite=Cite("Bach, Binder, Montavon, Klauschen, Mueller, Samek", 2015, "On pixel-wise explanations by layer-wise relevance propagation", "PLoS ONE"),
+    cite=Cite(
+        "Bach, Binder, Montavon, Klauschen, Mueller, Samek",
+        2015,
+        "On pixel-wise explanations by layer-wise relevance propagation",
+        "PLoS ONE",
+    ),
     asks=RULES,
     gives=SIGNED | CONSERVING,
     cost=lambda **_: Cost(forward=1, backward=1),
@@ -29,7 +34,7 @@ def lrp(
     composite: CompositeName = "epsilon_plus_flat",
     epsilon: Weight = 1e-6,
     gamma: Weight = 0.25,
-    rules: RulesBySite = {},
+    rules: RulesBySite = MappingProxyType({}),
 ) -> Drawn:
     """How the score, taken as relevance, is shared out among the samples of the image.
 

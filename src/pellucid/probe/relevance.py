@@ -35,5 +35,7 @@ def drawn(probe: Probe, found: RuledAnswer, *, positive: bool = False) -> Drawn:
     scale = max(abs(score), 1e-3 * float(relevance.abs().sum(dtype=torch.float64)))
     if not abs(gap) <= LOST.get(relevance.dtype, 1e-2) * scale:
         got = f"{gap:+.3g} beside a score of {score:.3g}"
-        raise NoRule("relevance and what operations absorb sum to the score", got, "A part writes constants over values; choose another method.")
+        raise NoRule(
+            "relevance and what operations absorb sum to the score", got, "A part writes constants over values; choose another method."
+        )
     return probe.map(relevance, absorbed=absorbed, largest=found.largest)

@@ -13,8 +13,8 @@ from pellucid.probe.rules.lrp_flow import IN_TARGETS, PRODUCTS_IN_TARGETS, carri
 from pellucid.probe.rules.lrp_linear import STABILIZER, LinearRules
 from pellucid.probe.rules.lrp_norms import ACTIVATIONS, OTHERS, NormRules
 from pellucid.probe.rules.lrp_products import MixRules
-from pellucid.probe.rules.mode import Rules
 from pellucid.probe.rules.mode import Rule as Call
+from pellucid.probe.rules.mode import Rules
 from pellucid.probe.rules.operation import Operation
 
 CONVOLUTIONS = "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution".split()
@@ -35,6 +35,9 @@ def relevance_rules(name: str, composite: Composite, mixing: Rule, bounds: tuple
         **dict.fromkeys(("addmm", "baddbmm"), mix.addmm),
         **{n: getattr(mix, n) for n in ("add", "sub", "rsub", "mul", "div", "rdiv", "einsum", "glu", "pad", "cat")},
         "stack": mix.cat,
+        "where": mix.chosen,
+        "masked_fill": mix.masked_fill,
+        "__setitem__": mix.written,
         "constant_pad_nd": mix.constant_pad,
         "scaled_dot_product_attention": mix.attention,
         "batch_norm": norm.batch_norm,

@@ -127,8 +127,8 @@ class Composite:
         """A composite by its name. ``at_image``: what is explained is the image, so that something touches it first."""
         convolution, dense, first, of = _NAMED[name]
         numbers = {"epsilon": f"epsilon({epsilon!r})", "gamma": f"gamma({gamma!r})"}
-        read = [Rule.read(numbers.get(n, n)) for n in (convolution, dense)]
-        return cls(*read, Rule.read(first) if first and at_image else None, of, sites)
+        two = [Rule.read(numbers.get(n, n)) for n in (convolution, dense)]
+        return cls(two[0], two[1], Rule.read(first) if first and at_image else None, of, sites)
 
     def choose(self, op: Operation, what: str, far: int | None) -> Rule:
         """The rule of an operation of a kind; ``far`` is None unless it touches the image."""
@@ -149,5 +149,7 @@ class Composite:
         idle = [site for site in self.sites if site not in self.used]
         if idle:
             raise BadParameter(
-                "rules= names modules with operations that have weights", ", ".join(map(repr, idle)), "Name them as net.named_modules() does."
+                "rules= names modules with operations that have weights",
+                ", ".join(map(repr, idle)),
+                "Name them as net.named_modules() does.",
             )

@@ -116,7 +116,7 @@ class Linear:
     def _share(self, relevance: Tensor, group: Group, ended: Ended) -> Tensor:
         with torch.enable_grad():
             leaves = [(torch.ones_like(self.x) if t.a is None else t.a.detach()).requires_grad_() for t in group.terms]
-            z = torch.stack([]) if not leaves else self.f(leaves[0], group.terms[0].v)
+            z = self.f(leaves[0], group.terms[0].v)
             for leaf, t in zip(leaves[1:], group.terms[1:], strict=True):
                 z = z + self.f(leaf, t.v)
         total = z.detach().clone() if group.bias is None else z.detach() + group.bias
@@ -142,8 +142,10 @@ class Linear:
             return [Group((Term(x, w), Term(-low, _part(w, 1)), Term(-high, _part(w, -1))), None)]
         negative = bool((x < 0).any())
         if w is None:  # z_plus of what mixes without weights: negative outputs come from negative inputs
-            groups = [Group((Term(x.clamp(min=0) if negative else x, None),), None, where=self.y >= 0 if negative else None)]
-            return [*groups, Group((Term(x.clamp(max=0), None),), None, where=self.y < 0)] if negative else groups
+            assert self.y is not None
+            if not negative:
+                return [Group((Term(x, None),), None)]
+            return [Group((Term(_clamped(x, sign), None),), None, where=(self.y >= 0) == (sign > 0)) for sign in (1, -1)]
         if self.rule.name == "gamma":
             return self._gamma(x, w, b, negative)
         alpha, beta = (1.0, 0.0) if self.rule.name == "z_plus" else self.rule.numbers
@@ -218,8 +220,8 @@ def shared(
     axis: int | None = None,
 ) -> Tensor:
     """y = f(x, w) + b under a rule."""
-    still = [None if t is None else t.detach() for t in (w, bias)]
-    known = Linear(op, rule, live, f, *still, op.mode.keep(live), bounds=bounds, axis=axis)
+    weights, shift = (None if t is None else t.detach() for t in (w, bias))
+    known = Linear(op, rule, live, f, weights, shift, op.mode.keep(live), bounds=bounds, axis=axis)
     if rule.name in ("zero", "epsilon"):
         y = known.open()
         y = y if known.bias is None else y + known.bias
@@ -230,6 +232,7 @@ def shared(
 
 
 def out_of(op: Operation, known: Linear, y: Tensor) -> Tensor:
+    """The values of a linear operation, with the way back."""
     sinks = ("stabilizers",) if known.bias is None or not known.rule.bias else ("stabilizers", "biases")
     return flow(op, y, [known.live], known, sinks, "linear", known if known.axis is not None else None)
 

@@ -24,7 +24,9 @@ from pellucid.probe.rules.lrp_flow import Ended, fitted, flow, is_gate, passed, 
 from pellucid.probe.rules.lrp_linear import STABILIZER, LinearRules, shared
 from pellucid.probe.rules.operation import Kept, Operation, live, tensors
 
-GATED = "the factor that only weights (softmax, sigmoid, reciprocal) takes nothing, its signal takes all (Arras et al. 2017, Ali et al. 2022)"
+GATED = (
+    "the factor that only weights (softmax, sigmoid, reciprocal) takes nothing, its signal takes all (Arras et al. 2017, Ali et al. 2022)"
+)
 HALVES = "both factors of a product of two signals take half (Achtibat et al. 2024)"
 QUOTIENT = "the numerator of a quotient takes all, its denominator is held fixed (Ali et al. 2022)"
 
@@ -58,7 +60,9 @@ class MixRules:
             parts = [k.value if s == 1 else k.value * s for k, s in zip(kept, signs, strict=True)]
             total = parts[0] + parts[1]
             if positive:  # a sum below 0 comes from what is below 0
-                parts = [torch.where((total >= 0) == (p >= 0), p, 0) if a else torch.zeros_like(p) for p, a in zip(parts, alive, strict=True)]
+                parts = [
+                    torch.where((total >= 0) == (p >= 0), p, 0) if a else torch.zeros_like(p) for p, a in zip(parts, alive, strict=True)
+                ]
                 total = parts[0] + parts[1]
             q = quotient(relevance, total, stabilizer, ended)
             op.steep(q)
@@ -193,6 +197,49 @@ class MixRules:
 
     def constant_pad(self, op: Operation, input: Tensor, pad: Sequence[int], value: float = 0) -> Any:
         return self.pad(op, input, pad, "constant", value)
+
+    def chosen(self, op: Operation, condition: Any, input: Any = None, other: Any = None) -> Any:
+        """One or the other, as a constant says."""
+        if not isinstance(condition, Tensor) or op.mode.derived(condition) or input is None or other is None:
+            return NotImplemented
+        _no_copies(op, [input, other])
+        sides = [(t, c) for t, c in ((input, condition), (other, ~condition))]
+
+        def back(relevance: Tensor, ended: Ended) -> list[Tensor]:
+            for t, c in sides:
+                if not live(t):
+                    ended.add("constants", (relevance * c).sum())
+            return [fitted(relevance * c, t.shape) for t, c in sides if live(t)]
+
+        return flow(op, op.plain(), [t for t, _ in sides if live(t)], back, ("constants",), "cat")
+
+    def masked_fill(self, op: Operation, input: Tensor, mask: Tensor, value: Any) -> Any:
+        if live(value) or not live(input) or op.mode.derived(mask):
+            return NotImplemented
+        return self._overwritten(op, op.plain(), input, mask)
+
+    def written(self, op: Operation, input: Tensor, index: Any, value: Any) -> Any:
+        """``z[index] = value``, where one of the two is constant."""
+        if live(value) == live(input) or any(op.mode.derived(t) for t in tensors([index])):
+            return NotImplemented
+        _no_copies(op, [input, value])
+        y, mask = input.detach().clone(), torch.zeros(input.shape, dtype=torch.bool, device=input.device)
+        y[index], mask[index] = value.detach() if isinstance(value, Tensor) else value, True
+        if live(input):
+            return self._overwritten(op, y, input, mask)
+
+        def back(relevance: Tensor, ended: Ended) -> list[Tensor]:
+            ended.add("constants", (relevance * ~mask).sum())
+            return [fitted(relevance[index], value.shape)]
+
+        return flow(op, y, [value], back, ("constants",), "cat")
+
+    def _overwritten(self, op: Operation, y: Tensor, input: Tensor, mask: Tensor) -> Tensor:
+        def back(relevance: Tensor, ended: Ended) -> list[Tensor]:
+            ended.add("constants", (relevance * mask).sum())
+            return [fitted(relevance * ~mask, input.shape)]
+
+        return flow(op, y, [input], back, ("constants",), "cat")
 
 
 def _still(value: Any) -> Any:

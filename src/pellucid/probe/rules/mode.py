@@ -105,9 +105,6 @@ class RuleMode(TorchFunctionMode):
             finally:
                 self._open.pop()
         name, writes = spelled(func)
-        if writes and self._kept and args and isinstance(args[0], Tensor):
-            for kept in self._kept.pop(args[0].untyped_storage().data_ptr(), ()):
-                kept.rescue()
         rule = self.rules.table.get(name)
         if rule is not None:
             out = self._ruled_result(rule, name, func, writes, args, kwargs)
@@ -119,6 +116,8 @@ class RuleMode(TorchFunctionMode):
                 f"a rule of {self.rules.name} for every operation", text, "Write it with torch's own functions, or choose another method."
             )
         operands = [t.grad_fn for t in given if t.requires_grad]
+        if writes:
+            self._rescue(args[0])
         out = func(*args, **kwargs)
         self._derive(func, given, out)
         for t in tensors(out):
@@ -153,6 +152,7 @@ class RuleMode(TorchFunctionMode):
                 self._derived[t] = True  # places of maxima
         if target is None:
             return out
+        self._rescue(target)
         target.copy_(out)  # whoever else holds the operand must see the result too
         return target
 
@@ -203,6 +203,12 @@ class RuleMode(TorchFunctionMode):
         kept = Kept(t.detach())
         self._kept.setdefault(t.untyped_storage().data_ptr(), []).append(kept)
         return kept
+
+    def _rescue(self, target: Any) -> None:
+        """Copy what is kept of a tensor that is about to be written into."""
+        if self._kept and isinstance(target, Tensor):
+            for kept in self._kept.pop(target.untyped_storage().data_ptr(), ()):
+                kept.rescue()
 
     def sink(self, why: str, device: torch.device) -> Tensor:
         """The leaf into which all relevance that ends for one reason flows, operation by operation, in float64."""
