@@ -34,7 +34,7 @@ def against(probe: Probe, x: Tensor, starts: Sequence[Tensor], way: Way) -> tupl
         values += one / len(starts)
     change = sum(changes) / len(changes)
     total, size = float(values.sum()), float(values.abs().sum())
-    ratio = size / abs(change) if change else float("inf")
+    ratio = size / max(abs(change), 1e-30)
     return values, {"gap": total - change, "change": change, "changes": changes, "gaps": gaps, "largest": largest, "ratio": ratio}
 
 
