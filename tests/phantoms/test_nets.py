@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from pellucid.errors import BadParameter
+from pellucid.explain import explain
+from pellucid.loading import load_model
 from pellucid.phantoms import Phantom, cases, load
 from pellucid.phantoms.nets import CLASSES, WEIGHTS, code_hash
 
@@ -115,6 +117,14 @@ def test_an_untrained_twin_has_no_facts_and_leaves_the_global_chance_alone():
     assert torch.equal(first, second)
     assert not torch.equal(first, third)
     assert not twin.training
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_probabilities_of_labels_that_do_not_exclude_each_other_are_each_their_own(name):
+    net, phantom = load_model(f"phantom:{name}"), fresh(name)[0]
+    why = explain(net, phantom.image, target=0, method="saliency")
+    out = logits(name, [phantom])[0]
+    assert list(why.probabilities) == pytest.approx((out.sigmoid() if name in SEVERAL else out.softmax(0)).tolist(), abs=1e-5)
 
 
 def test_a_network_that_does_not_exist_is_named():

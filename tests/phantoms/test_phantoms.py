@@ -189,6 +189,16 @@ def test_the_suppressor_tells_of_the_noise_on_the_signal_and_not_of_the_label():
     assert torch.corrcoef(torch.tensor([glow, macula]))[0, 1] > 0.3
 
 
+def test_the_test_tone_of_a_recording_tells_its_gain():
+    tone, level = [], []
+    for seed in range(20):
+        clip = spectrogram(seed, sine=True, suppressor=True)
+        tone.append(float(clip.image.values[0, clip.masks["suppressor"]].mean()))
+        quiet = ~clip.masks["causal"] & ~clip.masks["background"] & ~clip.masks["suppressor"]
+        level.append(float(clip.image.values[0, quiet].mean()))
+    assert torch.corrcoef(torch.tensor([tone, level]))[0, 1] > 0.4
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_cases_are_balanced_and_their_parts_know_nothing_of_the_label(kind):
     n = 40 if kind != "brain_atrophy" else 12
