@@ -41,6 +41,7 @@ INSIDE = ({"steps": 16, "n": 4, "tolerance": None}, {"steps": 2, "n": 2, "tolera
 # methods that claim a sum and yet may give the left half something of the right, and why
 NOT_ADDITIVE = {
     "guided_ig": "its path takes the features with the smallest slopes of the whole image first",
+    "deep_taylor": "its rules give a sum to its positive terms alone, and nothing where the score is negative",
     "excitation_backprop": "it shares out one probability, of which each half gets its part",
 }
 ENGINE = ("asking.py", "baseline.py", "model.py", "target.py", "reading.py", "run.py", "grid.py", "image.py", "ops")

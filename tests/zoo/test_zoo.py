@@ -23,17 +23,36 @@ ATTENTION = {e.name for e in ZOO.values() if e.attention}
 
 # which cells refuse, and the words by which they do; every other cell runs. "_3d" nets are so small here that their last map is one voxel
 WINDOWED = {"swin_t", "swin_t_peaked"}
+PLAIN = {
+    "alexnet",
+    "vgg16",
+    "resnet50",
+    "densenet121",
+    "inception_v3",
+    "resnet18_3d",
+    "densenet121_3d",
+}  # no gates, attention, or norms but BatchNorm
 REFUSES: dict[str, tuple[str, set[str]]] = {
     "cam": ("behind global average pooling and one linear layer", set(ZOO) - {"resnet50", "densenet121", "efficientnet_b0", "swin_t", "swin_t_peaked"}),
     "attention_rollout": ("attention", set(ZOO) - ATTENTION | WINDOWED),
+    "transformer_attribution": ("needs attention", set(ZOO) - ATTENTION),
+    "pattern_net": ("a rule of pattern_net for every operation", set(ZOO) - PLAIN),
+    "pattern_attribution": ("a rule of pattern_attribution for every operation", set(ZOO) - PLAIN),
     "xgrad_cam": ("activations such as a ReLU gives", {"densenet121", "vit_b_16_peaked"}),
     "grad_cam_plus_plus": ("activations such as a ReLU gives", {"vit_b_16_peaked", "vit_3d_peaked"}),
 }  # fmt: skip
+# rules of shares of at least 0 forget the class where dense layers follow each other (Sixt, Granz, Landgraf 2020, "When explanations lie")
+FORGETS = {("excitation_backprop", "alexnet"), ("excitation_backprop", "inception_v3"), ("excitation_backprop", "vgg16")}
+TWIN_LIMIT = {"lrp": 1e-4, "transformer_attribution": 1e-4}  # their stabilizer moves a little between unlike terms of a sum
+SLOW = {
+    "pattern_net": ("densenet121",),
+    "pattern_attribution": ("resnet18_3d",),
+}  # few passes, much arithmetic: one net besides the light ones
 METHODS = {m.name: m for m in registered()}
 
 
 def _meets(name: str, net: str) -> bool:
-    return net in LIGHT or passes_of(METHODS[name], net) <= FEW
+    return net in LIGHT or (net in SLOW[name] if name in SLOW else passes_of(METHODS[name], net) <= FEW)
 
 
 CELLS = [(net, name) for net in ZOO for name in METHODS if _meets(name, net)]
@@ -56,7 +75,7 @@ def test_the_method_runs_there_or_refuses_by_name(net, name):
         assert words in cell.message
         return
     assert cell.status == "runs", f"{name} on {net} {cell.status}: {cell.message}"
-    assert cell.faults == []
+    assert cell.faults == (["one map for two targets"] if (name, net) in FORGETS else [])
     if name not in STEPWISE:
         assert all(gap <= EXACT for gap in cell.gaps.values()), f"{name} on {net}: gaps {cell.gaps}"
 
@@ -68,7 +87,7 @@ def test_of_a_sum_of_two_networks_each_half_gets_its_own(net, name):
         assert cell.status == "refuses"
         return
     assert cell.status == "runs", f"{name} on {net}: {cell.message}"
-    assert cell.twin <= 1e-6
+    assert cell.twin <= TWIN_LIMIT.get(name, 1e-6)
 
 
 @pytest.mark.parametrize(
