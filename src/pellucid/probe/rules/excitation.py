@@ -59,7 +59,7 @@ class _Shares(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, op: Operation, part: Part, top: Top | None) -> Tensor:
-        ctx.part, ctx.top, ctx.token = part, top, top.next() if top is not None else None
+        ctx.part, ctx.top, ctx.token, ctx.below = part, top, top.next() if top is not None else None, _below(op, x)
         ctx.save_for_backward(x)
         y: Tensor = op.plain()
         return y
@@ -70,7 +70,7 @@ class _Shares(torch.autograd.Function):
         if ctx.top is not None and ctx.token == ctx.top.last:
             ctx.top.through += float(q.abs().sum())
             q = -q
-        return _won(q, x, ctx.part), None, None, None
+        return _won(q, x, ctx.part, ctx.below), None, None, None
 
 
 class _Sum(torch.autograd.Function):
@@ -86,11 +86,17 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, q: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
         a, b = ctx.saved_tensors
-        direction = torch.where(q < 0, -1, 1)
-        for_a, for_b = (a * direction).clamp_min(0), (b * direction * ctx.sign).clamp_min(0)
-        total = for_a + for_b
-        flow = torch.where(total > 0, q.abs() / total, 0)
-        return for_a * flow * torch.where(a < 0, -1, 1), for_b * flow * torch.where(b < 0, -1, 1), None, None
+        ways = (1,) if float(q.min()) >= 0 else (1, -1)
+        for_a = for_b = torch.zeros(())
+        for way in ways:
+            flow = q if len(ways) == 1 else (q * way).clamp_min(0)
+            up = a.clamp_min(0) if way > 0 else a.clamp_max(0)
+            down = b.clamp_min(0) if way * ctx.sign > 0 else b.clamp_max(0)
+            total = torch.add(up, down, alpha=ctx.sign)  # of the sign of way; so a and b carry their own
+            flow = (flow / total).masked_fill_(total == 0, 0)
+            for_a = for_a + up.mul_(flow) * way if way < 0 else up.mul_(flow)
+            for_b = for_b + down.mul_(flow) * way if way < 0 else down.mul_(flow)
+        return for_a, for_b, None, None
 
 
 class Top:
@@ -116,29 +122,32 @@ class _Prior(torch.autograd.Function):
         return g / g.abs().sum().clamp_min(torch.finfo(g.dtype).tiny)
 
 
-def _won(q: Tensor, x: Tensor, part: Part) -> Tensor:
-    """What each unit of x wins of q: in shares of ``max(sign(q) * w * x, 0)``, with the sign of x."""
-    won = torch.zeros_like(x)
-    signs = [s for s in (1, -1) if bool((x * s > 0).any())]
-    for way in (1, -1):
-        flow = (q * way).clamp_min(0)
-        if not bool(flow.any()):
-            continue
+def _won(q: Tensor, x: Tensor, part: Part, below: bool) -> Tensor:
+    """What each unit of x wins of q: in shares of ``max(sign(q) * w * x, 0)``, with the sign of x. ``below``: whether some x are below 0."""
+    won: Tensor | None = None
+    signs = (1, -1) if below else (1,)
+    ways = (1,) if float(q.min()) >= 0 else (1, -1)
+    for way in ways:
+        flow = q if len(ways) == 1 else (q * way).clamp_min(0)
         found: list[tuple[int, Tensor, Tensor]] = []
         with torch.enable_grad():
             for s in signs:
-                of_sign = ((x * s).clamp_min(0) * s).requires_grad_() if len(signs) > 1 else x.detach().requires_grad_()
+                of_sign = ((x * s).clamp_min(0) * s if below else x.detach()).requires_grad_()
                 z = part(of_sign, way * s)
                 if z is not None:
                     found.append((s, of_sign, z))
         if not found:
             continue
-        total = torch.stack([z.detach() for _, _, z in found]).sum(0)
-        flow = torch.where(total == 0, 0, flow / total)
+        total = found[0][2].detach()
+        for _, _, z in found[1:]:
+            total = total + z.detach()
+        flow = (flow / total).masked_fill_(total == 0, 0)
         for s, of_sign, z in found:
             (g,) = torch.autograd.grad(z, of_sign, flow)
-            won += s * of_sign.detach() * g
-    return won
+            share = g.mul_(of_sign.detach()) if g.is_contiguous() else g * of_sign.detach()
+            share = share if s > 0 else -share
+            won = share if won is None else won + share
+    return torch.zeros_like(x) if won is None else won
 
 
 def excitation(name: str, top: Top | None = None) -> Rules:
@@ -174,19 +183,20 @@ def _unless_in_target(rule: Rule) -> Rule:
 
 
 def _of_sign(weight: Tensor, sign: int) -> Tensor:
-    return (weight * sign).clamp_min(0) * sign
+    return weight.clamp_min(0) if sign > 0 else weight.clamp_max(0)
 
 
-def _note_negative(op: Operation, x: Tensor) -> None:
-    if bool((x < 0).any()):
+def _below(op: Operation, x: Tensor) -> bool:
+    """Whether some units are below 0, which no paper speaks of."""
+    if found := float(x.detach().min()) < 0:
         op.caveat("the paper assumes activations of at least 0; units below 0 win by being low, in shares of what they contribute")
+    return found
 
 
 def _weighted(top: Top | None) -> Rule:
     def rule(op: Operation, input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **named: Any) -> Any:
         if live(weight) or not live(input):
             return NotImplemented
-        _note_negative(op, input)
         return _Shares.apply(input, op, lambda x, s: op.func(x, _of_sign(weight, s), None, *rest, **named), top)  # type: ignore[no-untyped-call]
 
     return rule
@@ -200,7 +210,6 @@ def _product(top: Top | None) -> Rule:
             return NotImplemented
         x, w = (input, other) if live(input) else (other, input)
         first = x is input
-        _note_negative(op, x)
         part: Part = lambda z, s: op.func(z, _of_sign(w, s)) if first else op.func(_of_sign(w, s), z)  # noqa: E731
         return _Shares.apply(x, op, part, top)  # type: ignore[no-untyped-call]
 
@@ -213,7 +222,6 @@ def _einsum(op: Operation, equation: str, *operands: Any) -> Any:
         return NotImplemented
     first = live(pair[0])
     x, w = pair if first else pair[::-1]
-    _note_negative(op, x)
     part: Part = lambda z, s: torch.einsum(equation, *((z, _of_sign(w, s)) if first else (_of_sign(w, s), z)))  # noqa: E731
     return _Shares.apply(x.clone(), op, part, None)  # type: ignore[no-untyped-call]
 
@@ -260,7 +268,6 @@ class _Valued(torch.autograd.Function):
 
 
 def _averaged(op: Operation, input: Tensor, *args: Any, **named: Any) -> Any:
-    _note_negative(op, input)
     # a copy: unlike weighted operations, averages let their operand be written into afterwards
     return _Shares.apply(input.clone(), op, lambda x, s: op.func(x, *args, **named) if s > 0 else None, None)  # type: ignore[no-untyped-call]
 
@@ -281,7 +288,7 @@ def _norm(op: Operation, input: Tensor, *args: Any, **named: Any) -> Any:
         return NotImplemented
     if own:
         op.caveat(f"{op.name} passes all to its operand: its mean and variance are taken as given")
-    if weight is None:
+    if weight is None or bool((weight > 0).all()):
         return _Pass.apply(input, op, None)  # type: ignore[no-untyped-call]
     last = op.name in ("layer_norm", "rms_norm")
     sign = weight.sign() if last else weight.sign().view(1, -1, *[1] * (input.ndim - 2))
@@ -324,7 +331,6 @@ def _attention(op: Operation, query: Tensor, key: Tensor, value: Tensor, *args: 
     if not live(value):
         return NotImplemented
     op.caveat("attention is taken as given: what wins is what it reads, not where it looks")
-    _note_negative(op, value)
     seen = [query.detach(), key.detach()]
     # linear in the values, with the weights of a mean
     return _Shares.apply(value.clone(), op, lambda v, s: op.func(*seen, v, *args, **named) if s > 0 else None, None)  # type: ignore[no-untyped-call]
