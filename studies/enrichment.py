@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from studies.pages import put, stamp
 
 FIRST_SEED = 900_000
-CASES = {"fundus": 100, "chest": 100, "brain": 30}
+CASES = {"fundus": 100, "chest": 100, "brain": 30, "spectrogram": 60}
 PARTS = ("causal", "shortcut", "distractor", "background")
 KINDS = {  # network, target, how a positive case is made, methods
     "fundus": ("fundus_dme", "DME", {"dme": True}, ("integrated_gradients()", "blur_ig()", "grad_cam()", "occlusion(window='1.5mm')")),
@@ -33,6 +33,12 @@ KINDS = {  # network, target, how a positive case is made, methods
         "atrophy",
         {"atrophy": True},
         ("integrated_gradients(steps=32)", "blur_ig(steps=16)", "grad_cam()", "occlusion(window='16mm', stride='16mm')"),
+    ),
+    "spectrogram": (
+        "spectrogram",
+        "violin",
+        {"violin": True},
+        ("integrated_gradients()", "blur_ig(max_sigma='8px', axes=0, steps=50)", "grad_cam()", "occlusion(window='10px')"),
     ),
 }
 
