@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from studies.pages import put, stamp  # noqa: E402
 
-SEED = 900_000  # from here on no phantom was trained on or looked at in choosing anything
+SEED = 900_000  # no network was trained on phantoms of this seed
 INK, FAINT = "#1b2430", "#6b7684"
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6D00", "#56B4E9")  # after Okabe and Ito: told apart by color-blind eyes
 FOR, AGAINST = "#D65F16", "#2E62BE"  # as in maps
@@ -36,7 +36,8 @@ MOST = 80_000  # bytes of a figure
 HEAD = """# Why these methods look as they do
 
 Pictures of what the methods do, drawn from the phantoms and their small networks by `studies/figures.py`: a synthetic patient, a trained
-network, and the first cases of their kind that neither training nor choice has seen. In maps orange raises the score and blue lowers it."""
+network, and the first cases of their kind from seeds that no training has used; settings were chosen so that pictures read well. In maps
+orange raises the score and blue lowers it."""
 
 
 def plots():
