@@ -47,7 +47,7 @@ def normed(dims):
         nn.Sequential(
             conv(2, 4, 3, padding=1, bias=False), norm(4), nn.ReLU(), conv(4, 4, 3, stride=2), norm(4), nn.ReLU(), turned(4, 6, 2, stride=2),
             norm(6), nn.LeakyReLU(0.1), mean(2), nn.AdaptiveAvgPool2d(1) if dims == 2 else nn.AdaptiveAvgPool3d(1), nn.Flatten(),
-            nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3),
+            nn.Linear(6, 8), nn.BatchNorm1d(8), nn.LeakyReLU(0.3), nn.Linear(8, 3),
         )
     )  # fmt: skip
 

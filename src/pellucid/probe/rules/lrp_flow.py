@@ -110,12 +110,18 @@ def quotient(relevance: Tensor, z: Tensor, stabilizer: float, ended: Ended) -> T
     """R / (z + stabilizer sign(z)), sign(0) = 1; without a stabilizer, what is shared out of z = 0 is lost. ``z`` is used up."""
     if stabilizer:
         size = torch.full((), stabilizer, dtype=z.dtype, device=z.device).copysign(z)
-        q = relevance / z.add_(size)
+        q = torch.div(relevance, z.add_(size), out=z)
         ended.add("stabilizers", torch.dot(size.reshape(-1), q.reshape(-1)))
         return q
     empty = z == 0
     ended.add("stabilizers", relevance.masked_fill(~empty, 0).sum())
     return (relevance / z.masked_fill_(empty, 1)).masked_fill_(empty, 0)
+
+
+def times(a: Tensor, slope: Tensor, q: Tensor) -> Tensor:
+    """a times a slope, in the slope's own memory where it has one."""
+    own = slope.is_contiguous() and slope.data_ptr() != q.data_ptr() and slope.shape == a.shape
+    return slope.mul_(a) if own else a * slope
 
 
 # ---------------------------------------------------------------------------- what an operand is

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pellucid.errors import NoRule
 from pellucid.probe.rules.lrp_composites import Rule
-from pellucid.probe.rules.lrp_flow import Ended, distance_to_leaf, flow, made_of, quotient
+from pellucid.probe.rules.lrp_flow import Ended, distance_to_leaf, flow, made_of, quotient, times
 from pellucid.probe.rules.operation import Kept, Operation
 
 STABILIZER = 1e-6  # of all rules but epsilon, as in zennit; in units of the operation's output
@@ -38,17 +38,16 @@ class Term:
 
 @dataclass(frozen=True)
 class Group:
-    """Terms that share one denominator; ``where`` limits them to outputs of one sign."""
+    """Terms that share one denominator."""
 
     terms: tuple[Term, ...]
     bias: Tensor | None
     share: float = 1.0
-    where: Tensor | None = None
 
 
 @dataclass(eq=False)
 class Linear:
-    """One operation y = f(x, w) + b as it ran. ``w`` is None where there are no weights and none is negative (a mean, attention).
+    """One operation y = f(x, w) + b as it ran. ``raw`` are its weights w, None where there are no weights and none is negative (a mean, attention).
 
     ``inner`` is, of epsilon only, the input and f(x, w) with a graph of their own, and its values, of which y is ``scale`` times plus the
     bias. ``live`` is the operand as the network knows it, ``kept`` its values; ``y`` is kept where only its signs are asked.
@@ -58,39 +57,46 @@ class Linear:
     rule: Rule
     live: Tensor
     f: Callable[[Tensor, Tensor | None], Tensor]
-    w: Tensor | None
+    raw: Tensor | None  # weights before a BatchNorm scales them
     bias: Tensor | None  # broadcasts against y
     kept: Kept
     inner: tuple[Tensor, Tensor, Kept] | None = None
     scale: Tensor | None = None
     y: Tensor | None = None
     bounds: tuple[Tensor, Tensor] | None = None
-    axis: int | None = None  # of w, where outputs lie; None: nothing merges with it
+    axis: int | None = None  # of weights, where outputs lie; None: nothing merges with it
+    factor: Tensor | None = None  # of weights
 
     def __call__(self, relevance: Tensor, ended: Ended) -> list[Tensor | None]:
         """Relevance of the operand."""
         if self.rule.name in ("zero", "epsilon"):
             return [self._in_proportion(relevance, ended)]
-        total: Tensor | None = None
-        for group in self._groups():
-            part = relevance if group.where is None else relevance * group.where
-            if group.where is not None and not bool(part.any()):
-                continue  # mirrored terms for outputs that got nothing
-            shared = self._share(part * group.share if group.share != 1 else part, group, ended)
-            total = shared if total is None else total + shared
-        if self.rule.name == "gamma" and self.y is not None:
-            ended.add("stabilizers", (relevance * (self.y == 0)).sum())
-        return [torch.zeros_like(self.x) if total is None else total]
+        if self.y is None:
+            parts = [self._share(relevance * g.share if g.share != 1 else relevance, g, ended) for g in self._groups()]
+            return [sum(parts[1:], parts[0])]
+        parts = []
+        for sign in (1, -1):  # by the sign of the output
+            off = self.y <= 0 if sign > 0 else self.y >= 0
+            part = relevance.masked_fill(off, 0)
+            if bool(part.any()):
+                parts.append(self._share(part, self._tilted(sign) if self.raw is not None else self._signed(sign), ended))
+        if self.rule.name == "gamma" or self.raw is None:
+            ended.add("stabilizers", relevance.masked_fill(self.y != 0, 0).sum())
+        return [sum(parts[1:], parts[0]) if parts else torch.zeros_like(self.x)]
 
     @property
     def x(self) -> Tensor:
         return self.kept.value
 
+    @property
+    def w(self) -> Tensor | None:
+        return self.raw if self.raw is None or self.factor is None else self.raw * self.factor
+
     def open(self) -> Tensor:
         """f(x, w) with a graph of its own."""
         with torch.enable_grad():
             x = self.x.detach().requires_grad_()
-            z = self.f(x, self.w)
+            z = self.f(x, self.raw)
         self.inner = x, z, self.op.mode.keep(z)
         return z.detach()
 
@@ -109,9 +115,9 @@ class Linear:
         if self.kept.copied:  # somebody wrote into the input: its graph is void
             with torch.enable_grad():
                 x = self.x.detach().requires_grad_()
-                inner = self.f(x, self.w)
+                inner = self.f(x, self.raw)
         (g,) = torch.autograd.grad(inner, x, q if self.scale is None else q.mul_(self.scale), retain_graph=True)
-        return x.detach() * g
+        return times(x.detach(), g, q)
 
     def _share(self, relevance: Tensor, group: Group, ended: Ended) -> Tensor:
         with torch.enable_grad():
@@ -119,12 +125,13 @@ class Linear:
             z = self.f(leaves[0], group.terms[0].v)
             for leaf, t in zip(leaves[1:], group.terms[1:], strict=True):
                 z = z + self.f(leaf, t.v)
-        total = z.detach().clone() if group.bias is None else z.detach() + group.bias
-        q = quotient(relevance, total, STABILIZER, ended)
+        total = z.detach() if self.raw is not None else z.detach().clone()  # no product with weights asks for its result again
+        q = quotient(relevance, total if group.bias is None else total.add_(group.bias), STABILIZER, ended)
         self.op.steep(q)
         if group.bias is not None:
             ended.add("biases", _dot(group.bias, q))
-        shares = [g if t.a is None else t.a * g for t, g in zip(group.terms, torch.autograd.grad(z, leaves, q), strict=True)]
+        slopes = torch.autograd.grad(z, leaves, q)
+        shares = [g if t.a is None else times(t.a, g, q) for t, g in zip(group.terms, slopes, strict=True)]
         return sum(shares[1:], shares[0])
 
     # ------------------------------------------------------------------ the formulas
@@ -140,50 +147,51 @@ class Linear:
             assert self.bounds is not None
             low, high = self.bounds
             return [Group((Term(x, w), Term(-low, _part(w, 1)), Term(-high, _part(w, -1))), None)]
-        negative = bool((x < 0).any())
-        if w is None:  # z_plus of what mixes without weights: negative outputs come from negative inputs
-            assert self.y is not None
-            if not negative:
-                return [Group((Term(x, None),), None)]
-            return [Group((Term(_clamped(x, sign), None),), None, where=(self.y >= 0) == (sign > 0)) for sign in (1, -1)]
-        if self.rule.name == "gamma":
-            return self._gamma(x, w, b, negative)
+        negative = bool(x.min() < 0)
+        assert w is not None
         alpha, beta = (1.0, 0.0) if self.rule.name == "z_plus" else self.rule.numbers
+        if not negative and not beta and self.factor is not None:
+            return [Group((Term(x, w.clamp_(min=0)),), _part(b, 1), alpha)]  # w is a product of its own
         groups = [Group(_terms(x, w, negative, 1), _part(b, 1), alpha)]
         if beta:
             groups.append(Group(_terms(x, w, negative, -1), _part(b, -1), -beta))
         return groups
 
-    def _gamma(self, x: Tensor, w: Tensor | None, b: Tensor | None, negative: bool) -> list[Group]:
-        assert self.y is not None
+    def _tilted(self, sign: int) -> Group:
+        """gamma, for outputs of one sign."""
+        x, w, b, (g,) = self.x, self.w, self.bias, self.rule.numbers
         assert w is not None
-        (g,) = self.rule.numbers
-        found = []
-        for sign in (1, -1):
-            terms = [Term(x.clamp(min=0) if negative else x, w + g * _clamped(w, sign))]
-            if negative:
-                terms.append(Term(x.clamp(max=0), w + g * _clamped(w, -sign)))
-            bias = None if b is None else b + g * _clamped(b, sign)
-            found.append(Group(tuple(terms), bias, where=(self.y > 0) if sign > 0 else (self.y < 0)))
-        return found
+        negative = bool(x.min() < 0)
+        terms = [Term(x.clamp(min=0) if negative else x, torch.add(w, _clamped(w, sign), alpha=g))]
+        if negative:
+            terms.append(Term(x.clamp(max=0), torch.add(w, _clamped(w, -sign), alpha=g)))
+        return Group(tuple(terms), None if b is None else b + g * _clamped(b, sign))
+
+    def _signed(self, sign: int) -> Group:
+        """z_plus of what mixes without weights: an output below 0 comes from inputs below 0."""
+        return Group((Term(_clamped(self.x, sign), None),), None)
 
     # ------------------------------------------------------------------ BatchNorm behind it
     def merged(self, op: Operation, scale: Tensor, shift: Tensor, y: Tensor) -> Linear:
-        """This operation and the affine one behind it as one: weights s w, bias s b + t (Hui & Binder 2019 compare; zennit's canonizer)."""
-        assert self.w is not None
+        """This operation and the affine one behind it as one: weights s w, bias s b + t."""
+        assert self.raw is not None
         assert self.axis is not None
         wide = scale.view(-1, *[1] * (y.ndim - 2))
         bias = shift.view_as(wide) if self.bias is None else self.bias * wide + shift.view_as(wide)
-        w, inputs = self.w, self.w.ndim - 1
-        if self.inner is not None:
-            pass  # epsilon asks for no weights
-        elif self.axis == 0:
-            w = w * scale.view(-1, *[1] * inputs)
+        ones = [1] * (self.raw.ndim - 1)
+        if self.axis == 0:
+            factor = scale.view(-1, *ones)
         else:  # transposed: (inputs, outputs per group, *kernel)
-            groups = len(scale) // w.shape[1]
-            w = (w.unflatten(0, (groups, -1)) * scale.view(groups, 1, w.shape[1], *[1] * (inputs - 1))).flatten(0, 1)
-        kept = y.clone() if self.y is not None else None
-        return replace(self, op=op, w=w, bias=bias, scale=wide if self.scale is None else wide * self.scale, y=kept)
+            per, inputs = self.raw.shape[1], len(self.raw)
+            factor = scale.view(-1, 1, per).expand(-1, inputs // (len(scale) // per), -1).reshape(inputs, per, *ones[1:])
+        return replace(
+            self,
+            op=op,
+            bias=bias,
+            factor=factor if self.factor is None else factor * self.factor,
+            scale=wide if self.scale is None else wide * self.scale,
+            y=y.clone() if self.y is not None else None,
+        )
 
 
 def _dot(bias: Tensor, q: Tensor) -> Tensor:
