@@ -55,7 +55,8 @@ def attention_rollout(probe: Probe, x: Float[Tensor, "c *space"], *, heads: Lite
         raise Unsupported("attention_rollout needs a network with attention", "one without", "Try 'grad_cam'.")
     if place.layout.kind != "tokens":
         got = f"{place.text!r}, whose cells are {place.layout.kind.replace('_', ' ')}"
-        raise Unsupported("attention_rollout needs a site of tokens that all attend to each other", got, "Name the output of a block.")
+        fix = "Name the output of a block; attention in windows (Swin) has none: try 'transformer_attribution'."
+        raise Unsupported("attention_rollout needs a site of tokens that all attend to each other", got, fix)
     cells, skip = math.prod(x.shape[1:]), 0
     flow: Tensor | None = None
     for layer in watch.seen:
