@@ -175,7 +175,7 @@ def divided(op: Operation, input: Any, other: Any, *, rounding_mode: str | None 
     op.steep(for_b)
     if not live(input):
         shape = y.shape
-        return scaled(other if other.shape == shape else other.expand(shape), y, for_b.expand(shape))
+        return scaled(other if other.shape == shape else other.expand(shape), y, for_b.expand(shape).clone())
     return _Quotient.apply(input, other, [y], for_a, for_b)  # type: ignore[no-untyped-call]
 
 

@@ -92,7 +92,7 @@ class RuleMode(TorchFunctionMode):
     # ------------------------------------------------------------------ operations
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        given = list(tensors((args, kwargs)))
+        given = tensors((args, kwargs))
         if not any(t.requires_grad for t in given):
             out = func(*args, **kwargs)
             self._derive(func, given, out)
@@ -128,11 +128,11 @@ class RuleMode(TorchFunctionMode):
     def _ruled_result(self, rule: Rule, name: str, func: Any, writes: bool, args: Any, kwargs: Any) -> Any:
         target = args[0] if writes else None
         operands = [t.grad_fn for t in tensors((args, kwargs)) if t.requires_grad]
-        kwargs = {("input" if k == "self" else k): v for k, v in kwargs.items() if k != "out"}
+        written, kwargs = kwargs, {("input" if k == "self" else k): v for k, v in kwargs.items() if k != "out"}
         operation = Operation(name, self._modules[-1] if self._modules else "", out_of_place(name, func), self, args, kwargs)
         compared = self.rules.paired and self.rules.compares(operation)
         if self.recording:
-            return self._recorded(operation, target) if compared else NotImplemented
+            return self._recorded(operation, target, func, args, written) if compared else NotImplemented
         if compared:
             operation.reference = self._partner(operation)
         try:
@@ -156,16 +156,16 @@ class RuleMode(TorchFunctionMode):
         target.copy_(out)  # whoever else holds the operand must see the result too
         return target
 
-    def _recorded(self, operation: Operation, target: Tensor | None) -> Any:
+    def _recorded(self, operation: Operation, target: Tensor | None, func: Any, args: Any, kwargs: Any) -> Any:
         """The reference's run: operands are kept, and the graph ends here."""
         given = tensors((operation.args, operation.kwargs))
         # weights stay as they are; what the network computed it may write into
         self.record.append((operation.name, [t.detach().clone() if t.requires_grad or t in self._derived else t for t in given]))
         with torch.no_grad():
+            if target is not None and target.requires_grad:
+                return func(*args, **kwargs)
             out = operation.func(*operation.args, **operation.kwargs)
-            if target is not None:
-                target.copy_(out)
-        return _alive(out) if target is None else target
+        return _alive(out) if target is None else target.copy_(_alive(out))
 
     def _partner(self, operation: Operation) -> list[Tensor]:
         assert self.reference is not None
@@ -278,9 +278,21 @@ class RuleMode(TorchFunctionMode):
 _signature = cache(inspect.signature)
 
 
+class _Born(torch.autograd.Function):
+    """A value that depends on the input as far as autograd knows, without a graph behind it; no leaf, for it may be written into."""
+
+    @staticmethod
+    def forward(ctx: Any, one: Tensor, value: list[Tensor]) -> Tensor:
+        (y,) = value
+        return y.clone() if y._is_view() else y
+
+
 def _alive(out: Any) -> Any:
     if isinstance(out, Tensor):
-        return out.detach().requires_grad_().clone() if out.is_floating_point() else out  # not a leaf: it may be written into
+        if not out.is_floating_point():
+            return out
+        with torch.enable_grad():
+            return _Born.apply(torch.ones((), requires_grad=True), [out])  # type: ignore[no-untyped-call]
     return type(out)(_alive(o) for o in out) if isinstance(out, (list, tuple)) else out
 
 

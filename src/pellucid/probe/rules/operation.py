@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -114,15 +114,22 @@ def out_of_place(name: str, func: Any) -> Callable[..., Any]:
     raise AttributeError(name)
 
 
-def tensors(value: Any) -> Iterator[Tensor]:
+def tensors(value: Any) -> list[Tensor]:
     """Every tensor in arguments, lists and dicts included."""
+    found: list[Tensor] = []
+    _collect(value, found)
+    return found
+
+
+def _collect(value: Any, found: list[Tensor]) -> None:
     if isinstance(value, Tensor):
-        yield value
+        found.append(value)
     elif isinstance(value, (list, tuple)):
         for part in value:
-            yield from tensors(part)
+            _collect(part, found)
     elif isinstance(value, dict):
-        yield from tensors(list(value.values()))
+        for part in value.values():
+            _collect(part, found)
 
 
 @dataclass(eq=False)
