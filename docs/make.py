@@ -14,9 +14,12 @@ HEAD = """# Methods
 Every method works in 2D and 3D unless its row says otherwise, for any target, and at any site unless it looks at features only.
 Made by `make docs` from what each method declares; the page of a method is its file in `src/pellucid/attribution/`.
 
-| method | what it answers | gives | looks at | random | passes (224 x 224) |
+Passes are forward + backward: for an image of 3 x 224 x 224, and at features for 512 channels of 7 x 7.
+
+| method | what it answers | gives | looks at | random | passes |
 | --- | --- | --- | --- | --- | --- |
 """
+SEEN = {Where.ANYWHERE: (3, 224, 224), Where.INPUT: (3, 224, 224), Where.FEATURES: (512, 7, 7)}
 
 
 def section(m: Method) -> str:
@@ -31,7 +34,7 @@ def row(m: Method) -> str:
     """A method's line in the table."""
     gives = ", ".join(g.name.lower() for g in Gives if g in m.facts.gives and g.name and g.value) or "-"
     where = {Where.ANYWHERE: "image or site", Where.INPUT: "image", Where.FEATURES: "features"}[m.facts.where]
-    cost = m.cost((3, 224, 224))
+    cost = m.cost(SEEN[m.facts.where])
     most = "at most " if cost.at_most else ""
     return f"| [`{m.name}`](#{m.name}) | {m.doc.splitlines()[0]} | {gives} | {where} | {'yes' if m.facts.random else 'no'} | {most}{cost.forward} + {cost.backward} |"
 
