@@ -52,6 +52,10 @@ METHODS = {m.name: m for m in registered()}
 
 
 def _meets(name: str, net: str) -> bool:
+    if net == "mobilenet_v3_large" or (
+        net in ("vit_b_16", "swin_t") and not (claims_a_sum(METHODS[name]) or METHODS[name].facts.asks & Asks.RULES)
+    ):
+        return False  # its small sister is here; the attention nets meet every method with their attention peaked
     return net in LIGHT or (net in SLOW[name] if name in SLOW else passes_of(METHODS[name], net) <= FEW)
 
 
