@@ -45,6 +45,7 @@ studies: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python studies/enrichment.py
 	OMP_NUM_THREADS=1 $(BIN)/python studies/verdict.py
 	OMP_NUM_THREADS=1 $(BIN)/python studies/real_scans.py
+	OMP_NUM_THREADS=1 $(BIN)/python studies/figures.py
 	$(BIN)/python studies/demo_picture.py
 
 clean:
