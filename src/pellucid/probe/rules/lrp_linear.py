@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from pellucid.errors import NoRule
+from pellucid.probe.rules.guard import Node
 from pellucid.probe.rules.lrp_composites import Rule
 from pellucid.probe.rules.lrp_flow import Ended, distance_to_leaf, flow, made_of, quotient, times
 from pellucid.probe.rules.operation import Kept, Operation
@@ -66,6 +67,7 @@ class Linear:
     bounds: tuple[Tensor, Tensor] | None = None
     axis: int | None = None  # of weights, where outputs lie; None: nothing merges with it
     factor: Tensor | None = None  # of weights
+    node: Node | None = None  # of ``live`` when this ran
 
     def __call__(self, relevance: Tensor, ended: Ended) -> list[Tensor | None]:
         """Relevance of the operand."""
@@ -111,7 +113,7 @@ class Linear:
         q = quotient(relevance, z, self.rule.epsilon, ended)
         self.op.steep(q)
         if self.bias is not None:
-            ended.add("biases", _dot(self.bias, q))
+            ended.add("biases", dot(self.bias, q))
         if self.kept.copied:  # somebody wrote into the input: its graph is void
             with torch.enable_grad():
                 x = self.x.detach().requires_grad_()
@@ -129,7 +131,7 @@ class Linear:
         q = quotient(relevance, total if group.bias is None else total.add_(group.bias), STABILIZER, ended)
         self.op.steep(q)
         if group.bias is not None:
-            ended.add("biases", _dot(group.bias, q))
+            ended.add("biases", dot(group.bias, q))
         slopes = torch.autograd.grad(z, leaves, q)
         shares = [g if t.a is None else times(t.a, g, q) for t, g in zip(group.terms, slopes, strict=True)]
         return sum(shares[1:], shares[0])
@@ -194,7 +196,8 @@ class Linear:
         )
 
 
-def _dot(bias: Tensor, q: Tensor) -> Tensor:
+def dot(bias: Tensor, q: Tensor) -> Tensor:
+    """What biases take, in float64."""
     return (q.sum_to_size(_padded(bias, q)).double() * bias.double().view(_padded(bias, q))).sum()
 
 
@@ -229,7 +232,7 @@ def shared(
 ) -> Tensor:
     """y = f(x, w) + b under a rule."""
     weights, shift = (None if t is None else t.detach() for t in (w, bias))
-    known = Linear(op, rule, live, f, weights, shift, op.mode.keep(live), bounds=bounds, axis=axis)
+    known = Linear(op, rule, live, f, weights, shift, op.mode.keep(live), bounds=bounds, axis=axis, node=live.grad_fn)
     if rule.name in ("zero", "epsilon"):
         y = known.open()
         y = y if known.bias is None else y + known.bias
@@ -248,7 +251,9 @@ def out_of(op: Operation, known: Linear, y: Tensor) -> Tensor:
 def before(t: Tensor) -> Linear | None:
     """The convolution whose result an operand is, for an affine operation to merge with."""
     made = made_of(t.grad_fn)
-    return made.linear if made is not None else None
+    known: Linear | None = made.linear if made is not None else None
+    # an operand that was written into since stands for something else now
+    return known if known is not None and known.node is not None and known.live.grad_fn is known.node else None
 
 
 Choose = Callable[[Operation, str, int | None], Rule]

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from pellucid.probe.rules.lrp_composites import Rule
-from pellucid.probe.rules.lrp_flow import passed
-from pellucid.probe.rules.lrp_linear import LinearRules, before, out_of, shared
+from pellucid.probe.rules.lrp_flow import Ended, flow, passed, quotient
+from pellucid.probe.rules.lrp_linear import STABILIZER, LinearRules, before, dot, out_of, shared
 from pellucid.probe.rules.operation import Operation, live, tensors
 
 ACTIVATIONS = frozenset(
@@ -67,7 +67,7 @@ class NormRules:
         scale = torch.rsqrt(variance.detach() + eps) * (1.0 if weight is None else weight.detach())
         shift = (0.0 if bias is None else bias.detach()) - mean.detach() * scale
         known = before(input)
-        if known is not None and known.live.grad_fn is not None:
+        if known is not None:
             y: Tensor = op.plain()
             merged = known.merged(op, scale, shift, y)
             op.behind.append(known.live)
@@ -79,7 +79,21 @@ class NormRules:
         rule, bounds = self.linear.rule(op, "convolution", input)
         if rule.name == "alpha_beta":  # of one product and one shift mostly nothing is negative: beta would be lost, alpha double
             rule = Rule("z_plus")
-        return shared(op, rule, input, lambda x, w: x * w if w is not None else x, scale.view(wide), shift.view(wide), bounds)
+        s, t = scale.view(wide), shift.view(wide)
+        if rule.name not in ("zero", "epsilon", "z_plus"):
+            return shared(op, rule, input, lambda x, w: x * w if w is not None else x, s, t, bounds)
+        kept, t = op.mode.keep(input), t.clamp(min=0) if rule.name == "z_plus" else t
+
+        def back(relevance: Tensor, ended: Ended) -> list[Tensor]:
+            c = kept.value * s
+            if rule.name == "z_plus":
+                c.clamp_(min=0)
+            q = quotient(relevance, c + t, STABILIZER if rule.name == "z_plus" else rule.epsilon, ended)
+            op.steep(q)
+            ended.add("biases", dot(t, q))
+            return [c.mul_(q)]
+
+        return flow(op, op.plain(), [input], back, ("stabilizers", "biases"), "linear")
 
     # ------------------------------------------------------------------ single values
     def activation(self, op: Operation, input: Tensor, *rest: Any, **more: Any) -> Any:
