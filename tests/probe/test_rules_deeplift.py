@@ -4,8 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import pellucid as pl
+from pellucid.probe.rules.differences import closed, corner_at_zero, multiplier
 
 
 def by_parts(z):
@@ -196,3 +198,70 @@ def test_every_operation_carries_its_difference(how):
         assert why.trace["change"] == pytest.approx(change, rel=1e-10)
         assert abs(why.total - change) <= 1e-11 * (abs(change) + float(why.values.abs().sum()))
         assert why.trace["largest"] < 100
+
+
+def sharp(x):
+    """Attention whose logits reach hundreds: one of two denominators of a shared softmax shift would vanish."""
+    z = 60 * x.flatten(2)
+    return F.scaled_dot_product_attention(z, z, x.flatten(2)).mean((1, 2))[:, None].expand(-1, 2)
+
+
+def hardly_any_spread(x):
+    """A norm whose reference (a constant image) has no deviation but eps."""
+    return F.instance_norm(x, eps=1e-10).relu().mean((2, 3))
+
+
+def small_divisor(x):
+    flat = x.flatten(1)
+    return flat[:, :2] / (flat[:, 2:3].square() + 1e-8)
+
+
+@pytest.mark.parametrize(("score", "limit"), [(sharp, 200), (hardly_any_spread, 60), (small_divisor, 30)])
+def test_multipliers_stay_bounded_where_a_denominator_is_tiny(score, limit):
+    class Net(nn.Module):
+        def forward(self, x):
+            return score(x)
+
+    start = torch.zeros_like(image())
+    why = pl.explain(Net(), image(), 1, method="deeplift", baseline=start)
+    change = float((score(image()[None]) - score(start[None]))[0, 1])
+    assert why.total == pytest.approx(change, rel=1e-9, abs=1e-12)
+    assert why.trace["largest"] < limit
+    assert float(why.values.abs().max()) < limit * max(1.0, abs(change))
+
+
+def test_equal_units_keep_their_slope():
+    """Where x = x0 the multiplier is the slope, there or half way: 1 or 0 of a ReLU, 0.25 of a sigmoid at 0, 1 of a pool's winner."""
+    x, x0 = torch.tensor([1.0, -1.0, 0.0, 2.0, -3.0]), torch.tensor([1.0, -1.0, 0.0, -2.0, 1.0])
+    m = corner_at_zero(x, x0.clone(), x.relu())
+    assert torch.allclose(m, torch.tensor([1.0, 0.0, 0.0, 0.5, 0.25]))
+    same = torch.zeros(3, dtype=torch.float64)
+    found = multiplier(torch.sigmoid, same, same, same.sigmoid(), same.sigmoid(), smooth=True)
+    assert torch.equal(found, torch.full_like(found, 0.25))
+    close = same + torch.tensor([1e-16, 1e-9, 1e-5], dtype=torch.float64)
+    found = multiplier(torch.tanh, close, same, close.tanh(), same.tanh(), smooth=True)
+    assert torch.allclose(found, torch.ones_like(found), rtol=1e-9)
+    for name, f in (("log", torch.log), ("sqrt", torch.sqrt), ("rsqrt", torch.rsqrt), ("reciprocal", torch.reciprocal)):
+        a, b = torch.tensor([0.5, 2.0, 2.0], dtype=torch.float64), torch.tensor([0.5, 2.0 + 1e-12, 3.0], dtype=torch.float64)
+        slope = torch.autograd.functional.jacobian(lambda t, f=f: f(t).sum(), a)
+        assert torch.allclose(closed(name, a, b)[:2], slope[:2], rtol=1e-9)
+        assert float(closed(name, a, b)[2]) == pytest.approx(float(f(b)[2] - f(a)[2]), rel=1e-12)
+
+
+def test_wrapped_and_exported_networks_have_the_same_map():
+    x = image()
+    plain = pl.explain(Around(F.silu), x, 1, method="deeplift", baseline=0.2).values
+    again = Around(lambda z: checkpoint(F.silu, z, use_reentrant=False))
+    program = torch.export.export(Around(F.silu), (x[None],)).module()
+    for net in (again, nn.DataParallel(Around(F.silu)), program):
+        assert torch.allclose(pl.explain(net, x, 1, method="deeplift", baseline=0.2).values, plain, atol=1e-14)
+
+
+def test_images_folded_into_the_batch_are_not_taken_for_references():
+    class Slices(Around):
+        def forward(self, x):
+            return super().forward(torch.cat([x, x.flip(1), 2 * x])).view(3, -1, 3).amax(0)
+
+    net, begin = Slices(F.relu), image(9)
+    why = pl.explain(net, image(), 2, method="deeplift", baseline=begin)
+    assert why.total == pytest.approx(float((net(image()[None]) - net(begin[None]))[0, 2]), rel=1e-11)
