@@ -133,9 +133,14 @@ COMPOSITES = ("epsilon_plus", "epsilon_plus_flat", "epsilon_alpha2_beta1", "epsi
 @pytest.mark.parametrize("kind", NETS)
 @pytest.mark.parametrize("which", COMPOSITES)
 def test_composites(which, kind, dims):
+    close(*composite_maps(which, kind, dims))
+
+
+def composite_maps(which, kind, dims):
+    """Ours and theirs."""
     made, ours, x = pair(kind, dims)
     mine = pl.explain(ours, x, TARGET, method=pl.lrp(composite=which)).values
-    close(mine, theirs(made, x, peer_composite(which, dims)))
+    return mine, theirs(made, x, peer_composite(which, dims))
 
 
 def peer_rule(text, dims):
