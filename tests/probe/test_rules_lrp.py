@@ -114,13 +114,40 @@ def test_what_is_written_into_an_operand_later_does_not_reach_its_share():
         return y
 
     early = Sums(JOINS["+"], lambda z: F.conv2d(z, torch.ones(4, 4, 1, 1, dtype=z.dtype)) + z.mean((2, 3), keepdim=True))
+    assert torch.allclose(maps(Sums(JOINS["+"], late)), maps(early), atol=1e-10)
+
+
+def test_a_batch_norm_merges_with_the_convolution_as_it_ran():
+    norm, conv = cell(lambda: nn.BatchNorm2d(4)), cell(lambda: nn.Conv2d(4, 4, 1))
+
+    def late(z):
+        y = conv(z)
+        z.mul_(2.0)
+        return norm(y) + z
+
     assert len(maps(Sums(JOINS["+"], late))) == len(COMPOSITES)  # each conserves
     bare = {"composite": "epsilon", "epsilon": 0.0}
     found = [conserved(Sums(JOINS["+"], f), **bare).values for f in (late, lambda z: norm(conv(z)) + z * 2)]
     assert torch.allclose(*found, atol=1e-10)
-    assert not torch.allclose(
-        maps(Sums(JOINS["+"], lambda z: norm(conv(z)))), maps(Sums(JOINS["+"], lambda z: norm(conv(z) + 0))), atol=1e-3
-    )
+    pair = [maps(Sums(JOINS["+"], f)) for f in (lambda z: norm(conv(z)), lambda z: norm(conv(z) + 0))]
+    assert not torch.allclose(*pair, atol=1e-3)
+
+
+class Padded(nn.Module):
+    """The same convolution with its zeros beside the image written out."""
+
+    def __init__(self, apart):
+        super().__init__()
+        self.conv, self.apart = cell(lambda: nn.Conv2d(2, 3, 3, padding=0 if apart else 1)), apart
+
+    def forward(self, x):
+        return F.relu(self.conv(F.pad(x, (1, 1, 1, 1)) if self.apart else x)).mean((2, 3))
+
+
+def test_padding_beside_the_image_takes_nothing_from_z_box():
+    apart, joined = (conserved(Padded(a), rules={"conv": "z_box"}) for a in (True, False))
+    assert torch.allclose(apart.values, joined.values, atol=1e-12)
+    assert apart.trace["absorbed"]["constants"] == 0.0
 
 
 W = torch.randn(4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

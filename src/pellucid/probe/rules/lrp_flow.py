@@ -83,6 +83,7 @@ class Made:
     sinks: tuple[str, ...]
     label: str
     linear: Any = None  # of convolutions: what a following BatchNorm merges with
+    bounds: tuple[Tensor, Tensor] | None = None  # of a padded image: its lowest and highest values, beside it the padding's own
 
 
 def flow(

@@ -293,15 +293,26 @@ class LinearRules:
 
     def _bounds(self, op: Operation, live: Tensor, far: int | None) -> tuple[Tensor, Tensor]:
         """Lowest and highest value of each input, as the operation sees them."""
-        if self.bounds is not None and far is not None and far < 2:
-            low, high = self.bounds
-            if far == 0 and low.shape == live.shape[1:]:
-                return low.expand_as(live).contiguous(), high.expand_as(live).contiguous()
-            if bool((low == low.flatten()[0]).all() and (high == high.flatten()[0]).all()):
-                return torch.full_like(live, float(low.flatten()[0])), torch.full_like(live, float(high.flatten()[0]))
+        found = self.reach(live, far)
+        if found is not None:
+            return found
         got = "one behind others" if far is None or self.bounds is None else "one on an image that the network itself changes before"
         raise NoRule(
             "z_box at the operation that touches the image first, whose lowest and highest values are known",
             f"{op}, {got}",
             "Choose w_square or flat there; describe a normalization by normalize= of the Model.",
         )
+
+    def reach(self, live: Tensor, far: int | None) -> tuple[Tensor, Tensor] | None:
+        """Bounds of a tensor that is the image, moved or padded; None where they are not known."""
+        made = made_of(live.grad_fn)
+        if made is not None and made.bounds is not None:
+            return made.bounds
+        if self.bounds is None or far is None or far > 1:
+            return None
+        low, high = self.bounds
+        if far == 0 and low.shape == live.shape[1:]:
+            return low.expand_as(live).contiguous(), high.expand_as(live).contiguous()
+        ends = [float(b.flatten()[0]) for b in self.bounds]
+        uniform = all(bool((b == end).all()) for b, end in zip(self.bounds, ends, strict=True))
+        return (torch.full_like(live, ends[0]), torch.full_like(live, ends[1])) if uniform else None

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pellucid.errors import NoRule
 from pellucid.probe.rules.lrp_composites import Rule
-from pellucid.probe.rules.lrp_flow import Ended, fitted, flow, is_gate, passed, quotient
+from pellucid.probe.rules.lrp_flow import Ended, distance_to_leaf, fitted, flow, is_gate, made_of, passed, quotient
 from pellucid.probe.rules.lrp_linear import STABILIZER, LinearRules, shared
 from pellucid.probe.rules.operation import Kept, Operation, live, tensors
 
@@ -193,7 +193,12 @@ class MixRules:
             ended.add("constants", (relevance * beside).sum())
             return [torch.nn.functional.pad(relevance, [-a for a in amounts])]
 
-        return flow(op, out, [input], back, ("constants",), "padded")
+        padded = flow(op, out, [input], back, ("constants",), "padded")
+        ends = self.linear.reach(input, distance_to_leaf(input))
+        made = made_of(padded.grad_fn)
+        if ends is not None and made is not None:
+            made.bounds = tuple(torch.nn.functional.pad(e.detach(), amounts, value=value or 0.0) for e in ends)  # type: ignore[assignment]
+        return padded
 
     def constant_pad(self, op: Operation, input: Tensor, pad: Sequence[int], value: float = 0) -> Any:
         return self.pad(op, input, pad, "constant", value)
