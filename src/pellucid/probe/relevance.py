@@ -38,4 +38,8 @@ def drawn(probe: Probe, found: RuledAnswer, *, positive: bool = False) -> Drawn:
         raise NoRule(
             "relevance and what operations absorb sum to the score", got, "A part writes constants over values; choose another method."
         )
+    if abs(gap) > 1e-3 * abs(score):
+        probe.notes.append(
+            f"shares far larger than the score cancel, and rounding lost {abs(gap / score):.1%} of it; explain model.double()"
+        )
     return probe.map(relevance, absorbed=absorbed, largest=found.largest)

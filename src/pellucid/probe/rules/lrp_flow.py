@@ -221,7 +221,7 @@ def in_target(op: Operation) -> Any:
         raise NoRule(
             f"a target that {op.mode.rules.name} can share out: linear in the network's outputs",
             f"{op.name} in the target",
-            "Ask for logit(k), a difference of logits, or region(k, of='logit').",
+            "Ask for logit(k), a difference of logits, or region(k, of='logit'); explain a net that ends in a softmax or sigmoid without it.",
         )
     args = op.args
     if op.name in ("add", "sub", "rsub") and len(alive) == 1:
