@@ -7,8 +7,8 @@ from pellucid.attribution import cam as cam
 from pellucid.attribution import conductance as conductance
 from pellucid.attribution import deconvnet as deconvnet
 from pellucid.attribution import deep_shap as deep_shap
-from pellucid.attribution import deeplift as deeplift
 from pellucid.attribution import deep_taylor as deep_taylor
+from pellucid.attribution import deeplift as deeplift
 from pellucid.attribution import eigen_cam as eigen_cam
 from pellucid.attribution import excitation_backprop as excitation_backprop
 from pellucid.attribution import expected_gradients as expected_gradients

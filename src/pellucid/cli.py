@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast, get_args
 
@@ -147,13 +148,13 @@ def compare(
         level, image = _level(evidence), read(scan, series=series)
         if weights and len(weights) != len(model):
             raise BadParameter("as many --weights as --model, or none", f"{len(weights)} for {len(model)}", "Give them in the same order.")
-        each = zip(model, weights or [None] * len(model), strict=True)
+        each = zip(model, weights or repeat(None), strict=False)
         nets = [_model(m, w, trust, unsafe_pickle, classes, output, select, ends_in, options, prepare, normalize, windows) for m, w in each]
         where = read(mask) if mask else None
         with _progress("comparing") as tick:
             found = compared(
                 nets[0], image, method or ["saliency", "integrated_gradients", "grad_cam", "occlusion"],
-                target=[read_target(t, where) for t in target or [None]], models=nets[1:], baselines=baseline or (), site=site,
+                target=[read_target(t, where) for t in target or (None,)], models=nets[1:], baselines=baseline or (), site=site,
                 run=Run(seed=seed, chunk=chunk, on_tick=tick), evidence=level,
             )  # fmt: skip
         files = write_all(list(found), Path(out), "Comparison of maps of one scan")

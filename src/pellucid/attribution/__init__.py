@@ -7,8 +7,8 @@ from pellucid.attribution.cam import cam as cam
 from pellucid.attribution.conductance import conductance as conductance
 from pellucid.attribution.deconvnet import deconvnet as deconvnet
 from pellucid.attribution.deep_shap import deep_shap as deep_shap
-from pellucid.attribution.deeplift import deeplift as deeplift
 from pellucid.attribution.deep_taylor import deep_taylor as deep_taylor
+from pellucid.attribution.deeplift import deeplift as deeplift
 from pellucid.attribution.eigen_cam import eigen_cam as eigen_cam
 from pellucid.attribution.excitation_backprop import excitation_backprop as excitation_backprop
 from pellucid.attribution.expected_gradients import expected_gradients as expected_gradients

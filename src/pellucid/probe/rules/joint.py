@@ -230,7 +230,7 @@ def attention(
     args, kwargs = there(op)
     before = dict(zip(("query", "key", "value", "attn_mask"), args, strict=False)) | kwargs
     q, k, v, mask = query, key, value, attn_mask
-    q0, k0, v0, mask0 = (before.get(n) for n in ("query", "key", "value", "attn_mask"))
+    q0, k0, v0, mask0 = before["query"], before["key"], before["value"], before.get("attn_mask")
     if enable_gqa:
         times = q.shape[-3] // k.shape[-3]
         k, v, k0, v0 = (t.repeat_interleave(times, -3) for t in (k, v, k0, v0))
