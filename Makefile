@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test lint bench docs studies clean
+.PHONY: demo test lint bench docs zoo studies clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.core: pyproject.toml constraints.txt
@@ -39,13 +39,18 @@ bench: $(VENV)/.test
 docs: $(VENV)/.test
 	$(BIN)/python docs/make.py
 
-# the tables and the picture in docs/, hours in all; weights of the phantoms are made by studies/train_phantom_nets.py NAME
+# every method on every public network: docs/zoo.md, hours; what was measured before is kept as long as its code is the same
+zoo: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python studies/zoo.py
+
+# the tables and the pictures in docs/, hours in all; weights of the phantoms are made by studies/train_phantom_nets.py NAME
 studies: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m studies.parity
 	OMP_NUM_THREADS=1 $(BIN)/python studies/enrichment.py
 	OMP_NUM_THREADS=1 $(BIN)/python studies/verdict.py
 	OMP_NUM_THREADS=1 $(BIN)/python studies/real_scans.py
 	OMP_NUM_THREADS=1 $(BIN)/python studies/figures.py
+	OMP_NUM_THREADS=1 $(BIN)/python studies/gallery.py
 	$(BIN)/python studies/demo_picture.py
 
 clean:
