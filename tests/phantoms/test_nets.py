@@ -10,7 +10,8 @@ import torch
 from pellucid.errors import BadParameter
 from pellucid.explain import explain
 from pellucid.loading import load_model
-from pellucid.phantoms import Phantom, cases, load
+from pellucid.phantoms import Phantom, cases, fundus, load
+from pellucid.phantoms.files import save
 from pellucid.phantoms.nets import CLASSES, WEIGHTS, code_hash
 
 SHIPPED = sorted(path.stem for path in WEIGHTS.glob("*.json"))
@@ -130,3 +131,15 @@ def test_probabilities_of_labels_that_do_not_exclude_each_other_are_each_their_o
 def test_a_network_that_does_not_exist_is_named():
     with pytest.raises(BadParameter, match="fundus_dme"):
         load("knee")
+
+
+def test_a_picture_of_a_phantom_is_told_as_the_phantom_itself(tmp_path):
+    """The PNG that `pellucid phantom` writes has 8 bits a channel; the network was trained on [0, 1]."""
+    case = fundus(seed=31, dme=True)
+    save(case, tmp_path)
+    net = load_model("phantom:fundus_dme")
+    told = [
+        explain(net, image, method="saliency").probabilities[1] for image in (case.image, tmp_path / "image.png", tmp_path / "image.npy")
+    ]
+    assert told[0] > 0.5
+    assert max(told) - min(told) < 0.01

@@ -129,4 +129,4 @@ def _phantom(text: str) -> Loaded:
     module, classes, facts = nets.load(name)
     said = {"output": facts["output"]} if "output" in facts else {}
     file = nets.WEIGHTS / f"{name}.safetensors"
-    return Loaded(module, "phantom", text, {file.name: sha256(file)}, {"classes": classes, **said})
+    return Loaded(module, "phantom", text, {file.name: sha256(file)}, {"classes": classes, "prepare": nets.as_drawn, **said})

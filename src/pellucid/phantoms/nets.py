@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.errors import BadFile, BadParameter
+from pellucid.image import Image
 
 WEIGHTS = Path(__file__).parent / "weights"
 CLASSES = {
@@ -90,6 +91,14 @@ def load(name: str, *, trained: bool = True, seed: int = 0) -> tuple[nn.Module, 
     except (OSError, RuntimeError, ValueError) as error:
         raise BadFile(f"the weights of {name} ship with the package", str(error).splitlines()[0], "Install it again.") from error
     return net.eval(), CLASSES[name], facts
+
+
+def as_drawn(image: Image) -> Image:
+    """A picture of a phantom in the values that it was drawn in: [0, 1], not the levels of its file."""
+    high = float(image.values.max())
+    if image.quantity != "intensity" or high <= 1:
+        return image
+    return image.with_values(image.values / (255.0 if high <= 255 else 65535.0), quantity="a.u.")
 
 
 def code_hash(name: str) -> str:
