@@ -219,7 +219,7 @@ def flat(quick):
         ("Perturbations, ResNet-18 at 224 x 224", peers.perturbations),
         ("Class activation maps, ResNet-18 at 224 x 224", peers.cams),
     ):
-        yield title, table(HEAD, [row(*c, net, x, units, 3 if quick else 7) for c in cases(net, x, quick)])
+        yield title, table(HEAD, [row(*c, net, x, units, 3 if quick else 5) for c in cases(net, x, quick)])
 
 
 def rules(quick):
@@ -229,7 +229,7 @@ def rules(quick):
         units = best_pass(net, x, False), best_pass(net, x, True)
         known = {m.name for m in pl.methods()}
         cases = [c for c in peers.rules(net, x, quick) if c[0] in known]
-        yield f"Rules on the way back, {name} at 224 x 224", table(HEAD, [row(*c, net, x, units, 3 if quick else 15) for c in cases])
+        yield f"Rules on the way back, {name} at 224 x 224", table(HEAD, [row(*c, net, x, units, 3 if quick else 9) for c in cases])
 
 
 def memory(quick):

@@ -1,5 +1,6 @@
 """The rules engine: one map for every spelling of a network, and a refusal by name of whatever no rule reaches."""
 
+import gc
 import importlib
 
 import pytest
@@ -238,3 +239,34 @@ def test_modules_are_named_and_left_without_hooks():
     with pytest.raises(NoRule, match=r"mul in 'act\.1'"):
         pl.explain(net, image(), 1, method="deconvnet")
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+
+
+class WrittenOver(nn.Module):
+    """Activations are written over by a rectifier and by a sum, as residual networks do."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.second = nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=1)
+        self.act, self.head = nn.ReLU(inplace=True), nn.Linear(4, 3)
+
+    def forward(self, x):
+        z = self.act(self.norm(self.first(x)))
+        y = self.second(z)
+        y += z
+        return self.head(self.act(y).mean((2, 3)))
+
+
+@pytest.mark.parametrize("method", ["guided_backprop", "deconvnet", "excitation_backprop", "deeplift", "lrp", "deep_taylor"])
+def test_nothing_of_a_pass_stays_in_memory(method):
+    """A graph that leads back to itself through an operand written over is seen by no garbage collector."""
+    torch.manual_seed(0)
+    net, x = WrittenOver().double().eval(), torch.rand(2, 9, 8, dtype=torch.float64)
+
+    def alive():
+        pl.explain(net, x, 1, method=method)
+        gc.collect()
+        return sum(type(o) is torch.Tensor for o in gc.get_objects())
+
+    alive()
+    first = alive()
+    assert max(alive() for _ in range(3)) <= first

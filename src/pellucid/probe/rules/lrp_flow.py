@@ -73,6 +73,10 @@ class _Flow(torch.autograd.Function):
         return None, *shares, *(ended.sums.get(why, zero) for why in made.sinks)
 
 
+def _over(_relevance: Tensor, _ended: Any) -> list[Tensor | None]:
+    raise RuntimeError("this pass is over")
+
+
 @dataclass(eq=False)
 class Made:
     """One operation as its rule made it: values, the way back, and what later operations may ask of it."""
@@ -85,12 +89,18 @@ class Made:
     linear: Any = None  # of convolutions: what a following BatchNorm merges with
     bounds: tuple[Tensor, Tensor] | None = None  # of a padded image: its lowest and highest values, beside it the padding's own
 
+    def end(self) -> None:
+        """Let go of the operands: one that was written over leads back to here, by ways that no collector sees."""
+        self.back = _over
+        self.value = self.linear = self.bounds = None
+
 
 def flow(
     op: Operation, value: Tensor, operands: Sequence[Tensor], back: Back, sinks: tuple[str, ...] = (), label: str = "", linear: Any = None
 ) -> Tensor:
     """``value`` as a tensor whose relevance goes back to ``operands`` (and into sinks) as ``back`` says."""
     made = Made(value, back, len(operands), sinks, label or op.name, linear)
+    op.mode.endings.append(made.end)
     leaves = [op.mode.sink(why, value.device) for why in sinks]
     out: Tensor = _Flow.apply(made, *operands, *leaves)  # type: ignore[no-untyped-call]
     return out

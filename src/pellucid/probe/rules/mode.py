@@ -13,8 +13,8 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.utils.checkpoint
@@ -88,6 +88,7 @@ class RuleMode(TorchFunctionMode):
         self._modules: list[str] = []
         self._open: list[Any] = []  # composites now running; one that calls its own name means the primitive
         self._count = 0
+        self.endings: list[Callable[[], None]] = []  # called when the pass is over: what a rule lets go of
 
     # ------------------------------------------------------------------ operations
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -245,6 +246,9 @@ class RuleMode(TorchFunctionMode):
         self.absorbed.clear()
         self.record.clear()
         self._kept.clear()
+        for end in self.endings:
+            end()
+        self.endings.clear()
 
     def _maker(self, node: Node) -> str:
         """The operation that made a node, which may be one of many of it (an LSTM); its own name if none is known (TorchScript)."""
@@ -275,7 +279,14 @@ class RuleMode(TorchFunctionMode):
                 handle.remove()
 
 
-_signature = cache(inspect.signature)
+_signatures: WeakKeyDictionary[Rule, inspect.Signature] = WeakKeyDictionary()  # a rule may hold the tensors of its pass: never kept alive
+
+
+def _signature(rule: Rule) -> inspect.Signature:
+    found = _signatures.get(rule)
+    if found is None:
+        found = _signatures[rule] = inspect.signature(rule)
+    return found
 
 
 class _Born(torch.autograd.Function):
