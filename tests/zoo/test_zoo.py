@@ -35,7 +35,6 @@ PLAIN = {
 REFUSES: dict[str, tuple[str, set[str]]] = {
     "cam": ("behind global average pooling and one linear layer", set(ZOO) - {"resnet50", "densenet121", "efficientnet_b0", "swin_t", "swin_t_peaked"}),
     "attention_rollout": ("attention", set(ZOO) - ATTENTION | WINDOWED),
-    "deep_taylor": ("z_box at the operation that touches the image first", {"efficientnet_b0_3d"}),  # it pads the image itself
     "transformer_attribution": ("needs attention", set(ZOO) - ATTENTION),
     "pattern_net": ("a rule of pattern_net for every operation", set(ZOO) - PLAIN),
     "pattern_attribution": ("a rule of pattern_attribution for every operation", set(ZOO) - PLAIN),
