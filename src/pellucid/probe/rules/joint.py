@@ -71,7 +71,9 @@ class _Product(torch.autograd.Function):
         return (g * b).sum_to_size(a.shape), (g * a).sum_to_size(b.shape), None, None, None
 
 
-class _Quotient(torch.autograd.Function):
+class TwoSlopes(torch.autograd.Function):
+    """A given value with a given slope for each of two operands that broadcast."""
+
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, value: Boxed, for_a: Tensor, for_b: Tensor) -> Tensor:
         ctx.save_for_backward(for_a, for_b)
@@ -176,7 +178,7 @@ def divided(op: Operation, input: Any, other: Any, *, rounding_mode: str | None 
     if not live(input):
         shape = y.shape
         return scaled(other if other.shape == shape else other.expand(shape), y, for_b.expand(shape).clone())
-    return _Quotient.apply(input, other, [y], for_a, for_b)  # type: ignore[no-untyped-call]
+    return TwoSlopes.apply(input, other, [y], for_a, for_b)  # type: ignore[no-untyped-call]
 
 
 def _still(value: Any) -> Any:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pellucid.probe.rules.differences import Boxed, constant, own, there, unruled
-from pellucid.probe.rules.joint import CHOSEN
+from pellucid.probe.rules.joint import CHOSEN, TwoSlopes
 from pellucid.probe.rules.operation import Operation
 
 PAPER = CHOSEN.format("max pooling", "what wins in the image or in the reference gets the change, whichever is higher")
@@ -86,19 +86,6 @@ def highest(op: Operation, input: Any, *args: Any, **kwargs: Any) -> Any:
     return won if isinstance(out, Tensor) else type(out)((won, out[1]))
 
 
-class _Higher(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, value: Boxed, for_a: Tensor, for_b: Tensor) -> Tensor:
-        ctx.save_for_backward(for_a, for_b)
-        ctx.shapes = a.shape, b.shape
-        return own(value)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, None, None, None]:  # type: ignore[override]
-        for_a, for_b = ctx.saved_tensors
-        return (g * for_a).sum_to_size(ctx.shapes[0]), (g * for_b).sum_to_size(ctx.shapes[1]), None, None, None
-
-
 def higher(op: Operation, input: Any, other: Any) -> Any:
     """The higher (or lower) of two tensors, one of which may be given."""
     (args, kwargs) = there(op)
@@ -114,4 +101,4 @@ def higher(op: Operation, input: Any, other: Any) -> Any:
     m = torch.where(moved == 0, 1.0, (value - before) / moved)
     op.caveat(PAPER)
     op.steep(m)
-    return _Higher.apply(input, other, [value], m * a_wins, m * ~a_wins)  # type: ignore[no-untyped-call]
+    return TwoSlopes.apply(input, other, [value], m * a_wins, m * ~a_wins)  # type: ignore[no-untyped-call]
