@@ -1,7 +1,7 @@
 """Every method on every network of the zoo, in full: docs/zoo.md and docs/zoo.json.
 
 A cell is kept in out/zoo.jsonl under the code that it depends on (the method's file, the engine, the zoo): a run that was cut off goes on where it was, and
-after a change only what the change may touch is measured anew. Cells of more than MOST passes are measured at the reduced size, and say so.
+after a change only what the change may touch is measured anew. Cells that would take longer than LONGEST on one core are measured at the reduced size, and say so.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ import pellucid as pl  # noqa: E402
 from pellucid.method import Gives  # noqa: E402
 from pellucid.source import code_hash  # noqa: E402
 
-MOST = 700  # passes of a cell at the full size
+LONGEST = 60  # seconds of forward passes in a cell at the full size
+ALWAYS_FULL = ("integrated_gradients",)  # whose passes at most, with its tolerance, are many more than it needs
 
 
 class Kept:
@@ -50,9 +51,11 @@ class Kept:
         return self.cells.get(at)
 
 
-def sized(m, net, reduced):
-    """Whether the cell is measured at the reduced size."""
-    return reduced or passes_of(m, net, False) > MOST
+def sized(kind, m, net, reduced):
+    """Whether the cell is measured at the reduced size: two targets, or a twin of double width and its left half."""
+    if kind == "cell" and m.name in ALWAYS_FULL:
+        return reduced
+    return reduced or passes_of(m, net, False) * ZOO[net].seconds * (3 if kind == "twin" else 2) > LONGEST
 
 
 def run(kept, methods, nets, reduced):
@@ -60,10 +63,10 @@ def run(kept, methods, nets, reduced):
     for net in nets:
         for m in methods:
             began = time.time()
-            cell = kept.get("cell", m, net, sized(m, net, reduced), measure)
+            cell = kept.get("cell", m, net, sized("cell", m, net, reduced), measure)
             told = f"{net:20} {m.name:24} {cell.status:8} {cell.cpu:8.2f} s  {'; '.join(cell.faults) or cell.message[:100]}"
             if claims_a_sum(m) and cell.status == "runs":
-                twin = kept.get("twin", m, net, sized(m, net, reduced), measure_twin)
+                twin = kept.get("twin", m, net, sized("twin", m, net, reduced), measure_twin)
                 told += f"  twin {twin.twin if twin.twin is None else f'{twin.twin:.1e}'}"
             if time.time() - began > 0.05:
                 print(told, flush=True)
@@ -74,10 +77,9 @@ def collected(kept, methods, reduced):
     found = {}
     for m in methods:
         for net in ZOO:
-            size = sized(m, net, reduced)
-            cell = kept.get("cell", m, net, size, None)
+            cell = kept.get("cell", m, net, sized("cell", m, net, reduced), None)
             if cell is not None:
-                found[m.name, net] = cell, kept.get("twin", m, net, size, None)
+                found[m.name, net] = cell, kept.get("twin", m, net, sized("twin", m, net, reduced), None)
     return found
 
 
@@ -161,7 +163,7 @@ def intro(cells, seconds, reduced):
 
 {len(ENTRIES)} unmodified networks of torchvision and MONAI, and those with attention once more with sharper attention, with seeded random weights in which no
 layer sleeps, in float64, on one random picture, for two classes (UNet: for two classes in a box). {len(cells)} cells: {runs} run and keep what they declare (passes,
-a map that is not constant and hears the target), {refuses} refuse by name, {errors} fail. `yes*`: at {"a" if reduced else "the"} reduced size, since it takes more than {MOST} passes;
+a map that is not constant and hears the target), {refuses} refuse by name, {errors} fail. `yes*`: at {"a" if reduced else "the"} reduced size, since its passes would take more than {LONGEST} s on one core;
 `0`: the map is zero for both classes and says so; `no`: refused, see below.
 
 Made by `make zoo` on {datetime.date.today()}: {platform.machine()}, torch {torch.__version__}, code {code_hash()[:12]}, seed 0, {seconds / 60:.0f} min for what was not known yet,

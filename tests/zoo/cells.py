@@ -21,13 +21,13 @@ from pellucid.source import HERE, code_hash
 
 # samples, steps and rounds by the name of the parameter, full and reduced; a method's own line wins
 BUDGETS: dict[str, tuple[Any, Any]] = {
-    "steps": (64, 8), "masks": (128, 64), "samples": (128, 64), "n": (8, 2), "iterations": (64, 6), "rounds": (64, 6),
+    "steps": (16, 8), "masks": (64, 64), "samples": (64, 64), "n": (4, 2), "iterations": (16, 6), "rounds": (16, 6),
 }  # fmt: skip
 OWN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "integrated_gradients": ({"steps": 16, "tolerance": 0.01}, {"steps": 16}),
-    "blur_ig": ({"steps": 64}, {"steps": 16}),
-    "expected_gradients": ({"samples": 64}, {"samples": 16, "baseline": "random(2)"}),
-    "influential_neurons": ({"k": 4}, {"k": 2}),
+    "blur_ig": ({"steps": 16}, {"steps": 16}),
+    "expected_gradients": ({"samples": 16}, {"samples": 16, "baseline": "random(2)"}),
+    "influential_neurons": ({"k": 2}, {"k": 2}),
     "lime": ({"segments": "slic(60)"}, {"segments": "slic(20)"}),
     "kernel_shap": ({"segments": "slic(60)"}, {"segments": "slic(20)"}),
     "occlusion": ({"window": "56px", "stride": "28px"}, {"window": "32px", "stride": "16px"}),
@@ -44,6 +44,7 @@ NOT_ADDITIVE = {
     "deep_taylor": "its rules give a sum to its positive terms alone, and nothing where the score is negative",
     "excitation_backprop": "it shares out one probability, of which each half gets its part",
 }
+RULED = ("ruled.py", "relevance.py", "against.py")  # the part of the probe that only methods with rules use
 ENGINE = ("asking.py", "baseline.py", "model.py", "target.py", "reading.py", "run.py", "grid.py", "image.py", "ops")
 
 
@@ -213,8 +214,8 @@ def _difference(a: Tensor, b: Tensor) -> float:
 def key(m: Method[Any], net: str, reduced: bool) -> str:
     """Which code and which networks a cell was measured with: the method's file and those of the methods inside it, the engine, the zoo."""
     files = sorted({_file(m), *(_file(v) for v in m.params.values() if isinstance(v, Method))})
-    probe = [f"probe/{p.name}" for p in sorted((HERE / "probe").glob("*.py")) if p.name != "ruled.py"]
-    rules = ["probe/ruled.py", "probe/rules"] if m.facts.asks & Asks.RULES and (HERE / "probe" / "rules").exists() else []
+    probe = [f"probe/{p.name}" for p in sorted((HERE / "probe").glob("*.py")) if p.name not in RULED]
+    rules = ["probe/rules", *(f"probe/{name}" for name in RULED)] if m.facts.asks & Asks.RULES else []
     size = ZOO[net].side(reduced)
     return f"{bound(m, ZOO[net].dims, reduced)!r} on {net} at {size}, {code_hash(*files, *ENGINE, *probe, *rules)[:12]}, {recipe_hash()}"
 

@@ -31,6 +31,7 @@ class Entry:
     source: str  # "torchvision.models:alexnet"
     full: int
     reduced: int
+    seconds: float  # of one forward pass at the full size, in float64 on one core
     dims: int = 2
     arguments: dict[str, Any] = field(default_factory=dict)
     smaller: dict[str, Any] = field(default_factory=dict)  # arguments of the reduced run, where the published size would take too long
@@ -48,39 +49,41 @@ class Entry:
         return self.reduced if reduced else self.full
 
 
-def _vision(name: str, full: int = 224, reduced: int = 64, **more: Any) -> Entry:
+def _vision(name: str, seconds: float, full: int = 224, reduced: int = 64, **more: Any) -> Entry:
     return Entry(
         name,
         f"torchvision.models:{name}",
         full,
         reduced,
+        seconds,
         arguments={"weights": None, "num_classes": CLASSES, **more.pop("arguments", {})},
         **more,
     )
 
 
-def _monai(name: str, source: str, arguments: dict[str, Any], full: int = 64, reduced: int = 32, **more: Any) -> Entry:
-    return Entry(name, f"monai.networks.nets:{source}", full, reduced, 3, {"spatial_dims": 3, **arguments}, **more)
+def _monai(name: str, seconds: float, source: str, arguments: dict[str, Any], full: int = 64, reduced: int = 32, **more: Any) -> Entry:
+    return Entry(name, f"monai.networks.nets:{source}", full, reduced, seconds, 3, {"spatial_dims": 3, **arguments}, **more)
 
 
 ENTRIES = (
-    _vision("alexnet"),
-    _vision("vgg16"),
-    _vision("resnet50"),
-    _vision("densenet121"),
-    _vision("inception_v3", 299, 80, arguments={"init_weights": False}),
-    _vision("efficientnet_b0"),
-    _vision("mobilenet_v3_small"),
-    _vision("mobilenet_v3_large"),
-    _vision("convnext_tiny"),
-    _vision("vit_b_16", sized="image_size", attention=True),
-    _vision("swin_t", attention=True),
-    _monai("densenet121_3d", "DenseNet121", {"in_channels": 1, "out_channels": CLASSES}),
-    _monai("resnet18_3d", "resnet18", {"n_input_channels": 1, "num_classes": CLASSES, "conv1_t_stride": 2}),
-    _monai("seresnet50_3d", "SEResNet50", {"in_channels": 1, "num_classes": CLASSES}),
-    _monai("efficientnet_b0_3d", "EfficientNetBN", {"model_name": "efficientnet-b0", "in_channels": 1, "num_classes": CLASSES, "pretrained": False}),
+    _vision("alexnet", 0.12),
+    _vision("vgg16", 1.7),
+    _vision("resnet50", 0.45),
+    _vision("densenet121", 0.45),
+    _vision("inception_v3", 0.7, 299, 80, arguments={"init_weights": False}),
+    _vision("efficientnet_b0", 0.33),
+    _vision("mobilenet_v3_small", 0.09),
+    _vision("mobilenet_v3_large", 0.19),
+    _vision("convnext_tiny", 1.8),
+    _vision("vit_b_16", 1.3, sized="image_size", attention=True),
+    _vision("swin_t", 0.5, attention=True),
+    _monai("densenet121_3d", 1.5, "DenseNet121", {"in_channels": 1, "out_channels": CLASSES}),
+    _monai("resnet18_3d", 0.6, "resnet18", {"n_input_channels": 1, "num_classes": CLASSES, "conv1_t_stride": 2}),
+    _monai("seresnet50_3d", 0.75, "SEResNet50", {"in_channels": 1, "num_classes": CLASSES}),
+    _monai("efficientnet_b0_3d", 1.3, "EfficientNetBN", {"model_name": "efficientnet-b0", "in_channels": 1, "num_classes": CLASSES, "pretrained": False}),
     _monai(
         "vit_3d",
+        3.8,
         "ViT",
         {"in_channels": 1, "patch_size": (8, 8, 8), "classification": True, "num_classes": CLASSES, "post_activation": None},
         smaller={"hidden_size": 192, "mlp_dim": 384, "num_layers": 4, "num_heads": 4},
@@ -90,6 +93,7 @@ ENTRIES = (
     ),
     _monai(
         "unet_3d",
+        0.55,
         "UNet",
         {"in_channels": 1, "out_channels": 3, "channels": (16, 32, 64), "strides": (2, 2), "num_res_units": 2},
         smaller={"channels": (8, 16, 32)},
