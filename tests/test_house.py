@@ -48,6 +48,19 @@ def test_public_names_are_explicit_and_real():
     assert len({a for a, _ in named}) == len(named)
 
 
+def test_subpackages_are_there_when_named():
+    """``pl.phantoms`` works after ``import pellucid`` alone, costs nothing before it is named, and stands in ``dir``."""
+    code = """
+import sys, pellucid as pl
+waiting = [n for n in pl.LATER if f"pellucid.{n}" not in sys.modules]
+assert set(pl.LATER) <= set(dir(pl))
+assert waiting == list(pl.LATER), "imported before they were named"
+assert pl.phantoms.fundus and pl.testing.check_method and pl.report.write_report and pl.io.read and pl.evidence.examine
+assert not hasattr(pl, "nothing_of_the_kind")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_page_of_methods_is_what_the_methods_say():
     sys.path.insert(0, str(ROOT / "docs"))
     try:

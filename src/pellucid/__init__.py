@@ -1,5 +1,7 @@
 """Pellucid: medical-imaging networks that explain themselves, with the evidence for trusting it."""
 
+from typing import TYPE_CHECKING
+
 from pellucid.attribution import ablation_cam as ablation_cam
 from pellucid.attribution import attention_rollout as attention_rollout
 from pellucid.attribution import blur_ig as blur_ig
@@ -92,3 +94,20 @@ from pellucid.target import logit as logit
 from pellucid.target import neuron as neuron
 from pellucid.target import probability as probability
 from pellucid.target import region as region
+
+LATER = ("phantoms", "report", "testing")  # subpackages that are imported when first named
+if TYPE_CHECKING:
+    from pellucid import phantoms as phantoms
+    from pellucid import report as report
+    from pellucid import testing as testing
+else:  # unseen by type checkers, which would take every misspelt name for a module
+
+    def __getattr__(name: str) -> object:
+        import importlib
+
+        if name in LATER:
+            return importlib.import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *LATER})

@@ -27,7 +27,13 @@ def _cost(k: int, sign: str, inner: Inner, shape: tuple[int, ...], grid: Grid, *
 
 
 @method(
-    cite=Cite("Li, Fredrikson, Sen, Leino, Datta", 2017, "Case study: explaining diabetic retinopathy detection deep CNNs", "CMU"),
+    cite=Cite(
+        "Li, Fredrikson, Sen, Datta",
+        2017,
+        "Case study: explaining diabetic retinopathy detection deep CNNs via integrated gradients",
+        "Report",
+        arxiv="1709.09586",
+    ),
     asks=GRADIENTS | ACTIVATIONS,
     gives=SIGNED,
     cost=_cost,
@@ -60,7 +66,7 @@ def influential_neurons(
     Misleads when: a unit is less active than on the baseline: A_u * R_u then turns its sign (``share`` does not); or when a decision is
         spread over many units, of which k say little: compare ``explained``, their part of all attributions, in the trace.
 
-    Source: section "Attributing outcome to intermediate layers". Extent: length in the grid's unit holding 95 % of |R_u| along each axis.
+    Source: its poster, "Attributing outcome to intermediate layers". Extent: length in the grid's unit with 95 % of |R_u| along each axis.
 
     >>> import pellucid as pl, torch
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 2))

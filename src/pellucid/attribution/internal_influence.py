@@ -22,7 +22,13 @@ def _cost(baseline: Starts, steps: int, over: str, **_: object) -> Cost:
 
 
 @method(
-    cite=Cite("Leino, Sen, Datta, Fredrikson, Li", 2018, "Influence-directed explanations", "IEEE ITC", arxiv="1802.03788"),
+    cite=Cite(
+        "Leino, Sen, Datta, Fredrikson, Li",
+        2018,
+        "Influence-directed explanations for deep convolutional networks",
+        "IEEE ITC",
+        arxiv="1802.03788",
+    ),
     asks=GRADIENTS | ACTIVATIONS,
     gives=SIGNED,
     cost=_cost,
