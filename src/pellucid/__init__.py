@@ -58,6 +58,13 @@ from pellucid.compare import compare as compare
 from pellucid.compare import crop_and_zoom as crop_and_zoom
 from pellucid.comparison import Comparison as Comparison
 from pellucid.errors import PellucidError as PellucidError
+from pellucid.evidence import Grades as Grades
+from pellucid.evidence import Metric as Metric
+from pellucid.evidence import examine as examine
+from pellucid.evidence import grade as grade
+from pellucid.evidence import metric as metric
+from pellucid.evidence import metrics as metrics
+from pellucid.evidence import read_metric as read_metric
 from pellucid.explain import explain as explain
 from pellucid.explanation import Evidence as Evidence
 from pellucid.explanation import Explanation as Explanation

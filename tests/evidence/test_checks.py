@@ -13,9 +13,9 @@ import pellucid as pl
 from pellucid.errors import BadParameter
 from pellucid.evidence import examine
 from pellucid.evidence.case import EFFORTS, Case
-from pellucid.evidence.deletion import deletion
+from pellucid.evidence.faithfulness.deletion import deletion
 from pellucid.evidence.patches import Patches
-from pellucid.evidence.shuffling import Shuffler
+from pellucid.evidence.sanity.shuffling import Shuffler
 from pellucid.grid import Grid
 from pellucid.ops.edges import sobel
 from pellucid.ops.similarity import ranks, spearman, ssim
@@ -25,7 +25,7 @@ from pellucid.testing import small_image, small_net, state_of
 
 def case_of(net: nn.Module, x: Tensor, method: str = "saliency", **params) -> Case:
     why = pl.explain(net, x, 1, method=method, **params)
-    return Case(pl.Model(net), why, why.ask, Run(), EFFORTS["quick"], why.image.values.to(next(net.parameters()).dtype))
+    return Case.of(pl.Model(net), why, why.ask, Run(), EFFORTS["quick"])
 
 
 # ---------------------------------------------------------------- similarity
@@ -174,7 +174,7 @@ def test_random_orders_do_not_pass_and_ties_favor_no_corner():
     net = learned()
     x = positives(net, 1, 3)[0]
     case = case_of(net, x)
-    neutral = case.neutrals()["mean of each channel"]
+    neutral = case.panel.neutrals["mean of each channel"]
     passed = 0
     for seed in range(12):
         noise = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(seed))

@@ -1,4 +1,16 @@
-"""Evidence: how far an explanation can be trusted. One check a file; ``examine`` puts them together."""
+"""Evidence: how far an explanation can be trusted. One metric or check a file, in a folder for each question that can be asked."""
 
+from pellucid.evidence import axioms as axioms
+from pellucid.evidence import complexity as complexity
+from pellucid.evidence import faithfulness as faithfulness
+from pellucid.evidence import localization as localization
+from pellucid.evidence import robustness as robustness
+from pellucid.evidence import sanity as sanity
 from pellucid.evidence.case import Level as Level
 from pellucid.evidence.examine import examine as examine
+from pellucid.evidence.grade import Grades as Grades
+from pellucid.evidence.grade import grade as grade
+from pellucid.evidence.metric import Metric as Metric
+from pellucid.evidence.metric import metric as metric
+from pellucid.evidence.metric import metrics as metrics
+from pellucid.evidence.metric import read_metric as read_metric

@@ -10,15 +10,15 @@ import torch
 
 from pellucid.asking import as_image
 from pellucid.errors import BadParameter, Unsupported
+from pellucid.evidence.axioms.completeness_gap import completeness
 from pellucid.evidence.case import EFFORTS, Case, Level
-from pellucid.evidence.completeness import completeness
-from pellucid.evidence.deletion import deletion
-from pellucid.evidence.randomization import NAME as RANDOMIZATION
-from pellucid.evidence.randomization import randomization
-from pellucid.evidence.repetition import repetition
-from pellucid.evidence.response import NAME as RESPONSE
-from pellucid.evidence.response import response
-from pellucid.evidence.shuffling import Shuffler, parameterless
+from pellucid.evidence.faithfulness.deletion import deletion
+from pellucid.evidence.robustness.repetition import repetition
+from pellucid.evidence.sanity.randomization import NAME as RANDOMIZATION
+from pellucid.evidence.sanity.randomization import randomization
+from pellucid.evidence.sanity.response import NAME as RESPONSE
+from pellucid.evidence.sanity.response import response
+from pellucid.evidence.sanity.shuffling import Shuffler, parameterless
 from pellucid.evidence.verdict import verdict
 from pellucid.explanation import Evidence, Map, Measurement
 from pellucid.method import Ask
@@ -54,8 +54,7 @@ def examine(net: Any, image: Any, why: Map, level: Level = "quick", *, ask: Ask 
     if asked is None:
         raise BadParameter("the question of the map", "a map read from disk, which names it in words alone", "Give ask=pl.ask(...).")
     _same_image(model, image, why)
-    x = why.image.values.to(model.device, model.dtype or why.image.values.dtype)
-    case = Case(model, why, asked, run or Run(seed=why.provenance.seed), EFFORTS[level], x)
+    case = Case.of(model, why, asked, run or Run(seed=why.provenance.seed), EFFORTS[level])
     with untouched(model.module):
         found = tuple(_measure(case))
     word, reasons = verdict(found)
@@ -63,7 +62,7 @@ def examine(net: Any, image: Any, why: Map, level: Level = "quick", *, ask: Ask 
 
 
 def _measure(case: Case) -> Iterator[Measurement]:
-    neutrals = case.neutrals()
+    neutrals = case.panel.neutrals
     (score,) = case.scores("score", [case.x])
     again, own = repetition(case)
     yield again
@@ -71,7 +70,7 @@ def _measure(case: Case) -> Iterator[Measurement]:
     if gap is not None:
         yield gap
     if case.spatial:
-        yield from deletion(case, case.why.on(case.why.image.grid).relevance, neutrals["blurred copy"])
+        yield from deletion(case, case.panel.relevance("map"), neutrals["blurred copy"])
     if parameterless(case.model.module):
         return
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pellucid.evidence.case import Case
-from pellucid.evidence.shuffling import Shuffler
+from pellucid.evidence.sanity.shuffling import Shuffler
 from pellucid.explanation import Map, Measurement, Status
 from pellucid.ops.similarity import spearman, ssim, unit
 

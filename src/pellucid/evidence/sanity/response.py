@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pellucid.evidence.case import Case
 from pellucid.evidence.patches import Patches
-from pellucid.evidence.shuffling import Block, Shuffler
+from pellucid.evidence.sanity.shuffling import Block, Shuffler
 from pellucid.explanation import Measurement
 
 NAME = "learned_response"

@@ -1,0 +1,1 @@
+"""Does a map keep what its method promises? One metric a file."""

@@ -1,0 +1,1 @@
+"""Does the score move where the map says? One metric a file."""

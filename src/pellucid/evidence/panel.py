@@ -1,0 +1,193 @@
+"""Panel: one image, one target, and the maps of it that are graded together. What they need of the network is asked once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from pellucid.asking import explain_all
+from pellucid.baseline import Setting, Starts
+from pellucid.errors import BadParameter
+from pellucid.explanation import Map
+from pellucid.grid import Grid
+from pellucid.image import Image
+from pellucid.method import Ask
+from pellucid.model import Model
+from pellucid.ops.blur import gaussian
+from pellucid.probe.engine import Engine
+from pellucid.probe.ledger import untouched
+from pellucid.probe.probe import Probe
+from pellucid.probe.question import Question
+from pellucid.run import Meter, Run
+from pellucid.target import Target
+
+BLUR = 1 / 8  # of the shortest side: wide enough that a finding loses its shape
+Draws = Callable[[Tensor, torch.Generator], Tensor]  # (c, *space), chance -> (*space): a map that asks no network
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A map under grading: ``relevance`` (*space) in float64 on the image's grid, and how it is made anew.
+
+    ``map`` with its question, or for a control ``draws`` from the image alone; ``of`` names the map that a control belongs to.
+    """
+
+    relevance: Tensor
+    map: Map | None = None
+    ask: Ask | None = None
+    draws: Draws | None = None
+    control: bool = False
+    of: str = ""
+
+
+@dataclass(eq=False)
+class Panel:
+    """What all metrics share about one image.
+
+    ``x`` (c, *space) is the prepared image as the network gets it, in the units in which baselines are given; ``target`` is settled;
+    ``mask`` (*space) says where the cause lies, where that is known. Use it as a context: it holds the network untouched while open.
+    ``spent`` counts forward passes (``forward``), backward ones, setup, and answers that were known already (``shared``).
+    """
+
+    model: Model
+    image: Image
+    target: Target
+    x: Tensor
+    run: Run
+    entries: dict[str, Entry]
+    mask: Tensor | None = None
+    spent: dict[str, int] = field(default_factory=dict)
+    _known: dict[str, list[float]] = field(default_factory=dict)
+    _engine: Engine | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.entries)
+
+    @property
+    def grid(self) -> Grid:
+        return self.image.grid
+
+    def relevance(self, name: str) -> Tensor:
+        """(*space), float64, signed, on the image's grid."""
+        return self.entries[name].relevance
+
+    def chance(self, part: str) -> torch.Generator:
+        """A source of chance of its own for each purpose, the same in every run of one seed."""
+        from hashlib import sha256
+
+        word = sha256(f"{self.run.seed} {part}".encode()).digest()[:7]
+        return torch.Generator().manual_seed(int.from_bytes(word, "little"))
+
+    # ------------------------------------------------------------------ asking the network
+    def scores(self, inputs: Iterable[Tensor], model: Model | None = None) -> list[float]:
+        """The target's score for each input (c, *space), streamed through common chunks; a copy of the network may answer."""
+        engine = self._asked(model)
+        meter = engine.meter
+        before = meter.forward, meter.setup
+        question = Question(self.target, self.grid, self.x, settled=True)
+        probe = Probe(engine, question, self.image, self.x, self.grid, self.chance("probe"))
+        with untouched(engine.model.module):
+            found = [float(a.score) for a in probe.scores(inputs)]
+        self._spend(forward=meter.forward - before[0], setup=meter.setup - before[1])
+        return found
+
+    def known(self, key: str, inputs: Callable[[], Iterable[Tensor]]) -> list[float]:
+        """Scores that do not depend on any map, or that several metrics ask for: asked once under this key, which says all that they depend on."""
+        if key in self._known:
+            self._spend(shared=len(self._known[key]))
+        else:
+            self._known[key] = self.scores(inputs())
+        return self._known[key]
+
+    @property
+    def score(self) -> float:
+        """The target's score for the image itself."""
+        return self.known("image", lambda: [self.x])[0]
+
+    def anew(
+        self, names: Sequence[str], images: Sequence[Tensor], *, model: Model | None = None, seed: int | None = None
+    ) -> dict[str, list[Tensor]]:
+        """The maps of these names made anew, for each of ``images`` (c, *space), by the network or a copy: relevance (*space) on the grid.
+
+        Maps share their passes where their methods can. The question stays: method, target, site.
+
+        Raises:
+            BadParameter: a map that came without its question.
+        """
+        seed = self.run.seed if seed is None else seed
+        asks = {n: a for n in names if (a := self._question(n)) is not None}
+        scans = [self.image.with_values(i.detach().cpu()) for i in images]
+        found: dict[str, list[Tensor]] = {n: [] for n in names}
+        if asks:
+            run = replace(self.run, seed=seed, on_tick=None)
+            maps = explain_all(replace(model or self.model, prepare=None), scans, list(asks.values()), run)
+            for k, m in enumerate(maps):
+                p = m.provenance
+                self._spend(forward=p.forward, backward=p.backward, setup=p.setup, maps=1)
+                found[list(asks)[k % len(asks)]].append(m.on(self.grid).relevance.double())
+        for n in names:
+            draws = self.entries[n].draws
+            if n not in asks and draws is not None:
+                found[n] = [draws(i, self.chance(f"{n} {seed}")) for i in images]
+        return found
+
+    def _question(self, name: str) -> Ask | None:
+        entry = self.entries[name]
+        if entry.ask is None and entry.draws is None:
+            raise BadParameter(f"the question of the map {name!r}", "values alone", "Give a Map from explain(), or ask=pl.ask(...).")
+        return entry.ask
+
+    def _asked(self, model: Model | None) -> Engine:
+        run = replace(self.run, on_tick=None)
+        if model is not None and model.module is not self.model.module:
+            return Engine(model, run, Meter(run))
+        if self._engine is None:
+            self._engine = Engine(self.model, run, Meter(run))
+        return self._engine
+
+    def _spend(self, **passes: int) -> None:
+        for kind, n in passes.items():
+            self.spent[kind] = self.spent.get(kind, 0) + n
+
+    # ------------------------------------------------------------------ images without content
+    @property
+    def setting(self) -> Setting:
+        """What a baseline may look at."""
+        low, high = float(self.x.min()), float(self.x.max())
+        low, high = self.model.range or ((0.0, 1.0) if low >= 0 and high <= 1 else (low, high))
+        return Setting(self.x, self.grid, low, high, self.chance("fill"))
+
+    def fill(self, baseline: Starts) -> Tensor:
+        """The first image that a baseline gives, (c, *space)."""
+        return baseline.starts(self.setting)[0]
+
+    @cached_property
+    def blurred(self) -> Tensor:
+        """The image blurred by an eighth of its shortest side: a neutral image close to those that the network knows."""
+        width = BLUR * min(n * s for n, s in zip(self.grid.shape, self.grid.spacing, strict=True))
+        return gaussian(self.x, [width / s for s in self.grid.spacing])
+
+    @cached_property
+    def neutrals(self) -> Mapping[str, Tensor]:
+        """Images without content: blurred, and each channel's mean everywhere."""
+        mean = self.x.flatten(1).mean(1).view(-1, *[1] * self.grid.ndim)
+        return {"blurred copy": self.blurred, "mean of each channel": mean.expand_as(self.x).clone()}
+
+    def entropy(self, model: Model | None = None) -> float | None:
+        """Entropy of the output for the image as a share of its highest; None unless the classes exclude each other. One pass."""
+        model = model or self.model
+        with untouched(model.module), torch.no_grad():
+            out = model.forward(self.x[None])
+        self._spend(forward=1)
+        reading = model.reading.of(out, self.grid.ndim)
+        if out.ndim > 2 or reading.kind not in ("logits", "single logit"):
+            return None
+        p = reading.probabilities(out)[0].double()
+        p = torch.cat([1 - p, p]) if len(p) == 1 else p / p.sum()
+        return float(-(p * p.clamp_min(1e-300).log2()).sum()) / math.log2(len(p))

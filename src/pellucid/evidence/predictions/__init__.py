@@ -1,0 +1,1 @@
+"""How far can the network's answers be trusted, before any explanation of them?"""
