@@ -36,6 +36,7 @@ def relevance_rules(name: str, composite: Composite, mixing: Rule, bounds: tuple
         **{n: getattr(mix, n) for n in ("add", "sub", "rsub", "mul", "div", "rdiv", "einsum", "glu", "pad", "cat")},
         "stack": mix.cat,
         "where": mix.chosen,
+        **dict.fromkeys("min amin minimum fmin median nanmedian kthvalue sort topk".split(), mix.picked),
         "masked_fill": mix.masked_fill,
         "__setitem__": mix.written,
         "constant_pad_nd": mix.constant_pad,

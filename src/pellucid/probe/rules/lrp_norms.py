@@ -6,8 +6,11 @@ or a sum, as in DenseNet) it is a convolution with one weight per channel, under
 shift takes the share that the rule gives to biases.
 
 Norms with statistics of the input itself (LayerNorm, GroupNorm, InstanceNorm, RMSNorm, LocalResponseNorm by its quotient) hand relevance through
-unchanged, value by value: Achtibat et al. 2024, proposition 3.4. They scale and shift what is already shared out; every other choice shares out to
-means and deviations that belong to all values. So do functions of single values (ReLU, GELU, ...), as in Bach et al. 2015.
+unchanged, value by value. Achtibat et al. 2024 (proposition 3.4) derive this for LayerNorm and RMSNorm of transformers; the others differ only
+in which values share their statistics. Every other choice shares out to means and deviations that belong to all values.
+
+Functions of single values have one operand, and it takes all. Bach et al. 2015 ask of such a function that it rises and maps 0 to 0 (ReLU, tanh):
+then what speaks for the sum before it speaks for its value. For others the same holds only in the sum, so the map says so.
 """
 
 from __future__ import annotations
@@ -27,6 +30,12 @@ ACTIVATIONS = frozenset(
     """relu relu6 leaky_relu rrelu prelu elu selu celu gelu silu mish softplus hardswish hardtanh threshold clamp_min sigmoid
     hardsigmoid tanh softsign tanhshrink hardshrink softshrink log_sigmoid logsigmoid clamp neg""".split()
 )
+# these rise and map 0 to 0
+DEFINED = frozenset(
+    """relu relu6 leaky_relu rrelu prelu elu selu celu tanh softsign tanhshrink hardshrink softshrink neg""".split()
+)
+LIMITS = frozenset({"hardtanh", "threshold", "clamp_min", "clamp"})  # by their limits
+PROPOSED = frozenset({"LayerNorm", "RMSNorm"})
 OTHERS = frozenset("exp expm1 exp2 log log1p log2 sqrt rsqrt reciprocal abs square pow erf sin cos atan sinh asinh clamp_max".split())
 
 
@@ -58,7 +67,8 @@ class NormRules:
         return NotImplemented if any(map(live, tensors((rest, more)))) else self._own(op, input, names[op.name])
 
     def _own(self, op: Operation, input: Tensor, name: str) -> Tensor:
-        op.caveat(f"{name} hands relevance through unchanged (Achtibat et al. 2024); no paper on networks of convolutions defines a rule")
+        paper = "derived for transformers by Achtibat et al. 2024" if name in PROPOSED else "Achtibat et al. 2024 derive it for LayerNorm only"
+        op.caveat(f"{name} hands relevance through unchanged, value by value; its mean, deviation, scale and shift take nothing ({paper})")
         return passed(op, input, "norm")
 
     def _affine(self, op: Operation, input: Tensor, weight: Any, bias: Any, mean: Tensor, variance: Tensor, eps: float) -> Any:
@@ -97,10 +107,18 @@ class NormRules:
 
     # ------------------------------------------------------------------ single values
     def activation(self, op: Operation, input: Tensor, *rest: Any, **more: Any) -> Any:
-        return NotImplemented if any(t.requires_grad for t in tensors((rest, more))) or not live(input) else passed(op, input)
+        if any(t.requires_grad for t in tensors((rest, more))) or not live(input):
+            return NotImplemented
+        if op.name not in DEFINED and not (op.name in LIMITS and _keeps_zero(op, input, rest, more)):
+            op.caveat(f"{op.name} hands relevance through unchanged; Bach et al. 2015 define this for functions that rise and map 0 to 0")
+        return passed(op, input)
 
     def other(self, op: Operation, input: Tensor, *rest: Any, **more: Any) -> Any:
         if any(t.requires_grad for t in tensors((rest, more))) or not live(input):
             return NotImplemented
         op.caveat(f"{op.name} hands relevance through unchanged, as activations do; no paper defines a rule")
         return passed(op, input)
+
+
+def _keeps_zero(op: Operation, input: Tensor, rest: Any, more: Any) -> bool:
+    return not bool(op.func(input.detach().new_zeros(1), *rest, **more).any())

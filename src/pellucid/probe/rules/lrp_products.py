@@ -1,7 +1,9 @@
 """Sums and products of values that depend on the input, concatenation with what does not, and means: none of them has weights of its own.
 
 - A sum is shared out in proportion to its terms, R_a = a R / (a + b): the epsilon rule with weights of one (zennit's Norm). A constant term, such as
-  a position embedding, takes its proportion too, which is counted as absorbed. Means, average pools and interpolations alike.
+  a position embedding, takes its proportion too, which is counted as absorbed: it stands where a bias stands in that rule.
+- A mean, an average pool or an interpolation is a linear layer whose weights nobody trained, y_j = sum_i w_ij x_i: the epsilon rule with these
+  weights. For means of values of at least 0 it is the sum pooling of Montavon et al. 2017; bicubic interpolation has weights below 0, as layers have.
 - In a product of a signal and a gate (the output of a softmax or sigmoid, the reciprocal of a size) the signal takes all
   (Arras et al. 2017; for attention and for sizes in normalizations Ali et al. 2022): the gate says how much passes, not what. So in
   attention all relevance goes to the values, none to queries and keys. In any other product both factors take half
@@ -28,6 +30,15 @@ GATED = (
     "the factor that only weights (softmax, sigmoid, reciprocal) takes nothing, its signal takes all (Arras et al. 2017, Ali et al. 2022)"
 )
 HALVES = "both factors of a product of two signals take half (Achtibat et al. 2024)"
+SUMS = "sums of two parts of the network are shared out in proportion to both values, like a layer with weights of one (no paper's rule)"
+CONSTANTS = "constants that are added (embeddings, offsets) take relevance in proportion to their values, as biases do; it counts as absorbed"
+MEANS = "means, sums and average pools are shared out as layers with fixed weights; Montavon et al. 2017 define it for values of at least 0"
+BETWEEN = "interpolation and resampling are shared out as layers with the weights of the interpolation (no paper's rule)"
+PICKED = "{} hands relevance to the value that it picks, as a maximum does (no paper's rule)"
+INTERPOLATIONS = frozenset(
+    """upsample_linear1d upsample_bilinear2d _upsample_bilinear2d_aa upsample_trilinear3d upsample_bicubic2d _upsample_bicubic2d_aa
+    grid_sampler grid_sampler_2d grid_sampler_3d col2im""".split()
+)
 QUOTIENT = "the numerator of a quotient takes all, its denominator is held fixed (Ali et al. 2022)"
 
 
@@ -51,6 +62,7 @@ class MixRules:
     def _sum(self, op: Operation, terms: list[Any], signs: list[float]) -> Any:
         y: Tensor = op.plain()
         alive = [live(t) for t in terms]
+        op.caveat(SUMS if all(alive) else CONSTANTS)
         _no_copies(op, terms)
         kept = [op.mode.keep(t) if isinstance(t, Tensor) else Kept(torch.as_tensor(t, dtype=y.dtype, device=y.device)) for t in terms]
         positive = self.rule.name == "z_plus"
@@ -81,7 +93,13 @@ class MixRules:
         """A mean, a pool, an interpolation: linear in its first operand, without weights."""
         if not live(input) or any(t.requires_grad for t in tensors((rest, more))):
             return NotImplemented
+        op.caveat(BETWEEN if op.name in INTERPOLATIONS else MEANS)
         return shared(op, self.rule, input, lambda x, _: op.func(x, *rest, **more))
+
+    def picked(self, op: Operation, *_args: Any, **_more: Any) -> Any:
+        """A smallest, a middle or a sorted value: moved as it is, so that autograd carries its relevance."""
+        op.caveat(PICKED.format(op.name))
+        return NotImplemented
 
     # ------------------------------------------------------------------ products
     def mul(self, op: Operation, input: Any, other: Any) -> Any:
@@ -101,10 +119,14 @@ class MixRules:
         if live(input) and live(other):
             op.caveat(QUOTIENT)
             return passed(op, input, "quotient")
-        return passed(op, input, "scaled") if live(input) else passed(op, other, "reciprocal")
+        return passed(op, input, "scaled") if live(input) else self._inverse(op, other)
 
     def rdiv(self, op: Operation, input: Any, other: Any) -> Any:
-        return passed(op, input, "reciprocal") if live(input) and not live(other) else NotImplemented
+        return self._inverse(op, input) if live(input) and not live(other) else NotImplemented
+
+    def _inverse(self, op: Operation, divisor: Tensor) -> Tensor:
+        op.caveat("the divisor of a constant hands relevance through unchanged, as activations do (no paper's rule)")
+        return passed(op, divisor, "reciprocal")
 
     def matmul(self, op: Operation, input: Tensor, other: Tensor) -> Any:
         return self._product(op, input, other, op.func)
@@ -112,6 +134,7 @@ class MixRules:
     def einsum(self, op: Operation, equation: str, *operands: Any, **_path: Any) -> Any:
         pair = operands[0] if isinstance(operands[0], (list, tuple)) else operands
         if len(pair) == 1:
+            op.caveat(MEANS)
             return shared(op, self.rule, pair[0], lambda x, _: torch.einsum(equation, x))
         return self._product(op, pair[0], pair[1], lambda a, b: torch.einsum(equation, a, b)) if len(pair) == 2 else NotImplemented
 

@@ -126,6 +126,7 @@ def spread(op: Operation, *args: Any, **kwargs: Any) -> Any:
     (args0, kwargs0) = there(op)
     before: Any = squared(*args0, **kwargs0)
     m = closed("sqrt", v.detach(), before if mean is None else before[0])
+    op.caveat(CHOSEN.format("deviations", "the change of a sum of squares, and of its root"))
     op.steep(m)
     s = scaled(v, v.detach().sqrt(), m)
     return s if mean is None else (s, mean)
@@ -137,6 +138,7 @@ def vector_norm(op: Operation, input: Any, ord: Any = 2, dim: Any = None, keepdi
         return NotImplemented
     x, x0 = input.detach(), op.reference[0]
     dims = tuple(range(x.ndim)) if dim is None else ((dim,) if isinstance(dim, int) else tuple(dim))
+    op.caveat(CHOSEN.format("norms of vectors", "the change of the sum of their powers, and of its root"))
     if ord == 1:
         m = multiplier(torch.abs, x, x0, x.abs(), x0.abs(), smooth=False)
         return scaled(input, x.abs(), m).sum(dims, keepdim)
