@@ -67,6 +67,28 @@ def test_what_flows_through_a_bottleneck_is_the_change_of_the_score(dims):
 
 
 @DIMS
+@pytest.mark.parametrize("steps", [3, 8, 30])
+def test_what_flows_around_the_site_is_told_and_an_error_of_the_integral_is_not_taken_for_it(dims, steps):
+    """s = head(pool(z + relu(second(z)))): along the way, what comes by z alone is integrated here by itself."""
+    net, x = setting(dims)
+    why = explained(net, x, "conductance", site=SITE, steps=steps)
+    assert why.trace["around"] == pytest.approx(-why.trace["gap"])
+    (told,) = [c for c in why.provenance.caveats if "flows around the site" in c]
+    assert f"{why.trace['around'] / why.trace['change']:.1%}" in told
+    for site in (None, "first", "norm", "pool"):
+        whole = explained(net, x, "conductance", site=site, steps=steps)
+        assert whole.trace["around"] == 0 and not [c for c in whole.provenance.caveats if "around" in c], site
+    if steps == 30:
+        alone, slow = torch.nn.Sequential(net.pool, nn.Flatten(), net.head), 0.0
+        for k in range(400):
+            at = torch.stack([k / 400 * x, (k + 1) / 400 * x])
+            with torch.no_grad():
+                z = net.act(net.norm(net.first(at)))
+                slow += float((alone(z[1:]) - alone(z[:1]))[0, 1])
+        assert why.trace["around"] == pytest.approx(slow, rel=0.03)
+
+
+@DIMS
 def test_at_the_input_it_is_integrated_gradients(dims):
     net, x = setting(dims)
     slow = sum((gradient(net, k / 5 * x) + gradient(net, (k + 1) / 5 * x)) / 2 * x / 5 for k in range(5))

@@ -10,6 +10,7 @@ from tests.reference.twins import pair
 
 import pellucid as pl
 from pellucid.errors import BadParameter
+from pellucid.method import COMPLETE, SIGNED
 
 DIMS = pytest.mark.parametrize("dims", [2, 3])
 
@@ -88,6 +89,21 @@ def test_the_gap_falls_with_the_steps_of_a_smooth_network_and_the_trace_tells_it
         gaps.append(abs(why.trace["gap"] / change))
     assert gaps[1] < gaps[0] / 2
     assert gaps[1] < 0.04
+
+
+def test_beside_kinks_no_number_of_steps_closes_the_gap_and_the_map_says_so():
+    """The way slides along the kinks of ReLUs; without freedom it crosses each once, so there the sum is promised."""
+    net, x = setting(2)
+    gaps = []
+    for steps in (20, 80):
+        why = explained(net, x, "guided_ig", steps=steps, max_dist=0.2)
+        gaps.append(abs(why.trace["gap"] / why.trace["change"]))
+        assert [c for c in why.provenance.caveats if f"misses the change of the score by {gaps[-1]:.0%}" in c]
+    assert gaps[1] > 0.2 and gaps[1] > gaps[0] / 2
+    straight = explained(net, x, "guided_ig", steps=80, max_dist=0.0)
+    assert abs(straight.trace["gap"] / straight.trace["change"]) < 0.02
+    assert not [c for c in straight.provenance.caveats if "misses" in c]
+    assert COMPLETE in pl.guided_ig(max_dist=0.0).facts.gives and pl.guided_ig.facts.gives == SIGNED
 
 
 def test_several_starts_are_their_mean():

@@ -16,7 +16,7 @@ from pellucid.probe.probe import Drawn, Probe
     cite=Cite("Dhamdhere, Sundararajan, Yan", 2019, "How important is a neuron?", "ICLR", arxiv="1805.12233"),
     asks=GRADIENTS | ACTIVATIONS,
     gives=SIGNED | COMPLETE,
-    cost=lambda steps, baseline, **_: Cost(forward=(steps + 1) * baseline.count, backward=(steps + 1) * baseline.count),
+    cost=lambda steps, baseline, **_: Cost(forward=(steps + 2) * baseline.count, backward=(steps + 1) * baseline.count),
 )
 def conductance(probe: Probe, x: Float[Tensor, "c *space"], *, baseline: Baseline = Constant(0.0), steps: Count = 64) -> Drawn:
     """How much of s(image) - s(start) flows through each unit z of the site while the image comes up from the baseline.
@@ -29,8 +29,9 @@ def conductance(probe: Probe, x: Float[Tensor, "c *space"], *, baseline: Baselin
         steps: parts of the way. The sum of ``mean slope at both ends * change of z`` leaves a gap that falls with 1 / steps ** 2 where the
             network is smooth; see the gap in the trace.
 
-    Misleads when: part of the score flows around the site (residual sums): that part is the gap, not an error of the integral; or when
-        units work against each other: large shares of both signs cancel in the score.
+    Misleads when: part of the score flows around the site (residual sums): the shares then add up to what flows through it alone. Told by
+        one pass more: the start's image, with the image's activation held at the site, must have the image's score; where not,
+        ``around`` in the trace and a caveat say what is missing. Or when units work against each other: shares of both signs cancel.
 
     Source: equation 3. Captum sums the slope at the near end times the change; ours is the mean of its sums in both directions.
 
@@ -42,7 +43,8 @@ def conductance(probe: Probe, x: Float[Tensor, "c *space"], *, baseline: Baselin
     """
     assert isinstance(baseline, Starts)
     image, starts = probe.source, probe.images(baseline)
-    values, change, scores = torch.zeros_like(x, dtype=torch.float64), 0.0, []
+    values, change, whole, scores = torch.zeros_like(x, dtype=torch.float64), 0.0, 0.0, []
+    coarse, z_even, slope_even = 0.0, values, values  # the same sum over every second point: how far both differ is the integral's error
     path = ((n, k) for n in range(len(starts)) for k in range(steps + 1))
     z_before = slope_before = values  # of the point before; not looked at for the first of a way
     for now in probe.inside(path, of=lambda at: torch.lerp(starts[at[0]], image, at[1] / steps)):
@@ -50,9 +52,32 @@ def conductance(probe: Probe, x: Float[Tensor, "c *space"], *, baseline: Baselin
         z, slope = now.found.double(), now.gradient.double()
         if k > 0:
             values += (slope_before + slope) / 2 * (z - z_before) / len(starts)
+        if k > 0 and (k % 2 == 0 or k == steps):
+            coarse += float(((slope_even + slope) / 2 * (z - z_even)).sum()) / len(starts)
+        if k % 2 == 0:
+            z_even, slope_even = z, slope
         z_before, slope_before = z, slope
         if n == 0:
             scores.append(float(now.score))
+        whole = float(now.score)  # at last the image's
         change += (float(k == steps) - float(k == 0)) * float(now.score) / len(starts)
+    total = float(values.sum())
+    around = _around(probe, x, starts, whole, change, total, abs(total - coarse))
     alphas = [k / steps for k in range(steps + 1)]
-    return probe.map(values, gap=float(values.sum()) - change, change=change, alphas=alphas, scores=scores)
+    return probe.map(values, gap=total - change, change=change, around=around, alphas=alphas, scores=scores)
+
+
+def _around(probe: Probe, x: Tensor, starts: list[Tensor], whole: float, change: float, total: float, error: float) -> float:
+    """How much of the change flows around the site: nothing if the activation alone decides the score, else what the sum misses.
+
+    Told as a caveat where that is beyond the error of the integral.
+    """
+    held = [float(next(probe.over(start).scores([x])).score) for start in starts]
+    close = (1e-9 if x.dtype == torch.float64 else 1e-4) * (abs(whole) + abs(change))
+    if all(abs(score - whole) <= close for score in held):
+        return 0.0
+    missing = change - total
+    if abs(missing) > error:
+        share = f"{missing / change:.1%}" if change else f"{missing:.3g}"
+        probe.notes.append(f"conductance: {share} of the change of the score flows around the site; the map's sum lacks it")
+    return missing
