@@ -31,13 +31,18 @@ def edges(mask, beta):
     return total
 
 
-def slowly(net, x, region, *, deletes, relative, hinge, steps, l1=0.3, tv=0.2, beta=3.0, rate=0.1, amsgrad=False):
-    """Cells of two samples along each axis, no blur, no jitter, filled with each channel's mean."""
+def slowly(net, x, region, *, deletes, relative, hinge, steps, l1=0.3, tv=0.2, beta=3.0, rate=0.1, amsgrad=False, study=None):
+    """Cells of two samples along each axis, no blur, no jitter, filled with each channel's mean.
+
+    ``study`` (falls, warm, best): torch's own StepLR, costs that come up, and the mask of least loss from a step on.
+    """
     fill = x.flatten(1).mean(1).view(-1, *[1] * (x.ndim - 1)).expand_as(x)
     full, none = score(net, x), score(net, fill)
     cells = region.clone().requires_grad_()
     adam = torch.optim.Adam([cells], lr=rate, amsgrad=amsgrad)
-    for _ in range(steps):
+    falls, warm, best = study or (steps, None, None)
+    schedule, least, kept = torch.optim.lr_scheduler.StepLR(adam, falls, 0.1), float("inf"), None
+    for step in range(steps):
         r = cells
         for axis, n in enumerate(x.shape[1:]):
             r = r.repeat_interleave(2, axis).narrow(axis, 0, n)
@@ -48,13 +53,17 @@ def slowly(net, x, region, *, deletes, relative, hinge, steps, l1=0.3, tv=0.2, b
         term = share if deletes else goal - share
         if hinge is not None:
             term = (term - hinge).clamp_min(0)
-        loss = term + 28**2 / cells.numel() * (l1 * cells.abs().sum() + tv * edges(cells, beta))
+        costs = 28**2 / cells.numel() * (l1 * cells.abs().sum() + tv * edges(cells, beta))
+        loss = term + (costs if warm is None or step > warm else step / warm * costs)
+        if best is not None and step >= best and loss.item() <= least:
+            least, kept = loss.item(), cells.detach().clone()
         adam.zero_grad()
         loss.backward()
         adam.step()
+        schedule.step()
         with torch.no_grad():
             cells.clamp_(0, 1)
-    r = cells.detach()
+    r = cells.detach() if kept is None else kept
     for axis, n in enumerate(x.shape[1:]):
         r = r.repeat_interleave(2, axis).narrow(axis, 0, n)
     return r
@@ -79,6 +88,24 @@ def test_meaningful_perturbation(dims, variant, relative, hinge, amsgrad):
     close(ours.values[0], slow, 1e-6)
     assert (ours.provenance.forward, ours.provenance.backward) == (14, 12)
     assert len(ours.trace["scores"]) == len(ours.trace["l1"]) == len(ours.trace["tv"]) == 12
+
+
+@DIMS
+def test_the_schedule_of_the_volume_study(dims):
+    """Nothing deleted at first, costs that come up, a rate that falls by steps, and the mask of least loss: each changes the region."""
+    net, x = setting(dims)
+    x = x[(slice(None), *[slice(0, 8)] * dims)]
+    weights = {"l1": 3e-3, "tv": 2e-4, "rate": 0.3, "amsgrad": True}
+    game = {"cell": "2px", "fill": "constant", "relative": True, "hinge": 0.05, "steps": 14, "start": "nothing", **STILL, **weights}
+    slow = {"deletes": True, "relative": True, "hinge": 0.05, "steps": 14, **weights}
+    begin, found = torch.zeros([4] * dims, dtype=torch.float64), []
+    for study in ((5, 6, 8), (5, 6, None), (14, 6, None), (14, None, 8)):
+        falls, warm, best = study
+        why = explained(net, x, "meaningful_perturbation", falls=falls, warm=warm, best=best, **game)
+        close(why.values[0], slowly(net, x, begin, study=study, **slow), 1e-6)
+        assert (why.provenance.forward, why.provenance.backward) == (16, 14)
+        assert all(float((why.values - other).abs().max()) > 1e-4 for other in found), study
+        found.append(why.values)
 
 
 def test_total_variation_is_the_authors():
@@ -214,10 +241,11 @@ def test_the_settings_of_the_volume_study():
     net, x, inside = blob(3)
     bound = pl.meaningful_perturbation_3d
     assert (bound.params["tv_beta"], bound.params["draws"], bound.params["rate"], bound.params["amsgrad"]) == (7.0, 10, 0.3, True)
+    assert [bound.params[p] for p in ("falls", "warm", "best", "start")] == [30, 60, 51, "nothing"]
     assert math.isclose(bound.params["l1"] * 28**2, 3) and bound.params["hinge"] == 0.05
     why = pl.explain(net, x, pl.probability(1), method=bound(steps=15, sigma="6px"))
     assert float(why.values[0][inside].mean()) > 2 * float(why.values[0].mean())
-    assert why.provenance.forward == 2 + 35 + 150
+    assert why.provenance.forward == 2 + 150  # no ball is looked for
     assert pl.read_method("meaningful_perturbation_3d") == bound
 
 
