@@ -117,10 +117,10 @@ def open_panel(
     model: Model, scan: Image, maps: Given, *, target: Any = None, score: Any = None, mask: Image | Tensor | None = None, run: Run
 ) -> Panel:
     """The maps of one image and one target as a panel; methods and Asks are asked here, together."""
-    named = _named(maps)
-    asks = {n: _ask(m, target) for n, m in named.items() if not isinstance(m, Map)}
+    each = named(maps)
+    asks = {n: _ask(m, target) for n, m in each.items() if not isinstance(m, Map)}
     made = dict(zip(asks, explain_all(model, [scan], _one_target(list(asks.values())), run), strict=True)) if asks else {}
-    found: dict[str, Map] = {n: m if isinstance(m, Map) else made[n] for n, m in named.items()}
+    found: dict[str, Map] = {n: m if isinstance(m, Map) else made[n] for n, m in each.items()}
     first = next(iter(found.values()))
     for name, why in found.items():
         _fits(name, why, first, scan, model)
@@ -143,7 +143,8 @@ def _settled(model: Model, image: Image, x: Tensor, target: Target) -> Target:
     return question.target
 
 
-def _named(maps: Given) -> dict[str, Any]:
+def named(maps: Any) -> dict[str, Any]:
+    """Maps, methods, names, texts or Asks under short names of their own."""
     if isinstance(maps, Mapping):
         return dict(maps)
     several: Sequence[Any] = [maps] if isinstance(maps, (Map, Method, Ask, str)) else list(maps)

@@ -2,6 +2,7 @@
 
 from pellucid.phantoms.brain import brain as brain
 from pellucid.phantoms.chest import chest as chest
+from pellucid.phantoms.cohort import KINDS as KINDS
 from pellucid.phantoms.cohort import cases as cases
 from pellucid.phantoms.drawing import Phantom as Phantom
 from pellucid.phantoms.files import save as save

@@ -1,0 +1,121 @@
+"""The cases of a study: a scan, its patient, what is known of it; from a table on disk or from phantoms."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pellucid import io
+from pellucid.asking import Scan, as_image
+from pellucid.errors import BadFile, BadParameter
+from pellucid.image import Image
+
+KNOWN = ("image", "mask", "patient", "label", "target")
+
+
+@dataclass(frozen=True, eq=False)
+class StudyCase:
+    """One scan of a study. ``patient`` groups the scans of one person; only its hash is ever written.
+
+    ``mask`` says where the cause lies, ``label`` what is true (a class index or name, or a tuple of all names that are, of a network with several
+    labels; () if none is), ``target`` what is asked where that differs from the study's; ``facts`` are further columns (scanner, site, laterality), to be associated with what is found.
+    """
+
+    image: Scan
+    patient: str = ""
+    mask: Image | Tensor | str | Path | None = None
+    label: int | str | tuple[str, ...] | None = None
+    target: Any = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def scan(self) -> Image:
+        """The scan, read when it is first needed."""
+        return as_image(self.image)
+
+    @property
+    def truth(self) -> Image | Tensor | None:
+        """The mask, read."""
+        return io.read(self.mask) if isinstance(self.mask, (str, Path)) else self.mask
+
+    @property
+    def group(self) -> str:
+        """A name for the patient that says nothing of them; of the scan where no patient is given."""
+        return hashlib.sha256((self.patient or self.scan.fingerprint).encode()).hexdigest()[:16]
+
+
+def read_cases(path: str | Path) -> list[StudyCase]:
+    """Cases from a CSV table with the columns image, and where known mask, patient, label (``a;b`` where several are true), target; others become facts.
+
+    Paths are relative to the table.
+
+    Raises:
+        BadFile: no such table, no column ``image``, or a row whose scan is missing.
+    """
+    path = Path(path)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadFile(f"read a table of cases from {path.name}", str(error), "Write a CSV with a column 'image'.") from error
+    if not rows or "image" not in rows[0]:
+        got = ", ".join(rows[0]) if rows else "no rows"
+        raise BadFile(f"a column 'image' in {path.name}", got, "Name the columns image, mask, patient, label, target.")
+    found = []
+    for n, row in enumerate(rows, 2):
+        places = {k: _place(path, n, row.get(k)) for k in ("image", "mask")}
+        if places["image"] is None:
+            raise BadFile(f"an image in line {n} of {path.name}", "an empty cell", "Give its path, relative to the table.")
+        facts = {k: v for k, v in row.items() if k not in KNOWN and k is not None and v not in (None, "")}
+        given: dict[str, Any] = {k: _plain(row[k]) for k in ("label", "target") if row.get(k)}
+        found.append(StudyCase(places["image"], row.get("patient") or "", places["mask"], facts=facts, **given))
+    return found
+
+
+def _place(table: Path, line: int, text: str | None) -> Path | None:
+    if not text:
+        return None
+    found = table.parent / text
+    if not found.exists():
+        raise BadFile(f"the file in line {line} of {table.name}", "no such file", "Paths are relative to the table.")
+    return found
+
+
+def _plain(text: str) -> int | str | tuple[str, ...]:
+    if ";" in text:
+        return tuple(t.strip() for t in text.split(";") if t.strip())
+    return int(text) if text.strip().lstrip("-").isdigit() else text.strip()
+
+
+LABELS = {"fundus_dme": "dme", "fundus_dr": "stage", "brain_atrophy": "atrophy"}  # of phantoms whose classes exclude each other
+
+
+def phantom_cases(kind: str, n: int, *, seed: int = 900_000, mask: str = "causal", **switches: Any) -> Iterator[StudyCase]:
+    """Synthetic patients of one of ``pellucid.phantoms.KINDS``: a balanced set by its own coins, or with ``switches`` (``dme=True, shortcut=True``) all alike.
+
+    ``mask`` names the mask that counts as the cause. Labels are those of the network of that kind.
+
+    Raises:
+        BadParameter: no such kind or mask.
+    """
+    from pellucid import phantoms
+
+    if kind not in phantoms.KINDS:
+        raise BadParameter(f"a kind of phantom is one of {', '.join(phantoms.KINDS)}", repr(kind), "Choose one of them.")
+    maker = getattr(phantoms, kind.split("_")[0])
+    drawn: Iterator[phantoms.Phantom] = (maker(seed=seed + i, **switches) for i in range(n)) if switches else phantoms.cases(kind, n, seed)
+    for i, p in enumerate(drawn):
+        if mask not in p.masks:
+            raise BadParameter(f"a mask of the phantom: {', '.join(p.masks)}", repr(mask), "Choose one of them.")
+        name = LABELS.get(kind)
+        label = tuple(k for k, v in p.labels.items() if v) if name is None else int(p.labels[name])
+        facts = {f"has_{part}": bool(p.masks[part].any()) for part in ("shortcut", "distractor", "suppressor") if part in p.masks}
+        truth = Image(p.masks[mask][None].float(), p.image.grid)
+        yield StudyCase(p.image, f"{kind} {seed} {i}", truth, label, facts=facts)

@@ -1,0 +1,130 @@
+"""Tables of a study: values with intervals over patients, paired tests, ranks where ranking is valid, and the network's own performance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from pellucid.errors import BadParameter, Unsupported
+from pellucid.evidence.intervals import Interval, adjusted, bootstrap, paired, resampled
+from pellucid.study.cases import StudyCase
+from pellucid.study.study import Study
+from pellucid.table import Table
+
+
+def long_table(study: Study) -> Table:
+    """A row for each map or control and metric: mean, interval over patients, how many pass, what is held against it."""
+    columns = ("map", "metric", "value", "low", "high", "unit", "better", "reference", "passes", "images", "patients")
+    rows = []
+    for m in study.measures:
+        cells = study.cells(m.name)
+        for name, found in cells.items():
+            given = [c for c in found if c is not None]
+            if not given:
+                continue
+            mean = interval(study, m.name, name)
+            levels = [float(c["reference"]) for c in given if c["reference"] is not None]
+            judged = [c["status"] for c in given if c["status"] in ("pass", "fail")]
+            share = judged.count("pass") / len(judged) if judged else None
+            reference = sum(levels) / len(levels) if levels else None
+            rows.append(
+                (name, m.name, mean.value, mean.low, mean.high, m.facts.unit, m.facts.better, reference, share, mean.images, mean.patients)
+            )
+    return Table(columns, tuple(rows))
+
+
+def wide_table(study: Study, metrics: Sequence[str] = ()) -> Table:
+    """A row for each map or control, a column for each metric: mean [95 % interval over patients]."""
+    chosen = [study.metric(n) for n in metrics] if metrics else list(study.measures)
+    arrow = {"up": "↑", "down": "↓", "zero": "→ 0"}
+    columns = ("map", *(f"{m.name} {arrow[m.facts.better]}" for m in chosen))
+    known = {m.name: study.values(m.name) for m in chosen}
+    rows = [(name, *(str(bootstrap(known[m.name][name], study.groups, seed=study.seed)) for m in chosen)) for name in study.rows]
+    return Table(columns, tuple(r for r in rows if set(r[1:]) != {"none"}))
+
+
+def interval(study: Study, metric: str, name: str) -> Interval:
+    """Mean of a metric over the cases, with its interval over patients."""
+    return bootstrap(study.values(metric)[name], study.groups, seed=study.seed)
+
+
+def paired_tests(study: Study, metric: str, against: str | None = None) -> Table:
+    """Paired differences over patients against one map or control (None: every pair of maps), p by sign flips, adjusted over the rows (Holm)."""
+    values = study.values(metric)
+    if against is not None and against not in values:
+        raise BadParameter(f"a map or control: {', '.join(values)}", repr(against), "Choose one of them.")
+    maps = list(study.asks)
+    pairs = [(a, against) for a in maps if a != against] if against else [(a, b) for i, a in enumerate(maps) for b in maps[i + 1 :]]
+    found = [paired(values[a], values[b], study.groups, seed=study.seed) for a, b in pairs]
+    p = adjusted([f[1] for f in found])
+    rows = tuple((a, b, d, raw, held) for (a, b), (d, raw), held in zip(pairs, found, p, strict=True))
+    return Table(("map", "against", "difference", "p", "p adjusted"), rows)
+
+
+def ranks(study: Study, metric: str) -> Table:
+    """Mean rank of each map (1 is best) over patients, with the critical difference of Nemenyi's test at 5 %.
+
+    Raises:
+        Unsupported: a metric that may not rank methods, or a direction that ranks nothing.
+
+    Source: Demsar 2006, section 3.2.2; the studentized range from scipy.
+    """
+    from scipy.stats import rankdata, studentized_range
+
+    facts = study.metric(metric).facts
+    if not facts.ranks or facts.better == "zero":
+        raise Unsupported(
+            f"{metric} may pass or fail a map", "a wish to rank methods by it", "Rank by a metric of faithfulness or localization."
+        )
+    maps = list(study.asks)
+    table = np.array([study.values(metric)[n] for n in maps], dtype=np.float64)
+    groups = np.array(study.groups)
+    kept = ~np.isnan(table).any(0)
+    means = np.array([table[:, kept & (groups == g)].mean(1) for g in dict.fromkeys(groups[kept])])
+    if len(means) < 2 or len(maps) < 2:
+        raise BadParameter("two maps and two patients at least", f"{len(maps)} maps, {len(means)} patients", "Add cases.")
+    order = np.array([rankdata(-row if facts.better == "up" else row) for row in means]).mean(0)
+    k, n = len(maps), len(means)
+    critical = float(studentized_range.ppf(0.95, k, np.inf)) / math.sqrt(2) * math.sqrt(k * (k + 1) / (6 * n))
+    rows = sorted(zip(maps, order.tolist(), strict=True), key=lambda r: r[1])
+    return Table(("map", "mean rank", "critical difference", "patients"), tuple((a, r, critical, n) for a, r in rows))
+
+
+def performance(study: Study) -> Table:
+    """The network itself on the study's cases: ROC AUC of each class that labels tell apart, with its interval over patients.
+
+    A network whose interval reaches down to one half is no better than chance: evidence about its maps is void.
+    """
+    known = [(case, record["probabilities"]) for case, record in study.records() if case.label is not None and record.get("probabilities")]
+    rows = []
+    for k in range(len(known[0][1]) if known else 0):
+        truth = [float(_holds(study, case, k, len(p))) for case, p in known]
+        if 0 < sum(truth) < len(truth) and not (k == 0 and len(known[0][1]) == 2 and not isinstance(known[0][0].label, tuple)):
+            found = resampled(([p[k] for _, p in known], truth), auc, [case.group for case, _ in known], seed=study.seed)
+            word = "better than chance" if found.low > 0.5 else "void: no better than chance"
+            name = study.net.classes[k] if k < len(study.net.classes) else str(k)
+            rows.append((name, found.value, found.low, found.high, found.images, word))
+    return Table(("class", "AUC", "low", "high", "images", "finding"), tuple(rows))
+
+
+def _holds(study: Study, case: StudyCase, k: int, classes: int) -> bool:
+    """Whether class ``k`` is true of a case; of a single logit, whether its class is."""
+    label, name = case.label, study.net.classes[k] if k < len(study.net.classes) else ""
+    if isinstance(label, tuple):
+        return name in label
+    if isinstance(label, str):
+        return label == name
+    return label == (1 if classes == 1 else k)
+
+
+def auc(scores: Sequence[float], truth: Sequence[float]) -> float:
+    """Area under the ROC curve, ties counted half; NaN with one class only."""
+    from scipy.stats import rankdata
+
+    positive = np.asarray(truth) > 0.5
+    n, m = int(positive.sum()), int((~positive).sum())
+    if not n or not m:
+        return math.nan
+    return float((rankdata(scores)[positive].sum() - n * (n + 1) / 2) / (n * m))
