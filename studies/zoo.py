@@ -29,7 +29,7 @@ from pellucid.method import Gives  # noqa: E402
 from pellucid.source import code_hash  # noqa: E402
 
 LONGEST = 60  # seconds of forward passes in a cell at the full size
-ALWAYS_FULL = ("integrated_gradients",)  # whose passes at most, with its tolerance, are many more than it needs
+USUAL = {"integrated_gradients": 34}  # passes where those at most, with its tolerance, are many more than it mostly needs
 
 
 class Kept:
@@ -53,9 +53,8 @@ class Kept:
 
 def sized(kind, m, net, reduced):
     """Whether the cell is measured at the reduced size: two targets, or a twin of double width and its left half."""
-    if kind == "cell" and m.name in ALWAYS_FULL:
-        return reduced
-    return reduced or passes_of(m, net, False) * ZOO[net].seconds * (3 if kind == "twin" else 2) > LONGEST
+    passes = USUAL.get(m.name, passes_of(m, net, False))
+    return reduced or passes * ZOO[net].seconds * (3 if kind == "twin" else 2) > LONGEST
 
 
 def run(kept, methods, nets, reduced):
