@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -55,7 +57,8 @@ def add(panel: Panel, wanted: tuple[str, ...] = CONTROLS) -> None:
         panel.entries[name] = Entry(draws(panel.x.cpu(), panel.chance(f"control {name}")), draws=draws, control=True)
     if "blurred" in wanted:
         for name, e in maps.items():
-            panel.entries[f"{name}, blurred"] = Entry(soften(e.relevance, panel.grid), control=True, of=name)
+            after = partial(soften, grid=panel.grid) if e.ask is not None else None
+            panel.entries[f"{name}, blurred"] = Entry(soften(e.relevance, panel.grid), control=True, of=name, after=after)
     asked = [n for n, e in maps.items() if e.ask is not None]
     if "shuffled" in wanted and asked and not parameterless(panel.model.module):
         shuffler = Shuffler.of(panel.model, panel.x)

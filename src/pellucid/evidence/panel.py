@@ -34,7 +34,8 @@ Draws = Callable[[Tensor, torch.Generator], Tensor]  # (c, *space), chance -> (*
 class Entry:
     """A map under grading: ``relevance`` (*space) in float64 on the image's grid, and how it is made anew.
 
-    ``map`` with its question, or for a control ``draws`` from the image alone; ``of`` names the map that a control belongs to.
+    ``map`` with its question, or for a control ``draws`` from the image alone; ``of`` names the map that a control belongs to, and ``after``
+    makes it of that map.
     """
 
     relevance: Tensor
@@ -43,6 +44,7 @@ class Entry:
     draws: Draws | None = None
     control: bool = False
     of: str = ""
+    after: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(eq=False)
@@ -115,31 +117,38 @@ class Panel:
     ) -> dict[str, list[Tensor]]:
         """The maps of these names made anew, for each of ``images`` (c, *space), by the network or a copy: relevance (*space) on the grid.
 
-        Maps share their passes where their methods can. The question stays: method, target, site.
+        Maps share their passes where their methods can. The question stays: method, target, site, and (``seed`` None) the seed.
 
         Raises:
             BadParameter: a map that came without its question.
         """
-        seed = self.run.seed if seed is None else seed
-        asks = {n: a for n in names if (a := self._question(n)) is not None}
-        scans = [self.image.with_values(i.detach().cpu()) for i in images]
         found: dict[str, list[Tensor]] = {n: [] for n in names}
-        if asks:
-            run = replace(self.run, seed=seed, on_tick=None)
-            maps = explain_all(replace(model or self.model, prepare=None), scans, list(asks.values()), run)
+        asks = {n: a for n in names if (a := self._question(n)) is not None}
+        seeds = {n: self._seed(n) if seed is None else seed for n in names}
+        for own in dict.fromkeys(seeds[n] for n in asks):
+            alike = {n: a for n, a in asks.items() if seeds[n] == own}
+            scans = [self.image.with_values(i.detach().cpu()) for i in images]
+            run = replace(self.run, seed=own, on_tick=None)
+            maps = explain_all(replace(model or self.model, prepare=None), scans, list(alike.values()), run)
             for k, m in enumerate(maps):
                 p = m.provenance
                 self._spend(forward=p.forward, backward=p.backward, setup=p.setup, maps=1)
-                found[list(asks)[k % len(asks)]].append(m.on(self.grid).relevance.double())
-        for n in names:
-            draws = self.entries[n].draws
-            if n not in asks and draws is not None:
-                found[n] = [draws(i, self.chance(f"{n} {seed}")) for i in images]
+                found[list(alike)[k % len(alike)]].append(m.on(self.grid).relevance.double())
+        for n in [n for n in names if n not in asks]:
+            entry = self.entries[n]
+            if entry.draws is not None:
+                found[n] = [entry.draws(i, self.chance(f"{n} {seeds[n]}")) for i in images]
+            elif entry.after is not None:
+                found[n] = [entry.after(m) for m in found.get(entry.of) or self.anew([entry.of], images, model=model, seed=seed)[entry.of]]
         return found
+
+    def _seed(self, name: str) -> int:
+        made = self.entries[name].map
+        return self.run.seed if made is None else made.provenance.seed
 
     def _question(self, name: str) -> Ask | None:
         entry = self.entries[name]
-        if entry.ask is None and entry.draws is None:
+        if entry.ask is None and entry.draws is None and entry.after is None:
             raise BadParameter(f"the question of the map {name!r}", "values alone", "Give a Map from explain(), or ask=pl.ask(...).")
         return entry.ask
 
