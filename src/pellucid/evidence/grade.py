@@ -70,6 +70,7 @@ def grade(
     target: Any = None,
     score: Any = None,
     mask: Image | Tensor | None = None,
+    others: Sequence[Scan] = (),
     controls: Sequence[str] = control_maps.CONTROLS,
     run: Run | None = None,
 ) -> Grades:
@@ -83,6 +84,7 @@ def grade(
         target: as in ``explain``, for maps that are asked here.
         score: the function of the output that is followed while the image is changed: a Target; None: the target of the maps. It is recorded.
         mask: where the cause lies: a tensor (*space) on the grid of the prepared image, or an Image on any grid that can be laid over it.
+        others: further images of the kind, as large once prepared: floors are measured between maps of different images.
         controls: of ``random``, ``center``, ``edges``, ``blurred`` and ``shuffled``; () for none.
         run: seed, chunk, memory, progress, cancel.
 
@@ -106,6 +108,7 @@ def grade(
         raise BadParameter(f"a mask for {names}", "none", "Give mask=, or leave them out.")
     with untouched(model.module):
         panel = open_panel(model, as_image(image), maps, target=target, score=score, mask=mask, run=run)
+        panel.others = tuple(_alike(panel, model.ready(as_image(o))[1]) for o in others)
         control_maps.add(panel, tuple(controls))
         found = {(n, m.name): value for m in wanted for n, value in m.measure(panel).items()}
     order = {n: i for i, n in enumerate(panel.entries)}
@@ -133,6 +136,12 @@ def open_panel(
     return Panel(
         model, image, _settled(model, image, x, as_target(wanted)), x, run, entries, None if mask is None else on_grid(mask, image.grid)
     )
+
+
+def _alike(panel: Panel, x: Tensor) -> Tensor:
+    if x.shape != panel.x.shape:
+        raise BadParameter(f"other images of shape {tuple(panel.x.shape)} once prepared", f"{tuple(x.shape)}", "Give images of one size.")
+    return x
 
 
 def _settled(model: Model, image: Image, x: Tensor, target: Target) -> Target:

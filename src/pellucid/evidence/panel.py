@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,7 +64,9 @@ class Panel:
     run: Run
     entries: dict[str, Entry]
     mask: Tensor | None = None
+    others: tuple[Tensor, ...] = ()  # further images of the kind (c, *space), as the network gets them: floors are measured between images
     spent: dict[str, int] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)  # what a metric leaves for others of its group, under a key that says all it depends on
     _known: dict[str, list[float]] = field(default_factory=dict)
     _engine: Engine | None = None
 
