@@ -11,12 +11,22 @@ import torch
 from pellucid.source import code_hash
 
 ROOT = Path(__file__).parents[1]
+MAPS = (
+    "attribution", "probe", "ops", "features", "phantoms", "asking.py", "baseline.py", "explain.py", "compare.py", "model.py", "target.py",
+    "reading.py", "run.py", "grid.py", "image.py", "method.py", "params.py", "prepare.py",
+)  # fmt: skip
+MADE_BY = {"maps": MAPS, "evidence": (*MAPS, "evidence", "study")}  # the code that a page depends on, by the word in its stamp
 
 
-def stamp(script, seconds, note=""):
-    """Which code made a section, when, where, and how long it took."""
+def stamp(script, seconds, note="", *, of="maps"):
+    """Which code made a section (``of`` a part of MADE_BY), when, where, and how long it took."""
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
-    return f"{script}, {datetime.date.today()}: {machine}; code {code_hash()[:12]}, {seconds:.0f} s{note}."
+    return f"{script}, {datetime.date.today()}: {machine}; {code(of)}, {seconds:.0f} s{note}."
+
+
+def code(of):
+    """The code that a page depends on, as its stamp says it."""
+    return f"code {code_hash(*MADE_BY[of])[:12]} of {of}"
 
 
 def put(page, head, title, text):

@@ -8,7 +8,6 @@ supported). Cases are held-out phantoms with the finding, seen by the trained ne
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import time
 from collections import Counter
@@ -92,12 +91,6 @@ def rows(name: str, level: str, found: dict[str, Counter[str]], seconds: float) 
     return lines
 
 
-def code_hash() -> str:
-    """sha256 of the sources of the evidence."""
-    files = sorted((ROOT / "src/pellucid/evidence").glob("*.py")) + sorted((ROOT / "src/pellucid/ops").glob("*.py"))
-    return hashlib.sha256(b"\0".join(f.read_bytes() for f in files)).hexdigest()[:16]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("n", type=int, nargs="?", default=30, help="cases per row")
@@ -107,7 +100,7 @@ def main() -> None:
     given = parser.parse_args()
     given.cache.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    began, lines, code = time.perf_counter(), [], code_hash()
+    began, lines = time.perf_counter(), []
     for kind, (label, output) in SHIPPED.items():
         if given.only not in f"shipped {kind}":
             continue

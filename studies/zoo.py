@@ -20,13 +20,13 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from studies.pages import code  # noqa: E402
 from tests import conftest as conftest  # lets torchvision load beside a torch without its operators  # noqa: E402
 from tests.zoo.cells import Cell, claims_a_sum, key, measure, measure_twin, passes_of  # noqa: E402
 from tests.zoo.networks import ENTRIES, SHARPER, ZOO  # noqa: E402
 
 import pellucid as pl  # noqa: E402
 from pellucid.method import Gives  # noqa: E402
-from pellucid.source import code_hash  # noqa: E402
 
 LONGEST = 60  # seconds of forward passes in a cell at the full size
 USUAL = {"integrated_gradients": 34}  # passes where those at most, with its tolerance, are many more than it mostly needs
@@ -165,7 +165,7 @@ layer sleeps, in float64, on one random picture, for two classes (UNet: for two 
 a map that is not constant and hears the target), {refuses} refuse by name, {errors} fail. `yes*`: at {"a" if reduced else "the"} reduced size, since its passes would take more than {LONGEST} s on one core;
 `0`: the map is zero for both classes and says so; `no`: refused, see below.
 
-Made by `make zoo` on {datetime.date.today()}: {platform.machine()}, torch {torch.__version__}, code {code_hash()[:12]}, seed 0, {seconds / 60:.0f} min for what was not known yet,
+Made by `make zoo` on {datetime.date.today()}: {platform.machine()}, torch {torch.__version__}, {code("maps")}, seed 0, {seconds / 60:.0f} min for what was not known yet,
 {sum(c.seconds for c in cells) / 3600:.1f} h in all{", at reduced sizes" if reduced else ""}. Every number: `zoo.json`.
 """
 
@@ -186,7 +186,7 @@ def main():
     found = collected(kept, list(pl.methods()), args.reduced)
     home = out if args.reduced else ROOT / "docs"
     (home / "zoo.md").write_text(page(found, list(pl.methods()), args.reduced, time.time() - began))
-    facts = {"code": code_hash(), "torch": torch.__version__, "machine": platform.machine(), "date": str(datetime.date.today()), "seed": 0}
+    facts = {"code": code("maps"), "torch": torch.__version__, "machine": platform.machine(), "date": str(datetime.date.today()), "seed": 0}
     lines = [json.dumps(c.as_dict() | {"twin": t and t.twin, "twin_message": t.message if t else ""}) for c, t in found.values()]
     (home / "zoo.json").write_text(json.dumps(facts)[:-1] + ', "cells": [\n' + ",\n".join(lines) + "\n]}\n")
     print(f"{home / 'zoo.md'}: {len(found)} cells")

@@ -11,6 +11,7 @@ import pytest
 
 import pellucid as pl
 from pellucid.source import code_hash
+from studies.pages import MADE_BY
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,20 +62,22 @@ assert not hasattr(pl, "nothing_of_the_kind")
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_page_of_methods_is_what_the_methods_say():
+@pytest.mark.parametrize("name", ["methods.md", "metrics.md"])
+def test_pages_of_methods_and_metrics_are_what_they_say(name):
     sys.path.insert(0, str(ROOT / "docs"))
     try:
         import make
     finally:
         sys.path.pop(0)
-    assert make.PAGE.read_text() == make.page(), "run `make docs`"
+    assert (ROOT / "docs" / name).read_text() == make.PAGES[name](), "run `make docs`"
 
 
 @pytest.mark.parametrize("page", sorted(p.name for p in (ROOT / "docs").glob("*.md")))
 def test_tables_say_how_old_they_are(page):
     """A table names the code that it measured; one that is older than the code says so here, by a skip."""
     text = (ROOT / "docs" / page).read_text()
-    older = sorted(set(re.findall(r"code ([0-9a-f]{12})", text)) - {code_hash()[:12]})
+    stamps = re.findall(r"code ([0-9a-f]{12})(?: of (maps|evidence)\b)?", text)
+    older = sorted({was for was, of in stamps if was != code_hash(*(MADE_BY[of] if of else ()))[:12]})
     if older:
         pytest.skip(f"docs/{page} was measured on older code ({', '.join(older)}); `make studies` or `make bench` measures it anew")
 

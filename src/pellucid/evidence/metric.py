@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 import enum
 import inspect
+import math
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Concatenate, Generic, ParamSpec
+
+import torch
 
 from pellucid.errors import BadParameter
 from pellucid.evidence.panel import Panel
@@ -110,11 +113,15 @@ class Metric(Generic[P]):
         return self.facts.price(ndim=ndim, **self.params)
 
     def measure(self, panel: Panel) -> dict[str, Measurement]:
-        """A measurement of every map of the panel, each under the metric's own name, with what was spent in its detail."""
+        """A measurement of every map of the panel, each under the metric's own name, with what was spent in its detail; void for NaN."""
         if panel.grid.ndim not in self.facts.space:
             raise BadParameter(f"{self.name} works in {sorted(self.facts.space)} dimensions", f"{panel.grid.ndim}", "Leave it out.")
         before = dict(panel.spent)
-        found = self.fn(panel, **self.params)
+        broken = [n for n in panel.names if not bool(torch.isfinite(panel.relevance(n)).all())]
+        whole = replace(panel, entries={n: e for n, e in panel.entries.items() if n not in broken}) if broken else panel
+        found = dict(self.fn(whole, **self.params)) if whole.entries else {}
+        void = Measurement(self.name, math.nan, self.facts.unit, self.facts.better, "void", "The map holds values that are no numbers.")
+        found |= dict.fromkeys(broken, void)
         spent = {k: n - before.get(k, 0) for k, n in panel.spent.items() if n > before.get(k, 0)}
         told = {"metric": repr(self), "score": repr(panel.target), "spent": spent}
         return {n: replace(m, name=self.name, detail={**told, **m.detail}) for n, m in found.items()}
