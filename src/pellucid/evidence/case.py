@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from pellucid.asking import explain_all
-from pellucid.baseline import Starts
 from pellucid.evidence.panel import Entry, Panel
 from pellucid.explanation import Map
 from pellucid.method import Ask, Method
@@ -111,13 +110,6 @@ class Case:
         if short and isinstance(steps, int) and steps > self.effort.steps:
             return method(steps=self.effort.steps)
         return method
-
-    def starts(self) -> list[Tensor]:
-        """The images that the map's method compares with, where its parameters give them; none at hidden sites and for random ones."""
-        baseline = self.ask.method.params.get("baseline")
-        if not isinstance(baseline, Starts) or self.ask.site is not None or "random" in repr(baseline):
-            return []
-        return baseline.starts(replace(self.panel.setting, random=self.chance(1)))
 
     def _count(self, check: str, passes: int) -> None:
         self.passes[check] = self.passes.get(check, 0) + passes
