@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,12 +21,15 @@ from pellucid.probe.probe import Drawn, Probe
 from pellucid.probe.ruled import look
 from pellucid.probe.rules import RuleMode
 from pellucid.probe.rules.patterns import Fit, Patterns, with_patterns
+from pellucid.run import MOST, SHARE, free_memory, measured
+
+ROOM = 2**29  # bytes of activations side by side
 
 
 def patterns(net: Model | nn.Module, images: Iterable[Image | Tensor | str | Path]) -> Patterns:
     """What the signals look like that the filters of a network detect in these images; for ``pattern_net(data=...)``.
 
-    Images are prepared as for an explanation and pass one by one; their number costs time, not memory. Tens of images do for
+    Images are prepared as for an explanation and pass in batches that memory bears; their number costs time, not memory. Tens of images do for
     convolutions; a layer behind a global mean sees one sample per image and wants hundreds (with few, even signs go wrong).
 
     >>> import torch
@@ -35,14 +39,36 @@ def patterns(net: Model | nn.Module, images: Iterable[Image | Tensor | str | Pat
     """
     model, fit = as_model(net), Fit()
     with untouched(model.module):
-        for given in images:
-            image = given if isinstance(given, Image) else io.read(given) if isinstance(given, (str, Path)) else Image(given)
-            x = model.ready(image)[1]
-            look(model, RuleMode(fit.rules()), lambda x=x: model.forward(x[None].clone().requires_grad_()))  # type: ignore[misc]
+        for batch in _batches(model, (model.ready(_image(given))[1] for given in images)):
+            look(model, RuleMode(fit.rules()), lambda b=batch: model.forward(b.clone().requires_grad_()))  # type: ignore[misc]
             fit.end()
+            fit.images += len(batch) - 1
     if not fit.images:
         raise BadParameter("patterns are fitted on at least one image", "none", "Give images like those to be explained.")
     return fit.done()
+
+
+def _image(given: Image | Tensor | str | Path) -> Image:
+    return given if isinstance(given, Image) else io.read(given) if isinstance(given, (str, Path)) else Image(given)
+
+
+def _batches(model: Model, images: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Images of one shape side by side: what a pass adds to sums as large as the weights is then added once for all of them."""
+    for _, alike in groupby(images, key=lambda x: x.shape):
+        first = next(alike)
+        most, rest = _side_by_side(model, first), chain([first], alike)  # noqa: B031  (what is left of the same group)
+        while batch := list(islice(rest, most)):
+            yield torch.stack(batch)
+
+
+def _side_by_side(model: Model, x: Tensor) -> int:
+    """How many images like this one go through at once: what a pass of two holds more than a pass of one."""
+    held = []
+    for n in (1, 2):
+        with torch.enable_grad(), measured(model.device) as peak:
+            model.forward(x.expand(n, *x.shape).clone().requires_grad_())
+        held.append(peak.bytes)
+    return max(1, min(MOST, min(ROOM, int(SHARE * free_memory(model.device))) // max(held[1] - held[0], 1)))
 
 
 def fitted(probe: Probe, data: Any) -> Patterns:
