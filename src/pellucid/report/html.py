@@ -44,8 +44,12 @@ def write_report(path: str | Path, maps: Sequence[Map], *, title: str = "Explana
     """
     path, maps = Path(path), list(maps)
     _check(maps)
-    _guard(path)
-    html = render(maps, title, note)
+    guard(path)
+    return put_whole(path, render(maps, title, note))
+
+
+def put_whole(path: Path, html: str) -> Path:
+    """Write a page: whole or not at all."""
     target = path.with_name(f".{uuid.uuid4().hex}.html")
     try:
         with target.open("w", encoding="utf-8", newline="\n") as file:
@@ -75,7 +79,8 @@ def _check(maps: list[Map]) -> None:
         raise BadImage("a report shows maps of one scan", f"{len(set(scans.values()))} scans: {short}", "Write one report for each.")
 
 
-def _guard(path: Path) -> None:
+def guard(path: Path) -> None:
+    """Only a page of Pellucid is replaced."""
     if not path.parent.is_dir():
         raise BadFile(f"write {path}", f"no folder {path.parent}", "Create it first.")
     if path.is_dir():
@@ -91,13 +96,13 @@ def render(maps: Sequence[Map], title: str, note: str | None) -> str:
 
     scan = maps[0].scan
     shown = pictures(scan, maps)
-    script, style = _part("report.js"), _part("report.css")
+    script, style = part("report.js"), part("report.css")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters["number"] = words.number
     told = [words.about(m, layer, shown, n) for n, (m, layer) in enumerate(zip(maps, shown.layers, strict=True))]
     data = for_script(shown, scan) | {"labels": [{k: t[k] for k in ("name", "target", "site", "unit")} for t in told]}
-    return page.from_string(_part("template.html.j2")).render(
+    return page.from_string(part("template.html.j2")).render(
         mark=Markup(MARK),
         policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         style=Markup(style),
@@ -120,7 +125,8 @@ def render(maps: Sequence[Map], title: str, note: str | None) -> str:
     )
 
 
-def _part(name: str) -> str:
+def part(name: str) -> str:
+    """A file that lies beside this one."""
     return resources.files("pellucid.report").joinpath(name).read_text(encoding="utf-8")
 
 

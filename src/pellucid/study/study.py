@@ -155,17 +155,21 @@ class Study:
         ask = self.asks[name]
         return ask if case.target is None else replace(ask, target=as_target(case.target))
 
+    @property
+    def version(self) -> str:
+        """The package's version, as results are keyed by it."""
+        try:
+            return version("pellucid")
+        except PackageNotFoundError:
+            return "source"
+
     @cached_property
     def _net_facts(self) -> dict[str, str]:
-        try:
-            own = version("pellucid")
-        except PackageNotFoundError:
-            own = "source"
         return {
             "weights": self.net.fingerprint,
             "prepare": written(self.net.prepare),
             "normalize": written(self.net.normalize),
-            "pellucid": own,
+            "pellucid": self.version,
         }
 
     def _case_key(self, case: StudyCase) -> str:

@@ -1,0 +1,283 @@
+"""Studies: what is measured once stays measured, tables count patients, and a network that knows nothing makes its evidence void."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from tests.evidence.toy import blobs, fresh, learned
+
+import pellucid as pl
+from pellucid.errors import BadFile, BadParameter, Unsupported
+from pellucid.evidence.intervals import adjusted, bootstrap, paired, resampled
+from pellucid.evidence.metric import METRICS, Price, metric
+from pellucid.explanation import Measurement
+from pellucid.image import Image
+from pellucid.method import Cite
+from pellucid.params import Positive
+from pellucid.report import write_study
+from pellucid.study import Study, StudyCase, phantom_cases, read_cases, read_study, tables
+
+ASKED = []
+
+
+@pytest.fixture
+def bright():
+    """A metric that counts how often it is asked, and costs a pass for each map."""
+
+    @metric(cite=Cite("Nobody", 2026, "Bright", "none"), unit="score", better="up", reference="0", price=lambda **_: Price(each=1))
+    def bright(panel, *, power: Positive = 1.0):
+        ASKED.append(panel.names)
+        return {
+            n: Measurement("bright", v * power, "score", "up", "pass", "It is bright.", 0.0)
+            for n, v in zip(panel.names, panel.scores(panel.x * panel.relevance(n).to(panel.x) for n in panel.names), strict=True)
+        }
+
+    ASKED.clear()
+    yield bright
+    del METRICS["bright"]
+
+
+def cases(n=6, seed=5):
+    x, y = blobs(n, seed)
+    masks = [(i[0] > 0.6).double() for i in x]
+    return [StudyCase(Image(i), f"patient {k // 2}", Image(m[None]), int(c)) for k, (i, m, c) in enumerate(zip(x, masks, y, strict=True))]
+
+
+def study(tmp_path, net=None, metrics=("gini",), methods=("saliency", "input_x_gradient"), **more):
+    return Study(
+        tmp_path / "s",
+        pl.Model(net or learned(), classes=("bar", "blob")),
+        cases(),
+        methods,
+        list(metrics),
+        target=1,
+        controls=("random", "blurred"),
+        **more,
+    )
+
+
+def test_a_study_measures_only_what_is_missing(tmp_path, bright):
+    study(tmp_path, metrics=["bright"]).run()
+    assert len(ASKED) == 6
+    again = study(tmp_path, metrics=["bright"]).run()
+    assert len(ASKED) == 6, "all was known"
+    assert [round(v, 9) for v in again.values("bright")["saliency"]] == [
+        round(v, 9) for v in study(tmp_path, metrics=["bright"]).values("bright")["saliency"]
+    ]
+    study(tmp_path, metrics=["bright", "gini"]).run()
+    assert len(ASKED) == 6, "a new metric leaves the old one alone"
+    study(tmp_path, metrics=["bright"], methods=["saliency", "input_x_gradient", "smoothgrad"]).run()
+    assert len(ASKED) == 12
+    assert all("saliency" not in names for names in ASKED[6:]), "a new method is measured alone"
+    study(tmp_path, metrics=["bright(power=2.0)"]).run()
+    assert len(ASKED) == 18, "another parameter is another question"
+    study(tmp_path, net=fresh(1), metrics=["bright"]).run()
+    assert len(ASKED) == 24, "other weights are another network"
+
+
+def test_a_study_that_was_cut_off_goes_on(tmp_path, bright):
+    first = study(tmp_path, metrics=["bright"])
+
+    def stop(done, of):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        first.run(on_case=stop)
+    assert len(ASKED) == 3
+    study(tmp_path, metrics=["bright"]).run()
+    assert len(ASKED) == 6
+    assert not list((tmp_path / "s" / "results").glob(".*")), "no half-written file"
+
+
+def test_nothing_of_a_patient_is_written(tmp_path):
+    s = study(tmp_path).run()
+    write_study(tmp_path / "page.html", s)
+    for file in tmp_path.rglob("*"):
+        if file.is_file():
+            assert b"patient 0" not in file.read_bytes(), file
+
+
+def test_a_broken_case_is_told_and_stops_nothing(tmp_path):
+    s = study(tmp_path)
+    s.cases = [*s.cases, StudyCase(Image(torch.rand(3, 32, 32)))]
+    s.run()
+    assert len(s.problems) == 1
+    assert s.problems[0].startswith("case 7: ")
+    assert [math.isnan(v) for v in s.values("gini")["saliency"]] == [False] * 6 + [True]
+
+
+def test_tables_count_patients_and_hold_controls(tmp_path):
+    s = study(tmp_path).run()
+    rows = {r["map"]: r for r in tables.long_table(s)}
+    assert list(rows) == ["saliency", "input_x_gradient", "random", "saliency, blurred", "input_x_gradient, blurred"]
+    assert rows["saliency"]["images"] == 6
+    assert rows["saliency"]["patients"] == 3
+    values = np.array(s.values("gini")["saliency"])
+    assert rows["saliency"]["value"] == pytest.approx(values.mean())
+    table = tables.wide_table(s)
+    assert table.columns == ("map", "gini ↑")
+    told = tables.paired_tests(s, "gini", against="random")
+    assert set(told["against"]) == {"random"}
+    with pytest.raises(BadParameter, match="no such control"):
+        tables.paired_tests(s, "gini", against="no such control")
+
+
+def test_a_network_at_chance_makes_its_evidence_void(tmp_path):
+    good, bad = study(tmp_path / "a").run(), study(tmp_path / "b", net=fresh(3)).run()
+    assert tables.performance(good)["finding"] == ("better than chance",)
+    assert tables.performance(bad)["finding"][0].startswith("void")
+    assert "Void for blob" in write_study(tmp_path / "bad.html", bad).read_text()
+    assert "Void for" not in write_study(tmp_path / "good.html", good).read_text()
+
+
+def test_randomization_ranks_nothing(tmp_path):
+    name = next((n for n, m in METRICS.items() if not m.facts.ranks), None)
+    if name is None:
+        pytest.skip("no metric says that it may not rank")
+    with pytest.raises(Unsupported, match="pass or fail"):
+        tables.ranks(study(tmp_path, metrics=[name]), name)
+
+
+def test_ranks_have_the_published_critical_difference():
+    """Demsar 2006, table 5: q 0.05 for 4 classifiers is 2.569, on 14 data sets CD = 1.25."""
+    from scipy.stats import studentized_range
+
+    q = float(studentized_range.ppf(0.95, 4, np.inf)) / math.sqrt(2)
+    assert q == pytest.approx(2.569, abs=2e-3)
+    assert q * math.sqrt(4 * 5 / (6 * 14)) == pytest.approx(1.25, abs=5e-3)
+
+
+def test_the_bootstrap_draws_patients_not_scans():
+    """Four scans of one patient say no more than one: the interval is that of the patients' own values."""
+    chance = np.random.default_rng(1)
+    each = chance.normal(size=30)
+    many = bootstrap(np.repeat(each, 4).tolist(), np.repeat(np.arange(30), 4).tolist())
+    once = bootstrap(each.tolist())
+    wrong = bootstrap(np.repeat(each, 4).tolist())
+    assert many.high - many.low == pytest.approx(once.high - once.low, rel=0.1)
+    assert wrong.high - wrong.low < 0.6 * (once.high - once.low)
+    assert (many.images, many.patients) == (120, 30)
+
+
+def test_the_interval_holds_the_mean_as_often_as_it_says():
+    chance = np.random.default_rng(2)
+    inside = 0
+    for _ in range(120):
+        found = bootstrap(chance.normal(size=40).tolist(), draws=300)
+        inside += found.low <= 0 <= found.high
+    assert 0.88 <= inside / 120 <= 0.99
+
+
+def test_nan_is_left_out_and_lone_patients_have_no_interval():
+    assert bootstrap([1.0, math.nan, 3.0]).value == 2.0
+    assert math.isnan(bootstrap([1.0, 2.0], ["a", "a"]).low)
+    assert bootstrap([math.nan]).images == 0
+    with pytest.raises(BadParameter, match="a patient for each image"):
+        bootstrap([1.0, 2.0], ["a"])
+
+
+def test_paired_differences():
+    chance = np.random.default_rng(3)
+    a = chance.normal(size=20)
+    difference, p = paired((a + 1).tolist(), a.tolist())
+    assert difference == pytest.approx(1)
+    assert p < 0.001
+    p_null = [paired(chance.normal(size=12).tolist(), chance.normal(size=12).tolist(), draws=500)[1] for _ in range(100)]
+    assert sum(v <= 0.05 for v in p_null) <= 12
+    assert adjusted([0.01, 0.04, 0.03, math.nan])[:3] == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_auc_is_that_of_scikit_learn():
+    from sklearn.metrics import roc_auc_score
+
+    chance = np.random.default_rng(4)
+    scores, truth = np.round(chance.normal(size=50), 1), chance.random(50) > 0.4
+    assert tables.auc(scores, truth) == pytest.approx(roc_auc_score(truth, scores))
+    found = resampled((scores, truth), tables.auc)
+    assert found.low < found.value < found.high
+
+
+TOML = """
+[study]
+name = "Phantoms"
+[model]
+load = "phantom:fundus_dme"
+[cases]
+phantom = "fundus_dme"
+n = 2
+[ask]
+target = "DME"
+metrics = ["gini"]
+controls = ["random"]
+[ask.methods]
+"Grad-CAM" = "grad_cam"
+"gradient" = "saliency"
+"""
+
+
+def test_a_study_from_a_file(tmp_path):
+    (tmp_path / "eyes.toml").write_text(TOML)
+    s = read_study(tmp_path / "eyes.toml").run()
+    assert s.folder == tmp_path / "eyes"
+    assert s.rows == ("Grad-CAM", "gradient", "random")
+    assert not s.problems
+    assert sorted(p.name for p in (s.folder / "pictures").iterdir()) == ["1.png", "2.png"]
+    text = write_study(tmp_path / "eyes.html", s).read_text()
+    assert "Grad-CAM" in text
+    assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org", "")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        (TOML.replace("[study]", "[studies]"), "parts of a study"),
+        (TOML.replace("n = 2", "count = 2"), "table, phantom, n"),
+        (TOML.replace('metrics = ["gini"]', ""), "metrics"),
+        (TOML.replace('"gini"', '"ginni"'), "Did you mean 'gini'"),
+        (TOML.replace('phantom = "fundus_dme"', 'phantom = "foot"'), "kind of phantom"),
+        (TOML.replace('phantom = "fundus_dme"', ""), "table or a phantom"),
+        (TOML + "\n[", "read a study"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(tmp_path, wrong, match):
+    (tmp_path / "eyes.toml").write_text(wrong)
+    with pytest.raises((BadParameter, BadFile), match=match):
+        read_study(tmp_path / "eyes.toml")
+
+
+def test_cases_from_a_table(tmp_path):
+    from PIL import Image as Picture
+
+    for n in range(2):
+        Picture.fromarray((np.arange(64).reshape(8, 8) * 3 + n).astype(np.uint8)).save(tmp_path / f"{n}.png")
+    (tmp_path / "cases.csv").write_text("image,patient,label,scanner\n0.png,Jane,1,A\n1.png,Jane,a;b,B\n")
+    found = read_cases(tmp_path / "cases.csv")
+    assert [c.label for c in found] == [1, ("a", "b")]
+    assert found[0].group == found[1].group
+    assert "Jane" not in found[0].group
+    assert found[1].facts == {"scanner": "B"}
+    (tmp_path / "cases.csv").write_text("image\nmissing.png\n")
+    with pytest.raises(BadFile, match="line 2"):
+        read_cases(tmp_path / "cases.csv")
+    (tmp_path / "cases.csv").write_text("scan\n0.png\n")
+    with pytest.raises(BadFile, match="column 'image'"):
+        read_cases(tmp_path / "cases.csv")
+
+
+def test_phantom_cases_carry_their_truth():
+    found = list(phantom_cases("chest", 2, seed=3))
+    assert all(isinstance(c.label, tuple) for c in found)
+    alike = list(phantom_cases("fundus_dme", 2, seed=3, dme=True))
+    assert [c.label for c in alike] == [1, 1]
+    assert all(bool(c.truth.values.any()) for c in alike)
+    with pytest.raises(BadParameter, match="a mask of the phantom"):
+        list(phantom_cases("chest", 1, mask="no such"))
+
+
+def test_results_are_plain_json(tmp_path):
+    s = study(tmp_path).run()
+    for file in (s.folder / "results").glob("*.json"):
+        json.loads(file.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
