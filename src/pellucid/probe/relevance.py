@@ -7,7 +7,11 @@ from torch import Tensor
 
 from pellucid.errors import NoRule
 from pellucid.probe.probe import Drawn, Probe, RuledAnswer
+from pellucid.probe.rules.lrp_flow import TURNOVER
 
+# Map and absorbed relevance sum to the score. Where ten times the score and more ends on the way, the map's own sum is no longer the score's size,
+# and each of its values is what is left of shares that cancel: trained networks absorb 0.1 to 3 times their score, random attention up to 1e7.
+MANY = 10.0
 LOST = {torch.float64: 1e-6, torch.float32: 1e-2}  # share of the score that rounding may lose
 
 
@@ -28,6 +32,7 @@ def drawn(probe: Probe, found: RuledAnswer, *, positive: bool = False) -> Drawn:
         NoRule: map and absorbed relevance do not sum to the score, so that some was lost in an operation out of sight.
     """
     score, relevance, absorbed = float(found.score), found.gradient, dict(found.absorbed)
+    turnover = absorbed.pop(TURNOVER, 0.0)
     if positive and score <= 0:
         probe.notes.append(f"deep Taylor explains scores above 0, and this one is {score:.4g}: there is nothing to share out")
         return probe.map(torch.zeros_like(relevance), absorbed={"a score not above 0": score}, largest=found.largest)
@@ -42,4 +47,7 @@ def drawn(probe: Probe, found: RuledAnswer, *, positive: bool = False) -> Drawn:
         probe.notes.append(
             f"shares far larger than the score cancel, and rounding lost {abs(gap / score):.1%} of it; explain model.double()"
         )
+    if turnover > MANY * abs(score):
+        times = f"{turnover / abs(score):.3g} times the score" if score else f"{turnover:.3g} beside a score of 0"
+        probe.notes.append(f"biases, constants and stabilizers absorbed {times}: values on this map are differences of large numbers")
     return probe.map(relevance, absorbed=absorbed, largest=found.largest)

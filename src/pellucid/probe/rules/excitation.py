@@ -17,6 +17,7 @@ from torch import Tensor
 from pellucid.probe.rules.guard import Node, kind
 from pellucid.probe.rules.mode import Rule, Rules
 from pellucid.probe.rules.operation import Operation, live, tensors
+from pellucid.probe.rules.winning import Part, Room, per, steps, won_back, won_by_rows, won_of
 
 MOVES = frozenset(
     """Neg View UnsafeView ReshapeAlias AsStrided Alias Permute Transpose T Expand Squeeze Unsqueeze Slice Select Split SplitWithSizes
@@ -27,6 +28,7 @@ MOVES = frozenset(
     MaxPool3DWithIndices AdaptiveMaxPool1D AdaptiveMaxPool2D AdaptiveMaxPool3D""".split()
 )
 WITH_WEIGHT = "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d".split()
+FORWARD = frozenset({"conv1d", "conv2d", "conv3d"})
 PRODUCTS = "matmul rmatmul mm bmm mul rmul"
 AVERAGES = """sum mean avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d upsample_linear1d
     upsample_bilinear2d upsample_trilinear3d""".split()
@@ -34,9 +36,11 @@ RISING = """relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish softp
     clamp clamp_min logsigmoid softsign exp expm1 log log1p sqrt""".split()
 RECTIFIES = frozenset({"relu", "relu6", "clamp_min", "threshold"})
 NORMS = "batch_norm layer_norm group_norm instance_norm rms_norm".split()
+FEW = 8  # vectors: with more, a matrix product costs more than reading its weights
 OF_TARGETS = "softmax log_softmax logsumexp pow square abs logit reciprocal rsub rdiv std var norm".split()
 
-Part = Callable[[Tensor, int], "Tensor | None"]  # a linear map with its positive weights only (1), or its negative ones (-1)
+
+Direct = Callable[[Tensor, Tensor], Tensor]  # what units of at least 0 win of probabilities of at least 0, without a graph
 
 
 class _Pass(torch.autograd.Function):
@@ -45,6 +49,10 @@ class _Pass(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, op: Operation, sign: Tensor | None) -> Tensor:
         ctx.save_for_backward(sign)
+        ctx.rectified = op.name == "relu"
+        if op.writes is not None and x is op.args[0]:
+            ctx.mark_dirty(x)
+            return op.write(x)
         y: Tensor = op.plain()
         return y
 
@@ -58,19 +66,20 @@ class _Shares(torch.autograd.Function):
     """The operation's own value; on the way back each unit of x wins what it contributed; at ``top`` with negated weights."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, op: Operation, part: Part, top: Top | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, op: Operation, part: Part, top: Top | None, direct: Direct | None) -> Tensor:
         ctx.part, ctx.top, ctx.token, ctx.below = part, top, top.next() if top is not None else None, _below(op, x)
-        ctx.save_for_backward(x)
+        ctx.kept, ctx.direct = op.mode.keep(x), direct
         y: Tensor = op.plain()
         return y
 
     @staticmethod
-    def backward(ctx: Any, q: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
-        (x,) = ctx.saved_tensors
+    def backward(ctx: Any, q: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         if ctx.top is not None and ctx.token == ctx.top.last:
             ctx.top.through += float(q.abs().sum())
             q = -q
-        return _won(q, x, ctx.part, ctx.below), None, None, None
+        x = ctx.kept.value
+        alone = ctx.direct is not None and not ctx.below and float(q.min()) >= 0
+        return (ctx.direct(q, x) if alone else won_of(q, x, ctx.part, ctx.below)), None, None, None, None
 
 
 class _Sum(torch.autograd.Function):
@@ -79,13 +88,16 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, op: Operation, sign: int) -> Tensor:
         ctx.sign = sign
-        ctx.save_for_backward(a.clone(), b.clone())  # a sum may be written into its operand
+        ctx.kept = op.mode.keep(a), op.mode.keep(b)
+        if op.writes is not None and a is op.args[0] and b is not a:
+            ctx.mark_dirty(a)
+            return op.write(a)
         y: Tensor = op.plain()
         return y
 
     @staticmethod
     def backward(ctx: Any, q: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
-        a, b = ctx.saved_tensors
+        a, b = (k.value for k in ctx.kept)
         ways = (1,) if float(q.min()) >= 0 else (1, -1)
         for_a = for_b = torch.zeros(())
         for way in ways:
@@ -93,9 +105,9 @@ class _Sum(torch.autograd.Function):
             up = a.clamp_min(0) if way > 0 else a.clamp_max(0)
             down = b.clamp_min(0) if way * ctx.sign > 0 else b.clamp_max(0)
             total = torch.add(up, down, alpha=ctx.sign)  # of the sign of way; so a and b carry their own
-            flow = (flow / total).masked_fill_(total == 0, 0)
-            for_a = for_a + up.mul_(flow) * way if way < 0 else up.mul_(flow)
-            for_b = for_b + down.mul_(flow) * way if way < 0 else down.mul_(flow)
+            flow = per(flow, total)
+            for_a = for_a - up.mul_(flow) if way < 0 else up.mul_(flow)
+            for_b = for_b - down.mul_(flow) if way < 0 else down.mul_(flow)
         return for_a, for_b, None, None
 
 
@@ -122,38 +134,11 @@ class _Prior(torch.autograd.Function):
         return g / g.abs().sum().clamp_min(torch.finfo(g.dtype).tiny)
 
 
-def _won(q: Tensor, x: Tensor, part: Part, below: bool) -> Tensor:
-    """What each unit of x wins of q: in shares of ``max(sign(q) * w * x, 0)``, with the sign of x. ``below``: whether some x are below 0."""
-    won: Tensor | None = None
-    signs = (1, -1) if below else (1,)
-    ways = (1,) if float(q.min()) >= 0 else (1, -1)
-    for way in ways:
-        flow = q if len(ways) == 1 else (q * way).clamp_min(0)
-        found: list[tuple[int, Tensor, Tensor]] = []
-        with torch.enable_grad():
-            for s in signs:
-                of_sign = ((x * s).clamp_min(0) * s if below else x.detach()).requires_grad_()
-                z = part(of_sign, way * s)
-                if z is not None:
-                    found.append((s, of_sign, z))
-        if not found:
-            continue
-        total = found[0][2].detach()
-        for _, _, z in found[1:]:
-            total = total + z.detach()
-        flow = (flow / total).masked_fill_(total == 0, 0)
-        for s, of_sign, z in found:
-            (g,) = torch.autograd.grad(z, of_sign, flow)
-            share = g.mul_(of_sign.detach()) if g.is_contiguous() else g * of_sign.detach()
-            share = share if s > 0 else -share
-            won = share if won is None else won + share
-    return torch.zeros_like(x) if won is None else won
-
-
 def excitation(name: str, top: Top | None = None) -> Rules:
     """The table of excitation backpropagation; with ``top``, of its second pass: the classifier's weights negated."""
+    room = Room()
     table: dict[str, Rule] = {
-        **dict.fromkeys(WITH_WEIGHT, _weighted(top)),
+        **dict.fromkeys(WITH_WEIGHT, _weighted(top, room)),
         **dict.fromkeys(PRODUCTS.split(), _product(top)),
         "einsum": _einsum,
         **dict.fromkeys(AVERAGES, _averaged),
@@ -188,16 +173,32 @@ def _of_sign(weight: Tensor, sign: int) -> Tensor:
 
 def _below(op: Operation, x: Tensor) -> bool:
     """Whether some units are below 0, which no paper speaks of."""
+    if _rectified(x.grad_fn):
+        return False
     if found := float(x.detach().min()) < 0:
         op.caveat("the paper assumes activations of at least 0; units below 0 win by being low, in shares of what they contribute")
     return found
 
 
-def _weighted(top: Top | None) -> Rule:
+def _rectified(node: Node | None) -> bool:
+    """Whether values come from a ReLU as they are, so that nobody need look for one below 0."""
+    while node is not None and kind(node) in ("Clone", "Alias", "View", "UnsafeView", "MaxPool2DWithIndices", "MaxPool3DWithIndices"):
+        node = node.next_functions[0][0]
+    return bool(getattr(node, "rectified", False))
+
+
+def _weighted(top: Top | None, room: Room) -> Rule:
     def rule(op: Operation, input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **named: Any) -> Any:
         if live(weight) or not live(input):
             return NotImplemented
-        return _Shares.apply(input, op, lambda x, s: op.func(x, _of_sign(weight, s), None, *rest, **named), top)  # type: ignore[no-untyped-call]
+        func, w = op.func, weight.detach()
+        direct: Direct | None = None
+        if op.name == "linear" and input.is_cpu and input.numel() <= FEW * input.shape[-1]:
+            direct = lambda q, x: won_by_rows(q, x, w)  # noqa: E731
+        elif op.name in FORWARD and not any(isinstance(v, str) for v in (*rest, *named.values())) and input.ndim == w.ndim:
+            direct = lambda q, x: won_back(q, x, room.part(w, 1), *steps(w.ndim - 2, *rest, **named))  # noqa: E731
+        part: Part = lambda x, s: func(x, room.part(w, s), None, *rest, **named)  # noqa: E731
+        return _Shares.apply(input, op, part, top, direct)  # type: ignore[no-untyped-call]
 
     return rule
 
@@ -211,7 +212,7 @@ def _product(top: Top | None) -> Rule:
         x, w = (input, other) if live(input) else (other, input)
         first = x is input
         part: Part = lambda z, s: op.func(z, _of_sign(w, s)) if first else op.func(_of_sign(w, s), z)  # noqa: E731
-        return _Shares.apply(x, op, part, top)  # type: ignore[no-untyped-call]
+        return _Shares.apply(x, op, part, top, None)  # type: ignore[no-untyped-call]
 
     return rule
 
@@ -223,7 +224,7 @@ def _einsum(op: Operation, equation: str, *operands: Any) -> Any:
     first = live(pair[0])
     x, w = pair if first else pair[::-1]
     part: Part = lambda z, s: torch.einsum(equation, *((z, _of_sign(w, s)) if first else (_of_sign(w, s), z)))  # noqa: E731
-    return _Shares.apply(x.clone(), op, part, None)  # type: ignore[no-untyped-call]
+    return _Shares.apply(x, op, part, None, None)  # type: ignore[no-untyped-call]
 
 
 def _scaled(op: Operation, a: Any, b: Any) -> Any:
@@ -268,8 +269,7 @@ class _Valued(torch.autograd.Function):
 
 
 def _averaged(op: Operation, input: Tensor, *args: Any, **named: Any) -> Any:
-    # a copy: unlike weighted operations, averages let their operand be written into afterwards
-    return _Shares.apply(input.clone(), op, lambda x, s: op.func(x, *args, **named) if s > 0 else None, None)  # type: ignore[no-untyped-call]
+    return _Shares.apply(input, op, lambda x, s: op.func(x, *args, **named) if s > 0 else None, None, None)  # type: ignore[no-untyped-call]
 
 
 def _rising(op: Operation, input: Tensor, *args: Any, **named: Any) -> Any:
@@ -333,7 +333,7 @@ def _attention(op: Operation, query: Tensor, key: Tensor, value: Tensor, *args: 
     op.caveat("attention is taken as given: what wins is what it reads, not where it looks")
     seen = [query.detach(), key.detach()]
     # linear in the values, with the weights of a mean
-    return _Shares.apply(value.clone(), op, lambda v, s: op.func(*seen, v, *args, **named) if s > 0 else None, None)  # type: ignore[no-untyped-call]
+    return _Shares.apply(value, op, lambda v, s: op.func(*seen, v, *args, **named) if s > 0 else None, None, None)  # type: ignore[no-untyped-call]
 
 
 def _of_targets(op: Operation, *_args: Any, **_named: Any) -> Any:

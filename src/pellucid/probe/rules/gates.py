@@ -28,14 +28,17 @@ class _Gate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, op: Operation, own: bool) -> Tensor:
-        if not own or op.name in DEFINED:
-            y: Tensor = op.plain()
-            # a tensor of its own, so that who writes into z or y later does not reach it; after a relu autograd itself forbids that
-            through = None if not own else y if op.name == "relu" else y > 0
-        else:
-            y, through = _value_and_slope(op, z)
-        ctx.save_for_backward(through)
         ctx.value = own and op.name == "relu"
+        through: Tensor | None
+        if own and op.name not in DEFINED:
+            y, through = _value_and_slope(op, z)
+        else:
+            if op.writes is not None:
+                ctx.mark_dirty(z)
+            y = op.plain() if op.writes is None else op.write(z)
+            # a tensor of its own, so that who writes into z or y later does not reach it; after a relu autograd itself forbids that
+            through = None if not own else y if ctx.value else y > 0
+        ctx.save_for_backward(through)
         return y
 
     @staticmethod

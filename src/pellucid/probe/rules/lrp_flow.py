@@ -32,6 +32,7 @@ WINNERS = frozenset(
     """Max Min Amax Amin Maximum Minimum MaxPool1D MaxPool2DWithIndices MaxPool3DWithIndices AdaptiveMaxPool1D AdaptiveMaxPool2D
     AdaptiveMaxPool3D Topk Sort Median Kthvalue""".split()
 )
+TURNOVER = "all, in absolute values"  # what ends in each operation, without its sign
 SAME = frozenset({"Clone", "Alias", "Copy", "Copys", "ToCopy"})  # one value, one place
 
 
@@ -59,8 +60,11 @@ class _Flow(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.made = made
         value, made.value = made.value, None
+        if isinstance(value, Tensor):
+            return value
         assert value is not None
-        return value
+        ctx.mark_dirty(_given[0])
+        return value.write(_given[0])
 
     @staticmethod
     def backward(ctx: Any, relevance: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
@@ -70,6 +74,8 @@ class _Flow(torch.autograd.Function):
         ended = Ended()
         shares = made.back(relevance, ended)
         zero = torch.zeros((), dtype=torch.float64, device=relevance.device)
+        if made.sinks:
+            ended.sums[TURNOVER] = sum((s.abs() for s in ended.sums.values()), zero)
         return None, *shares, *(ended.sums.get(why, zero) for why in made.sinks)
 
 
@@ -81,7 +87,7 @@ def _over(_relevance: Tensor, _ended: Any) -> list[Tensor | None]:
 class Made:
     """One operation as its rule made it: values, the way back, and what later operations may ask of it."""
 
-    value: Tensor | None
+    value: Tensor | Operation | None  # an operation: it writes into its first operand
     back: Back
     operands: int
     sinks: tuple[str, ...]
@@ -96,20 +102,31 @@ class Made:
 
 
 def flow(
-    op: Operation, value: Tensor, operands: Sequence[Tensor], back: Back, sinks: tuple[str, ...] = (), label: str = "", linear: Any = None
+    op: Operation,
+    value: Tensor | None,
+    operands: Sequence[Tensor],
+    back: Back,
+    sinks: tuple[str, ...] = (),
+    label: str = "",
+    linear: Any = None,
 ) -> Tensor:
-    """``value`` as a tensor whose relevance goes back to ``operands`` (and into sinks) as ``back`` says."""
-    made = Made(value, back, len(operands), sinks, label or op.name, linear)
+    """``value`` (None: the operation's own, into the first operand where it does that) as a tensor whose relevance goes back to ``operands`` (and into sinks) as ``back`` says."""
+    sinks = (*sinks, TURNOVER) if sinks else ()
+    given: Tensor | Operation | None = value
+    if given is None:
+        once = op.writes is not None and [o is op.args[0] for o in operands].count(True) == 1 and operands[0] is op.args[0]
+        given = op if once else op.plain()
+    made = Made(given, back, len(operands), sinks, label or op.name, linear)
     op.mode.endings.append(made.end)
-    leaves = [op.mode.sink(why, value.device) for why in sinks]
+    leaves = [op.mode.sink(why, operands[0].device) for why in sinks]
     out: Tensor = _Flow.apply(made, *operands, *leaves)  # type: ignore[no-untyped-call]
     return out
 
 
 def passed(op: Operation, operand: Tensor, label: str = "") -> Tensor:
     """The only operand takes all."""
-    value: Tensor = op.plain()
-    return flow(op, value, [operand], lambda r, _: [fitted(r, operand.shape)], label=label)
+    shape = operand.shape
+    return flow(op, None, [operand], lambda r, _: [fitted(r, shape)], label=label)
 
 
 def fitted(relevance: Tensor, shape: torch.Size) -> Tensor:

@@ -31,9 +31,7 @@ ACTIVATIONS = frozenset(
     hardsigmoid tanh softsign tanhshrink hardshrink softshrink log_sigmoid logsigmoid clamp neg""".split()
 )
 # these rise and map 0 to 0
-DEFINED = frozenset(
-    """relu relu6 leaky_relu rrelu prelu elu selu celu tanh softsign tanhshrink hardshrink softshrink neg""".split()
-)
+DEFINED = frozenset("""relu relu6 leaky_relu rrelu prelu elu selu celu tanh softsign tanhshrink hardshrink softshrink neg""".split())
 LIMITS = frozenset({"hardtanh", "threshold", "clamp_min", "clamp"})  # by their limits
 PROPOSED = frozenset({"LayerNorm", "RMSNorm"})
 OTHERS = frozenset("exp expm1 exp2 log log1p log2 sqrt rsqrt reciprocal abs square pow erf sin cos atan sinh asinh clamp_max".split())
@@ -67,7 +65,9 @@ class NormRules:
         return NotImplemented if any(map(live, tensors((rest, more)))) else self._own(op, input, names[op.name])
 
     def _own(self, op: Operation, input: Tensor, name: str) -> Tensor:
-        paper = "derived for transformers by Achtibat et al. 2024" if name in PROPOSED else "Achtibat et al. 2024 derive it for LayerNorm only"
+        paper = (
+            "derived for transformers by Achtibat et al. 2024" if name in PROPOSED else "Achtibat et al. 2024 derive it for LayerNorm only"
+        )
         op.caveat(f"{name} hands relevance through unchanged, value by value; its mean, deviation, scale and shift take nothing ({paper})")
         return passed(op, input, "norm")
 

@@ -31,7 +31,9 @@ GATED = (
 )
 HALVES = "both factors of a product of two signals take half (Achtibat et al. 2024)"
 SUMS = "sums of two parts of the network are shared out in proportion to both values, like a layer with weights of one (no paper's rule)"
-CONSTANTS = "constants that are added (embeddings, offsets) take relevance in proportion to their values, as biases do; it counts as absorbed"
+CONSTANTS = (
+    "constants that are added (embeddings, offsets) take relevance in proportion to their values, as biases do; it counts as absorbed"
+)
 MEANS = "means, sums and average pools are shared out as layers with fixed weights; Montavon et al. 2017 define it for values of at least 0"
 BETWEEN = "interpolation and resampling are shared out as layers with the weights of the interpolation (no paper's rule)"
 PICKED = "{} hands relevance to the value that it picks, as a maximum does (no paper's rule)"
@@ -60,11 +62,12 @@ class MixRules:
         return self._sum(op, [other, input], [1.0, -float(alpha)])
 
     def _sum(self, op: Operation, terms: list[Any], signs: list[float]) -> Any:
-        y: Tensor = op.plain()
         alive = [live(t) for t in terms]
         op.caveat(SUMS if all(alive) else CONSTANTS)
         _no_copies(op, terms)
-        kept = [op.mode.keep(t) if isinstance(t, Tensor) else Kept(torch.as_tensor(t, dtype=y.dtype, device=y.device)) for t in terms]
+        like = next(t for t in terms if live(t))
+        kept = [op.mode.keep(t) if isinstance(t, Tensor) else Kept(torch.as_tensor(t, dtype=like.dtype, device=like.device)) for t in terms]
+        shapes = [k.value.shape for k in kept]
         positive = self.rule.name == "z_plus"
         stabilizer = STABILIZER if positive else self.rule.epsilon
 
@@ -79,15 +82,15 @@ class MixRules:
             q = quotient(relevance, total, stabilizer, ended)
             op.steep(q)
             out = []
-            for t, p, a in zip(terms, parts, alive, strict=True):
+            for shape, p, a in zip(shapes, parts, alive, strict=True):
                 if a:
-                    out.append(fitted(p * q, t.shape))
+                    out.append(fitted(p * q, shape))
                 else:
                     ended.add("constants", (p * q).sum())
             return out
 
         sinks = ("stabilizers",) if all(alive) or positive else ("stabilizers", "constants")
-        return flow(op, y, [t for t, a in zip(terms, alive, strict=True) if a], back, sinks, "sum" if all(alive) else "shifted")
+        return flow(op, None, [t for t, a in zip(terms, alive, strict=True) if a], back, sinks, "sum" if all(alive) else "shifted")
 
     def mixed(self, op: Operation, input: Any, *rest: Any, **more: Any) -> Any:
         """A mean, a pool, an interpolation: linear in its first operand, without weights."""

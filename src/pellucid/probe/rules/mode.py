@@ -118,7 +118,7 @@ class RuleMode(TorchFunctionMode):
             )
         operands = [t.grad_fn for t in given if t.requires_grad]
         if writes:
-            self._rescue(args[0])
+            self.rescue(args[0])
         out = func(*args, **kwargs)
         self._derive(func, given, out)
         for t in tensors(out):
@@ -131,6 +131,8 @@ class RuleMode(TorchFunctionMode):
         operands = [t.grad_fn for t in tensors((args, kwargs)) if t.requires_grad]
         written, kwargs = kwargs, {("input" if k == "self" else k): v for k, v in kwargs.items() if k != "out"}
         operation = Operation(name, self._modules[-1] if self._modules else "", out_of_place(name, func), self, args, kwargs)
+        if isinstance(target, Tensor) and target.grad_fn is not None and not target._is_view():
+            operation.writes = func
         compared = self.rules.paired and self.rules.compares(operation)
         if self.recording:
             return self._recorded(operation, target, func, args, written) if compared else NotImplemented
@@ -151,9 +153,9 @@ class RuleMode(TorchFunctionMode):
                 self._ruled |= between(t.grad_fn, [o for o in operands if o is not None])
             elif not t.requires_grad:
                 self._derived[t] = True  # places of maxima
-        if target is None:
+        if target is None or out is target:
             return out
-        self._rescue(target)
+        self.rescue(target)
         target.copy_(out)  # whoever else holds the operand must see the result too
         return target
 
@@ -205,7 +207,7 @@ class RuleMode(TorchFunctionMode):
         self._kept.setdefault(t.untyped_storage().data_ptr(), []).append(kept)
         return kept
 
-    def _rescue(self, target: Any) -> None:
+    def rescue(self, target: Any) -> None:
         """Copy what is kept of a tensor that is about to be written into."""
         if self._kept and isinstance(target, Tensor):
             for kept in self._kept.pop(target.untyped_storage().data_ptr(), ()):

@@ -137,7 +137,8 @@ class Operation:
     """One operation as it runs: what a rule is called with, before the operation's own arguments.
 
     ``where`` is the module that runs it; ``reference`` holds its tensor arguments in the reference's run (paired rules only). A rule that
-    merges the operation with one before it names in ``behind`` what its result hangs on instead of the operands.
+    merges the operation with one before it names in ``behind`` what its result hangs on instead of the operands. ``writes``: the spelling
+    that writes into the first operand, where a rule may do so itself (``write``) instead of giving a new tensor, which the mode then copies.
     """
 
     name: str
@@ -148,11 +149,20 @@ class Operation:
     kwargs: dict[str, Any]
     reference: list[Tensor] = field(default_factory=list)
     behind: list[Tensor] = field(default_factory=list)
+    writes: Callable[..., Any] | None = None
 
     def plain(self) -> Any:
         """The operation's own result, without a graph."""
         with torch.no_grad():
             return self.func(*self.args, **self.kwargs)
+
+    def write(self, target: Tensor) -> Tensor:
+        """The result in the memory of the first operand, for a node of the graph that marks it as changed."""
+        assert self.writes is not None
+        self.mode.rescue(target)
+        with torch.no_grad():
+            self.writes(target, *self.args[1:], **self.kwargs)
+        return target
 
     def absorb(self, amount: Tensor, why: str) -> Tensor:
         """``amount`` as a part of the result that no operand gets relevance for: what flows into it is counted under ``why``."""
