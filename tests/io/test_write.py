@@ -9,10 +9,12 @@ import torch
 from PIL import Image as Pil
 from tests.io.dicoms import oblique, write_series
 
+from pellucid import phantoms
 from pellucid.errors import BadFile, BadImage, BadParameter
 from pellucid.grid import Grid, as_affine
 from pellucid.image import Image
-from pellucid.io import overlay, read, read_archive, write, write_archive, writing
+from pellucid.io import Tile, overlay, read, read_archive, write, write_archive, writing
+from pellucid.io.sheet import sheet
 
 GRID = Grid((4, 5, 6), as_affine([[0.1, 0.7, 0, 1 / 3], [1.3, 0, 0, 2], [0, 0, -2.7, 3], [0, 0, 0, 1]]), "mm", "abc")
 
@@ -160,6 +162,15 @@ def test_a_png_is_written_with_letters_only_when_sides_are_known(tmp_path):
     assert unknown == write(tmp_path / "b.png", values, grid, facts={"sided": False}).read_bytes()
     assert unknown != write(tmp_path / "c.png", values, grid, facts={"sided": True}).read_bytes()
     assert Pil.open(tmp_path / "a.png").text["Software"] == "pellucid"
+
+
+def test_words_at_the_edges_leave_a_small_picture_free():
+    """A spectrogram of a sheet, 130 pixels wide: "8000 Hz" takes at most two fifths of it, and all four words have one size."""
+    clip = phantoms.spectrogram(0)
+    plain = sheet([Tile("", clip.image)], columns=1, zoom=0.5)
+    bare = sheet([Tile("", clip.image.with_values(clip.image.values, grid=Grid(clip.image.grid.shape)))], columns=1, zoom=0.5)
+    wide = (np.abs(np.asarray(plain, float) - np.asarray(bare, float)).max(2) > 60)[64:84].any(0)
+    assert 20 < np.ptp(np.flatnonzero(wide)) < 52
 
 
 def test_the_sidecar_holds_grid_and_provenance(tmp_path):

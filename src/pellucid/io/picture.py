@@ -210,9 +210,15 @@ def draw(panel: Panel, top: float, zoom: float, colors: Palette, *, plain: bool 
         for line in (((x, 0), (x, 9)), ((x, size[1] - 10), (x, size[1])), ((0, y), (9, y)), ((size[0] - 10, y), (size[0], y))):
             pen.line(line, fill=INK, width=1)
     spots = (((6, size[1] // 2), "lm"), ((size[0] - 6, size[1] // 2), "rm"), ((size[0] // 2, 4), "ma"), ((size[0] // 2, size[1] - 4), "md"))
+    letters = _fitting(pen, max(panel.edges, key=len), size[0] / 4)
     for letter, (spot, anchor) in zip(panel.edges, spots, strict=True):
-        pen.text(spot, letter, fill=INK, font=font(17), anchor=anchor, stroke_width=2, stroke_fill=PAPER)
+        pen.text(spot, letter, fill=INK, font=letters, anchor=anchor, stroke_width=2, stroke_fill=PAPER)
     return drawn
+
+
+def _fitting(pen: Any, text: str, wide: float) -> Any:
+    """The largest font in which a text at an edge leaves the picture free."""
+    return next((f for f in map(font, range(17, 9, -1)) if pen.textlength(text, font=f) <= wide), font(9))
 
 
 def _mark(pen: Any, shares: np.ndarray, apart: int = 26, least: float = 0.35) -> None:
