@@ -102,10 +102,11 @@ from pellucid.target import neuron as neuron
 from pellucid.target import probability as probability
 from pellucid.target import region as region
 
-LATER = ("phantoms", "report", "testing")  # subpackages that are imported when first named
+LATER = ("phantoms", "report", "study", "testing")  # subpackages that are imported when first named
 if TYPE_CHECKING:
     from pellucid import phantoms as phantoms
     from pellucid import report as report
+    from pellucid import study as study
     from pellucid import testing as testing
 else:  # unseen by type checkers, which would take every misspelt name for a module
 
