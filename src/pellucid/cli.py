@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import wraps
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast, get_args, get_type_hints
 
 import typer
 
@@ -54,6 +57,50 @@ Chunk = Annotated[int | None, typer.Option(help="Samples side by side. Default: 
 AsJson = Annotated[bool, typer.Option("--json", help="Facts on stdout as JSON.")]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What ``explain`` and ``compare`` are asked alike: every field is an option of both."""
+
+    method: Methods = None
+    target: Targets = None
+    site: Site = None
+    out: Out = "out"
+    mask: Mask = None
+    classes: Classes = None
+    output: Output = None
+    select: Select = None
+    ends_in: EndsIn = None
+    options: Options = None
+    prepare: Prepared = None
+    normalize: Normalized = None
+    windows: Tiles = None
+    series: Series = None
+    trust: Trusted = False
+    unsafe_pickle: Unsafe = False
+    seed: Seed = 0
+    chunk: Chunk = None
+    as_json: AsJson = False
+
+
+def _asking(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the fields of ``Asked`` as further options, which it gets as one value named ``asked``."""
+    hints = get_type_hints(command, include_extras=True) | get_type_hints(Asked, include_extras=True)
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "asked"]
+    shared = {f.name: f.default for f in fields(Asked)}
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        asked = Asked(**{name: given.pop(name) for name in shared})
+        command(**given, asked=asked)
+
+    options = [(p.name, p.default) for p in own] + list(shared.items())
+    made = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=d, annotation=hints[n]) for n, d in options]
+    # where typer reads options
+    run.__signature__ = inspect.Signature(made)  # type: ignore[attr-defined]
+    run.__annotations__ = {n: hints[n] for n, _ in options}
+    return run
+
+
 def main() -> None:
     """Run the command line; an error of ours is one line on stderr and exit code 1."""
     try:
@@ -71,72 +118,41 @@ def _fail(error: PellucidError) -> NoReturn:
 
 # ---------------------------------------------------------------------------------------------------- explain
 @app.command()
+@_asking
 def explain(
     scan: Scan,
     model: Annotated[str, typer.Option(help="package.module:factory, a .pt2, .ts or MONAI bundle, or phantom:NAME.")],
     weights: Annotated[Text, typer.Option(help="State dict for a factory: .safetensors, .pt, .pth.")] = None,
-    method: Methods = None,
-    target: Targets = None,
-    site: Site = None,
-    out: Out = "out",
     evidence: Evidence = "quick",
-    mask: Mask = None,
-    classes: Classes = None,
-    output: Output = None,
-    select: Select = None,
-    ends_in: EndsIn = None,
-    options: Options = None,
-    prepare: Prepared = None,
-    normalize: Normalized = None,
-    windows: Tiles = None,
-    series: Series = None,
-    trust: Trusted = False,
-    unsafe_pickle: Unsafe = False,
-    seed: Seed = 0,
-    chunk: Chunk = None,
-    as_json: AsJson = False,
+    *,
+    asked: Asked,
 ) -> None:
     """Explain why a network gives a target for a scan; write maps, provenance and one report."""
     from pellucid.io import read
 
     with _quiet_errors():
         level = _level(evidence)
-        image = read(scan, series=series)
-        net = _model(model, weights, trust, unsafe_pickle, classes, output, select, ends_in, options, prepare, normalize, windows)
-        targets: list[Text] = [*target] if target else [None]
-        maps = _explained(net, image, method or ["integrated_gradients"], targets, site, mask, level, seed, chunk)
-        files = write_all(maps, Path(out), "Explanation of one scan")
-    _tell(maps, files, as_json)
+        image = read(scan, series=asked.series)
+        net = _model(model, weights, asked)
+        targets: list[Text] = [*asked.target] if asked.target else [None]
+        methods = asked.method or ["integrated_gradients"]
+        maps = _explained(net, image, methods, targets, asked.site, asked.mask, level, asked.seed, asked.chunk)
+        files = write_all(maps, Path(asked.out), "Explanation of one scan")
+    _tell(maps, files, asked.as_json)
 
 
 # ---------------------------------------------------------------------------------------------------- compare
 @app.command()
+@_asking
 def compare(
     scan: Scan,
     model: Annotated[list[str], typer.Option(help="As for explain; repeat it to compare networks that are described alike.")],
     weights: Annotated[list[str] | None, typer.Option(help="State dict of each factory, in their order.")] = None,
-    method: Methods = None,
-    target: Targets = None,
     baseline: Annotated[list[str] | None, typer.Option(help="black, white, blurred(4), random(2), 0.5. Repeatable.")] = None,
-    site: Site = None,
-    out: Out = "out",
     evidence: Evidence = "none",
     palette: Annotated[str, typer.Option(help="Colors of the figure: blue-orange, or green-red with marks of sign.")] = "blue-orange",
-    mask: Mask = None,
-    classes: Classes = None,
-    output: Output = None,
-    select: Select = None,
-    ends_in: EndsIn = None,
-    options: Options = None,
-    prepare: Prepared = None,
-    normalize: Normalized = None,
-    windows: Tiles = None,
-    series: Series = None,
-    trust: Trusted = False,
-    unsafe_pickle: Unsafe = False,
-    seed: Seed = 0,
-    chunk: Chunk = None,
-    as_json: AsJson = False,
+    *,
+    asked: Asked,
 ) -> None:
     """Explain a scan by several methods, targets, baselines or networks; write one figure, one table, maps and a report."""
     from pellucid.compare import compare as compared
@@ -145,24 +161,24 @@ def compare(
     from pellucid.target import read_target
 
     with _quiet_errors():
-        level, image = _level(evidence), read(scan, series=series)
+        level, image = _level(evidence), read(scan, series=asked.series)
         if weights and len(weights) != len(model):
             raise BadParameter("as many --weights as --model, or none", f"{len(weights)} for {len(model)}", "Give them in the same order.")
         each = zip(model, weights or repeat(None), strict=False)
-        nets = [_model(m, w, trust, unsafe_pickle, classes, output, select, ends_in, options, prepare, normalize, windows) for m, w in each]
-        where = read(mask) if mask else None
+        nets = [_model(m, w, asked) for m, w in each]
+        where = read(asked.mask) if asked.mask else None
         with _progress("comparing") as tick:
             found = compared(
-                nets[0], image, method or ["saliency", "integrated_gradients", "grad_cam", "occlusion"],
-                target=[read_target(t, where) for t in target or (None,)], models=nets[1:], baselines=baseline or (), site=site,
-                run=Run(seed=seed, chunk=chunk, on_tick=tick), evidence=level,
+                nets[0], image, asked.method or ["saliency", "integrated_gradients", "grad_cam", "occlusion"],
+                target=[read_target(t, where) for t in asked.target or (None,)], models=nets[1:], baselines=baseline or (), site=asked.site,
+                run=Run(seed=asked.seed, chunk=asked.chunk, on_tick=tick), evidence=level,
             )  # fmt: skip
-        files = write_all(list(found), Path(out), "Comparison of maps of one scan")
-        files.append(found.figure(Path(out) / "comparison.png", palette=palette))
-        files.append(Path(out) / "comparison.csv")
+        files = write_all(list(found), Path(asked.out), "Comparison of maps of one scan")
+        files.append(found.figure(Path(asked.out) / "comparison.png", palette=palette))
+        files.append(Path(asked.out) / "comparison.csv")
         files[-1].write_text(found.table().csv(), encoding="utf-8")
-    _tell(list(found), files, as_json, found.labels)
-    if not as_json:
+    _tell(list(found), files, asked.as_json, found.labels)
+    if not asked.as_json:
         print(f"figure: {files[-2].resolve()}")
 
 
@@ -175,26 +191,24 @@ def _level(text: str) -> Level:
     return cast("Level", text)
 
 
-def _model(
-    source: str, weights: Text, trust: bool, unsafe: bool, classes: Text, output: Text, select: Text, ends_in: Text,
-    options: Text, prepare: Text, normalize: Text, windows: Text,
-) -> Model:  # fmt: skip
+def _model(source: str, weights: Text, asked: Asked) -> Model:
     from pellucid.loading import Trust, load_model
     from pellucid.model import Normalize, Windows
     from pellucid.prepare import Prepare
 
+    classes, select = asked.classes, asked.select
     described: dict[str, Any] = {
         "classes": tuple(c.strip() for c in classes.split(",")) if classes else None,
-        "output": output,
+        "output": asked.output,
         "select": int(select) if select is not None and select.isdigit() else select,
-        "ends_in": ends_in,
-        "prepare": Prepare(**_named("--prepare", prepare)) if prepare else None,
-        "normalize": Normalize(**_named("--normalize", normalize)) if normalize else None,
-        "windows": Windows(**_named("--windows", windows)) if windows else None,
+        "ends_in": asked.ends_in,
+        "prepare": Prepare(**_named("--prepare", asked.prepare)) if asked.prepare else None,
+        "normalize": Normalize(**_named("--normalize", asked.normalize)) if asked.normalize else None,
+        "windows": Windows(**_named("--windows", asked.windows)) if asked.windows else None,
     }
     given = {k: v for k, v in described.items() if v is not None}
-    level: Trust = "pickle" if unsafe else "code" if trust else "data"
-    return load_model(source, weights=weights, trust=level, options=_named("--options", options), **given)
+    level: Trust = "pickle" if asked.unsafe_pickle else "code" if asked.trust else "data"
+    return load_model(source, weights=weights, trust=level, options=_named("--options", asked.options), **given)
 
 
 def _named(flag: str, text: Text) -> dict[str, Any]:
