@@ -13,7 +13,7 @@ import pellucid as pl
 from pellucid.errors import BadParameter
 from pellucid.evidence import examine
 from pellucid.evidence.case import EFFORTS, Case
-from pellucid.evidence.faithfulness.deletion import deletion
+from pellucid.evidence.faithfulness.examined import curves_of as deletion
 from pellucid.evidence.patches import Patches
 from pellucid.evidence.sanity.shuffling import Shuffler
 from pellucid.grid import Grid

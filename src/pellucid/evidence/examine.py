@@ -12,7 +12,7 @@ from pellucid.asking import as_image
 from pellucid.errors import BadParameter, Unsupported
 from pellucid.evidence.axioms.completeness_gap import completeness
 from pellucid.evidence.case import EFFORTS, Case, Level
-from pellucid.evidence.faithfulness.deletion import deletion
+from pellucid.evidence.faithfulness.examined import curves_of
 from pellucid.evidence.robustness.repetition import repetition
 from pellucid.evidence.sanity.randomization import NAME as RANDOMIZATION
 from pellucid.evidence.sanity.randomization import randomization
@@ -70,7 +70,7 @@ def _measure(case: Case) -> Iterator[Measurement]:
     if gap is not None:
         yield gap
     if case.spatial:
-        yield from deletion(case, case.panel.relevance("map"), neutrals["blurred copy"])
+        yield from curves_of(case, case.panel.relevance("map"), neutrals["blurred copy"])
     if parameterless(case.model.module):
         return
     try:

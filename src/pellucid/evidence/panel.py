@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -66,7 +66,9 @@ class Panel:
     mask: Tensor | None = None
     others: tuple[Tensor, ...] = ()  # further images of the kind (c, *space), as the network gets them: floors are measured between images
     spent: dict[str, int] = field(default_factory=dict)
-    kept: dict[str, Any] = field(default_factory=dict)  # what a metric leaves for others of its group, under a key that says all it depends on
+    kept: dict[str, Any] = field(
+        default_factory=dict
+    )  # what a metric leaves for others of its group, under a key that says all it depends on
     _known: dict[str, list[float]] = field(default_factory=dict)
     _engine: Engine | None = None
 
@@ -109,6 +111,24 @@ class Panel:
         else:
             self._known[key] = self.scores(inputs())
         return self._known[key]
+
+    def each(self, inputs: Iterable[tuple[str, Callable[[], Tensor]]]) -> list[float]:
+        """Scores of inputs that each have a key of their own, which says all that the answer depends on; only those not yet known are asked."""
+        keys: list[str] = []
+
+        def fresh() -> Iterator[Tensor]:
+            for key, make in inputs:
+                keys.append(key)
+                if key not in self._known and key not in asked:
+                    asked[key] = len(asked)
+                    yield make()
+
+        asked: dict[str, int] = {}
+        found = self.scores(fresh())
+        if len(keys) > len(asked):
+            self._spend(shared=len(keys) - len(asked))
+        self._known |= {key: [found[i]] for key, i in asked.items()}
+        return [self._known[key][0] for key in keys]
 
     @property
     def score(self) -> float:

@@ -1,138 +1,56 @@
-"""Deletion and insertion: does the score fall fastest where the map says, and rise fastest there, against chance and against edges?"""
+"""Deletion: does the score fall fastest where the map says?"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from pellucid.baseline import Baseline, Starts
+from pellucid.evidence.faithfulness.curves import Removal, Spacing, Telling, against_chance, area, collect, price
+from pellucid.evidence.metric import NETWORK, metric
+from pellucid.evidence.panel import Panel
+from pellucid.explanation import Measurement
+from pellucid.method import Cite
+from pellucid.params import Count, Distance, Length
 
-from torch import Tensor
-
-from pellucid.evidence.case import Case
-from pellucid.evidence.patches import Patches
-from pellucid.explanation import Measurement, Status
-from pellucid.ops.edges import sobel
-from pellucid.ops.similarity import spearman
-
-NAME = "deletion"
 UNIT = "share of the score's range"
-# two-sided 95 % points of Student's t by degrees of freedom
-T95 = {5: 2.571, 15: 2.131, 31: 2.040}
-DOUBLINGS = 5  # from 1/32 of the image to all of it
-MOST = 0.8  # of the random orders that the map's must beat: their mean alone is beaten by chance too often
-EVEN = 0.02  # of the score's range: closer curves count as equal
-WORSE = -0.25  # of the score's range: an edge detector does clearly better
-COPY = 0.8  # rank correlation with the edges from which on a map counts as their copy
 
 
-@dataclass(frozen=True)
-class Curves:
-    """Areas under deletion and insertion curves, the score scaled so that 0 and 1 are the lowest and highest met."""
+@metric(
+    cite=Cite("Petsiuk, Das, Saenko", 2018, "RISE: randomized input sampling for explanation of black-box models", "BMVC", "1806.07421"),
+    unit=UNIT,
+    better="up",
+    reference="0, the mean of random orders as smooth as the map",
+    needs=NETWORK,
+    price=lambda steps, patch, orders, ndim, **_: price(1, steps, orders, lattice=patch is None, ndim=ndim),
+    random=True,
+)
+def deletion(
+    panel: Panel,
+    *,
+    steps: Count = 10,
+    spacing: Spacing = "doubling",
+    patch: Length | None = None,
+    orders: Count = 19,
+    fill: Baseline | None = None,
+) -> dict[str, Measurement]:
+    """How much faster the score falls when patches go in the map's order than in random orders.
 
-    deletion: dict[str, float]
-    insertion: dict[str, float]
-    points: dict[str, list[float]]
-    low: float
-    high: float
+    ``(mean over random orders of A - A of the map) / range``, where ``A`` is the area (trapezoid) under the score from the whole image to the
+    fill. The curve, its area (``own``, with its sign turned) and those of the random orders are in the detail, in units of the score.
 
+    Args:
+        steps: states on the way; with doubling steps, ``steps / 5`` for each doubling.
+        spacing: ``doubling``: from 1/32 of the patches to all, each doubling with the same weight, since what a map is read for is its top
+            and an image that has lost half of itself is no image any more; ``equal``: as in the paper.
+        patch: edge of a patch, ``"1px"`` as in the paper; None: about 256 (512 in 3D), those without content are never taken away.
+        orders: random orders; with 19, a map that knows nothing passes in 5 % of the cases at most.
+        fill: what stands in the place of a patch; None: the blurred copy of the image.
 
-def deletion(case: Case, relevance: Tensor, neutral: Tensor) -> list[Measurement]:
-    """Deletion and insertion gain over random orders as smooth as the map, and the gain of both over the order of the image's edges.
-
-    ``relevance`` (*space) on the image's grid. Patches of equal area go in the order of the map, highest first, in numbers that double
-    from 1/32 of the image on, since what a map is read for is its top, and an image that has lost half of itself is no image any more;
-    each doubling has the same weight in the area. A patch is removed by exchanging it for the neutral image's. Patches without content
-    are left out for every order alike.
-    Sources: Petsiuk, Das, Saenko 2018; Samek et al. 2017.
+    **Misleads when**: a network that never saw holes answers the fill's edges, so that any order that cuts the image up well wins.
+    **Source**: Petsiuk et al. 2018, causal metrics (there pixels, equal steps, a fill of zeros, and the area alone).
     """
-    patches = Patches.of(case.why.image.grid, case.x.cpu(), neutral.cpu())
-    if len(patches.live) < 8:
-        text = "The image has hardly any content to take away, so deletion says nothing."
-        return [Measurement(n, math.nan, UNIT, "up", "inconclusive", text) for n in ("deletion", "insertion", "beyond_edges")]
-    chance, smooth = case.chance(2), patches.smoothness(relevance)
-    orders = {"map": patches.order(relevance, chance), "edges": patches.order(sobel(case.x), chance)}
-    random = [f"random {i}" for i in range(case.effort.orders)]
-    orders |= {r: patches.random_order(smooth, chance) for r in random}
-    curves = _curves(case, patches, neutral, orders)
-    if curves.high - curves.low <= 1e-6 * (abs(curves.high) + abs(curves.low)):
-        text = "Whatever is taken out of the image, the score stays: the network does not look at it."
-        return [Measurement(n, 0.0, UNIT, "up", "void", text) for n in ("deletion", "insertion", "beyond_edges")]
-    detail = {
-        "patches": list(patches.shape), "patches_with_content": len(patches.live), "neutral": "blurred copy",
-        "shares": [round(k / len(patches.live), 4) for k in _steps(case, patches)],
-        "smoothness": round(smooth, 3), "range": [curves.low, curves.high], "passes": case.passes[NAME],
-    }  # fmt: skip
-    found = []
-    for which, areas, sign in (("deletion", curves.deletion, -1), ("insertion", curves.insertion, 1)):
-        drawn = [sign * areas[r] for r in random]
-        mean = sum(drawn) / len(drawn)
-        spread = math.sqrt(sum((d - mean) ** 2 for d in drawn) / (len(drawn) - 1))
-        reach = T95[len(drawn) - 1] * spread / math.sqrt(len(drawn))
-        gain = sign * areas["map"] - mean
-        beaten = sum(d < sign * areas["map"] for d in drawn) / len(drawn)
-        status: Status = "pass" if gain > reach and beaten >= MOST else "fail" if gain <= EVEN else "inconclusive"
-        word = "Taking away what the map marks lowers" if sign < 0 else "Showing only what the map marks raises"
-        text = f"{word} the score {'faster' if gain > 0 else 'no faster'} than random orders: {gain:+.0%} of its range, ahead of {beaten:.0%} of them."
-        more = {
-            "area": areas["map"],
-            "beaten": beaten,
-            "random": [areas[r] for r in random],
-            "curve": curves.points[f"{which} map"],
-            **detail,
-        }
-        against = f"the mean of {len(drawn)} random orders as smooth as the map; the interval is that of the mean over such orders"
-        found.append(Measurement(which, gain, UNIT, "up", status, text, 0.0, against, gain - reach, gain + reach, more))
-    return [*found, _beyond_edges(case, patches, relevance, curves)]
-
-
-def _curves(case: Case, patches: Patches, neutral: Tensor, orders: dict[str, Tensor]) -> Curves:
-    """All states of all orders in one stream; whole and empty image are asked once."""
-    steps = _steps(case, patches)
-    kinds = [(kind, name) for name in orders for kind in ("deletion", "insertion")]
-
-    def states() -> Iterator[Tensor]:
-        yield case.x
-        yield patches.without(case.x, neutral, patches.live)
-        for kind, name in kinds:
-            order = orders[name]
-            for k in steps:
-                yield patches.without(case.x, neutral, order[:k] if kind == "deletion" else order[k:])
-
-    scores = case.scores(NAME, states())
-    low, high = min(scores), max(scores)
-    scaled = [(s - low) / (high - low) if high > low else 0.0 for s in scores]
-    whole, empty, rest = scaled[0], scaled[1], scaled[2:]
-    found: dict[str, dict[str, float]] = {"deletion": {}, "insertion": {}}
-    curves: dict[str, list[float]] = {}
-    for i, (kind, name) in enumerate(kinds):
-        inner = rest[i * len(steps) : (i + 1) * len(steps)]
-        curve = [whole, *inner, empty] if kind == "deletion" else [empty, *inner, whole]
-        found[kind][name], curves[f"{kind} {name}"] = _area(curve), curve
-    return Curves(found["deletion"], found["insertion"], curves, low, high)
-
-
-def _steps(case: Case, patches: Patches) -> list[int]:
-    """How many patches go at each point between none and all."""
-    n, each = len(patches.live), case.effort.points
-    return sorted({max(1, round(n * 2 ** (-k / each))) for k in range(1, DOUBLINGS * each + 1)})
-
-
-def _beyond_edges(case: Case, patches: Patches, relevance: Tensor, curves: Curves) -> Measurement:
-    """Deletion and insertion together against the order of the image's edges."""
-    gain = curves.deletion["edges"] - curves.deletion["map"] + curves.insertion["map"] - curves.insertion["edges"]
-    alike = spearman(patches.mean(relevance)[patches.live], patches.mean(sobel(case.x))[patches.live])
-    copied = alike >= COPY and gain <= EVEN
-    status: Status = "pass" if gain > EVEN else "fail" if copied or gain <= WORSE else "inconclusive"
-    text = f"The map tells {abs(gain):.0%} of the score's range {'more' if gain > 0 else 'less'} than the image's edges do."
-    if status == "inconclusive":
-        text = "The image's edges tell as much about the score as the map does: in this image, what the network uses has strong edges."
-    elif copied:
-        text = "The map is hardly more than the image's edges."
-    detail = {"deletion_edges": curves.deletion["edges"], "insertion_edges": curves.insertion["edges"], "likeness": alike}
-    against = "the order of the image's edges, deletion and insertion together"
-    return Measurement("beyond_edges", gain, UNIT, "up", status, text, 0.0, against, detail=detail)
-
-
-def _area(curve: list[float]) -> float:
-    """Trapezoid; every step counts the same."""
-    return (sum(curve) - (curve[0] + curve[-1]) / 2) / (len(curve) - 1)
+    assert patch is None or isinstance(patch, Distance)
+    assert fill is None or isinstance(fill, Starts)
+    removal = Removal.equal(panel, patch, fill, steps, spacing)
+    telling = Telling(
+        "deletion", UNIT, lambda _, c: -area(c[0]), "Taking away what the map marks lowers the score", True, ("faster", "no faster")
+    )
+    return against_chance(removal, collect(removal, ["removed"], orders), telling, ["removed"])
