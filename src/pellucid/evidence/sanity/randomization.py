@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from pellucid.evidence.case import Case
+from pellucid.evidence.sanity.alike import Alike
+from pellucid.evidence.sanity.cascade import copies
 from pellucid.evidence.sanity.shuffling import Shuffler
 from pellucid.explanation import Map, Measurement, Status
-from pellucid.ops.similarity import spearman, ssim, unit
 
 NAME = "randomization"
 Row = dict[str, Any]
 UNMOVED = 0.02  # of the score: a shuffled network that answers so alike has not been randomized
 SAME, CHANGED = 0.7, 0.5  # of rank correlation: above, the shuffled network gives this map too; below, another one
-
-
-@dataclass(frozen=True)
-class Alike:
-    """How alike two maps of one image are."""
-
-    signed: float
-    absolute: float
-    ssim: float
-
-    @classmethod
-    def of(cls, a: Map, b: Map) -> Alike:
-        """By relevance summed over channels; SSIM of both scaled to [0, 1]."""
-        x, y = a.relevance, b.relevance
-        return cls(spearman(x, y), spearman(x.abs(), y.abs()), ssim(unit(x), unit(y), data_range=1.0))
 
 
 def randomization(case: Case, own: Map, shuffler: Shuffler) -> Measurement:
@@ -47,13 +32,12 @@ def randomization(case: Case, own: Map, shuffler: Shuffler) -> Measurement:
     stages = shuffler.stages(case.effort.stages)
     for stage, blocks in enumerate(stages):
         final = stage == len(stages) - 1
-        for _ in range(max(2, case.effort.draws) if final else case.effort.draws):
-            twin = shuffler.shuffle(blocks, chance)
+        for twin in copies(shuffler, blocks, max(2, case.effort.draws) if final else case.effort.draws, chance):
             there = case.explain(NAME, twin)
-            alike = Alike.of(own, there)
+            alike = Alike.between(own.relevance, there.relevance)
             rows.append({"blocks": len(blocks), **vars(alike), "entropy": case.entropy(NAME, twin), "score": there.score})
             last += [there] if final else []
-    floor = [Alike.of(a, b) for i, a in enumerate(last) for b in last[:i]]
+    floor = [Alike.between(a.relevance, b.relevance) for i, a in enumerate(last) for b in last[:i]]
     detail = {
         "stages": rows, "of_blocks": len(shuffler.blocks), "floor": [vars(f) for f in floor], "entropy": case.entropy(NAME),
         "steps": case.method(True).params.get("steps"), "passes": case.passes[NAME],

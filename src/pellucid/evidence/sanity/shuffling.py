@@ -1,16 +1,21 @@
-"""Shuffled copies: the same network with the values of its parameters in random places. The network itself is never touched."""
+"""Randomized copies: the same network with parameters in random places, or as before any training. The network itself is never touched."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pellucid.errors import Unsupported
 from pellucid.model import Model
 from pellucid.probe.ledger import untouched
+
+How = Literal["shuffled", "drawn"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Block:
 
 @dataclass(eq=False)
 class Shuffler:
-    """One copy of a network, whose blocks can be shuffled again and again.
+    """One copy of a network, whose blocks can be randomized again and again.
 
     Shuffling puts each tensor's own values into a random order, so that all its moments stay and nothing learned does: for weights drawn
     independently, as an untrained network has them, the copy is as likely as the network itself. ``blocks`` are in the order of execution.
@@ -33,6 +38,7 @@ class Shuffler:
     model: Model
     blocks: tuple[Block, ...] = ()
     _own: dict[str, Tensor] = field(default_factory=dict)
+    _buffers: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: Model, x: Tensor) -> Shuffler:
@@ -50,8 +56,13 @@ class Shuffler:
                 "shuffling needs a copy of the network", str(error).splitlines()[0], "Give one that copy.deepcopy takes."
             ) from error
         own = {name: p.detach().clone() for name, p in model.module.named_parameters()}
+        buffers = {name: b.detach().clone() for name, b in model.module.named_buffers()}
         twin = replace(model, module=module)
-        return cls(twin, _blocks(twin, x), own)
+        return cls(twin, _blocks(twin, x), own, buffers)
+
+    def randomize(self, blocks: tuple[Block, ...], chance: torch.Generator, how: How = "shuffled") -> Model:
+        """The copy with these blocks randomized, in one way or the other."""
+        return self.shuffle(blocks, chance) if how == "shuffled" else self.draw(blocks, chance)
 
     def shuffle(self, blocks: tuple[Block, ...], chance: torch.Generator) -> Model:
         """The copy with these blocks shuffled and all others as in the network; each tensor draws anew."""
@@ -65,11 +76,62 @@ class Shuffler:
                 p.copy_(values)
         return self.model
 
+    def draw(self, blocks: tuple[Block, ...], chance: torch.Generator) -> Model:
+        """The copy with these blocks as before any training, each by its module's own initializer (Adebayo et al. 2018); the rest as it is.
+
+        Parameters of modules without one (class tokens, position embeddings) are drawn from the normal distribution with their own mean and
+        standard deviation. Buffers stay. No global source of chance is touched.
+        """
+        chosen = {name for block in blocks for name in block.names}
+        module, met = self.model.module, set[str]()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), _From(chance):
+            for holder, part in module.named_modules():
+                reset = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
+                mine = {f"{holder}.{n}".lstrip(".") for n, _ in part.named_parameters(recurse=False)}
+                if callable(reset) and mine & chosen:
+                    reset()
+                    met |= mine
+        with torch.no_grad():
+            for name, p in module.named_parameters():
+                if name not in chosen:
+                    p.copy_(self._own[name])
+                elif name not in met:
+                    own = self._own[name]
+                    drawn = torch.randn(own.shape, generator=chance, dtype=own.dtype).to(own.device)
+                    p.copy_(own.mean() + drawn * (own.std() if own.numel() > 1 else own.abs()))
+            for name, b in module.named_buffers():
+                b.copy_(self._buffers[name])
+        return self.model
+
     def stages(self, count: int) -> list[tuple[Block, ...]]:
         """Growing groups of blocks from the output down, ``count`` at most, evenly spaced; the last holds all."""
         n = len(self.blocks)
         sizes = sorted({max(1, round(n * (k + 1) / count)) for k in range(count)})
         return [self.blocks[n - size :] for size in sizes]
+
+
+class _From(TorchFunctionMode):
+    """Initializers draw from this source: their modules know only the global one."""
+
+    def __init__(self, chance: torch.Generator) -> None:
+        super().__init__()
+        self.chance = chance
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if (
+            func in (Tensor.uniform_, Tensor.normal_, Tensor.exponential_, Tensor.bernoulli_, Tensor.random_)
+            and kwargs.get("generator") is None
+        ):
+            kwargs["generator"] = self._on(args[0].device)
+        return func(*args, **kwargs)
+
+    def _on(self, device: torch.device) -> torch.Generator:
+        if device.type == "cpu":
+            return self.chance
+        return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=self.chance)))
 
 
 def _blocks(model: Model, x: Tensor) -> tuple[Block, ...]:
