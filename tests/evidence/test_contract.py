@@ -29,7 +29,7 @@ def panel_of(dims, maps=("saliency", "integrated_gradients(steps=4)")):
     mask = torch.zeros(x.shape[1:], dtype=torch.bool)
     peak = torch.unravel_index(x[0].argmax(), x[0].shape)
     mask[tuple(slice(max(0, int(p) - 2), int(p) + 3) for p in peak)] = True
-    panel = open_panel(model, Image(x), list(maps), target=1, mask=mask, run=Run(seed=3))
+    panel = open_panel(model, Image(x), list(maps), target=1, mask=mask, run=Run(seed=3, chunk=16))
     controls.add(panel, ("random", "edges", "blurred"))
     return panel
 
