@@ -24,7 +24,7 @@ BUDGETS: dict[str, tuple[Any, Any]] = {
     "steps": (16, 8), "masks": (64, 64), "samples": (64, 64), "n": (4, 2), "iterations": (16, 6), "rounds": (16, 6),
 }  # fmt: skip
 OWN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "integrated_gradients": ({"steps": 16, "tolerance": 0.01}, {"steps": 16}),
+    "integrated_gradients": ({"steps": 8, "tolerance": 0.02}, {"steps": 16}),
     "blur_ig": ({"steps": 16}, {"steps": 16}),
     "expected_gradients": ({"samples": 16}, {"samples": 16, "baseline": "random(2)"}),
     "influential_neurons": ({"k": 2}, {"k": 2}),
