@@ -44,6 +44,7 @@ class Group:
     terms: tuple[Term, ...]
     bias: Tensor | None
     share: float = 1.0
+    sign: int = 0  # of the denominator, where all terms have one
 
 
 @dataclass(eq=False)
@@ -128,7 +129,7 @@ class Linear:
             for leaf, t in zip(leaves[1:], group.terms[1:], strict=True):
                 z = z + self.f(leaf, t.v)
         total = z.detach() if self.raw is not None else z.detach().clone()  # no product with weights asks for its result again
-        q = quotient(relevance, total if group.bias is None else total.add_(group.bias), STABILIZER, ended)
+        q = quotient(relevance, total if group.bias is None else total.add_(group.bias), STABILIZER, ended, group.sign)
         self.op.steep(q)
         if group.bias is not None:
             ended.add("biases", dot(group.bias, q))
@@ -153,10 +154,10 @@ class Linear:
         assert w is not None
         alpha, beta = (1.0, 0.0) if self.rule.name == "z_plus" else self.rule.numbers
         if not negative and not beta and self.factor is not None:
-            return [Group((Term(x, w.clamp_(min=0)),), _part(b, 1), alpha)]  # w is a product of its own
-        groups = [Group(_terms(x, w, negative, 1), _part(b, 1), alpha)]
+            return [Group((Term(x, w.clamp_(min=0)),), _part(b, 1), alpha, 1)]  # w is a product of its own
+        groups = [Group(_terms(x, w, negative, 1), _part(b, 1), alpha, 1)]
         if beta:
-            groups.append(Group(_terms(x, w, negative, -1), _part(b, -1), -beta))
+            groups.append(Group(_terms(x, w, negative, -1), _part(b, -1), -beta, -1))
         return groups
 
     def _tilted(self, sign: int) -> Group:

@@ -98,7 +98,8 @@ class NormRules:
             c = kept.value * s
             if rule.name == "z_plus":
                 c.clamp_(min=0)
-            q = quotient(relevance, c + t, STABILIZER if rule.name == "z_plus" else rule.epsilon, ended)
+            plus = rule.name == "z_plus"
+            q = quotient(relevance, c + t, STABILIZER if plus else rule.epsilon, ended, int(plus))
             op.steep(q)
             ended.add("biases", dot(t, q))
             return [c.mul_(q)]
