@@ -65,10 +65,15 @@ def judged(
             continue
         f = number(a, mask)
         detail = {"of": of, "mask": float(mask.double().mean()), **f.detail}
-        found[name] = Measurement(
-            "", f.value, unit, better, "pass" if ahead > HAIR else "fail", f.text, f.reference, against, detail=detail
-        )
+        found[name] = Measurement("", f.value, unit, better, _status(f, better), f.text, f.reference, against, detail=detail)
     return found
+
+
+def _status(f: Found, better: Direction) -> Status:
+    """Ahead of chance, hardly ahead, or not; what has no bound (a distance) is held against 0."""
+    way = (1 - f.reference) if better == "up" else f.reference
+    ahead = (f.value - f.reference) * (1 if better == "up" else -1)
+    return "pass" if ahead > LITTLE * way else "fail" if ahead <= 0 else "inconclusive"
 
 
 def mask_of(panel: Panel) -> Tensor:
