@@ -44,15 +44,14 @@ def quantiles():
 def paths(net, x, quick):
     """Gradients along paths and over noise."""
     from captum.attr import GradientShap, IntegratedGradients, LayerConductance, NoiseTunnel, Saliency
-    from saliency.core import XRAI, BlurIG, GuidedIG
+    from saliency.core import XRAI, BlurIG, GuidedIG, XRAIParameters
 
     quantiles()
     steps, n = (8, 5) if quick else (32, 25)
     image, call = x.permute(1, 2, 0).double().numpy(), pair(net)
     ig, noise, shap, through = IntegratedGradients(net), NoiseTunnel(Saliency(net)), GradientShap(net), LayerConductance(net, net.layer3)
     smooth = {"nt_type": "smoothgrad", "nt_samples": n, "stdevs": 0.15, "target": 1, "abs": False}
-    black, segments = torch.zeros_like(x), [np.indices(image.shape[:2]).sum(0) // 32 == k for k in range(14)]
-    inner = ig.attribute(x[None], target=1, n_steps=4)[0].permute(1, 2, 0).numpy()
+    black, whole = torch.zeros_like(x), XRAIParameters(steps=steps)
     return [
         (
             "integrated_gradients",
@@ -82,9 +81,9 @@ def paths(net, x, quick):
         ),
         (
             "xrai",
-            {"inner": "saliency", "segments": torch.as_tensor(sum(k * s for k, s in enumerate(segments)))},
-            "PAIR saliency (regions only)",
-            lambda b: lambda: XRAI().GetMask(image, None, segments=segments, base_attribution=inner),
+            {"inner": f"integrated_gradients(baseline=black_and_white, steps={steps})"},
+            "PAIR saliency (segments too, batch 8)",
+            lambda _b: lambda: XRAI().GetMask(image, call, batch_size=8, extra_parameters=whole),
         ),
     ]
 
@@ -127,21 +126,20 @@ def cams(net, x, quick):
     from pytorch_grad_cam import AblationCAM, EigenCAM, GradCAMPlusPlus, LayerCAM, ScoreCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    layer, targets = [net.layer4], [ClassifierOutputTarget(1)]
-    peers = {"grad_cam_plus_plus": GradCAMPlusPlus, "layer_cam": LayerCAM, "eigen_cam": EigenCAM}
+    targets = [ClassifierOutputTarget(1)]
     rows = [("grad_cam", {"site": "layer4"}, "Captum", lambda b: lambda: LayerGradCam(net, net.layer4).attribute(x[None], target=1))]
-    for name, peer in peers.items():
-        made = peer(net, layer)
+    for name, peer in {"grad_cam_plus_plus": GradCAMPlusPlus, "layer_cam": LayerCAM, "eigen_cam": EigenCAM}.items():
+        made = peer(net, [net.layer4])
         rows.append((name, {"site": "layer4"}, "pytorch-grad-cam", lambda b, made=made: lambda: made(x[None], targets)))
-    if not quick:
-        for name, peer in {"score_cam": ScoreCAM, "ablation_cam": AblationCAM}.items():
+    site = "layer1" if quick else "layer4"  # one pass for each of its channels: 64 or 512
+    for name, peer in {"score_cam": ScoreCAM, "ablation_cam": AblationCAM}.items():
 
-            def by(b, peer=peer):
-                made = peer(net, layer)
-                made.batch_size = b
-                return lambda: made(x[None], targets)
+        def by(b, peer=peer):
+            made = peer(net, [getattr(net, site)])
+            made.batch_size = b
+            return lambda: made(x[None], targets)
 
-            rows.append((name, {"site": "layer4"}, "pytorch-grad-cam", by))
+        rows.append((name, {"site": site}, "pytorch-grad-cam", by))
     return rows
 
 
