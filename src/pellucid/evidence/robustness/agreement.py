@@ -75,7 +75,7 @@ def judged(
 
 def word(value: float) -> str:
     """How maps of that rank correlation agree, in a sentence."""
-    return "closely" if value >= GOOD else "poorly" if value < POOR else "in part"
+    return "well" if value >= GOOD else "poorly" if value < POOR else "in part"
 
 
 def inner(values: Tensor, margin: list[int]) -> Tensor:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
+from pellucid.asking import explain_all
 from pellucid.evidence.panel import Panel
 from pellucid.explanation import Direction, Measurement, Status
+from pellucid.method import Ask, read_method
 
 GROUP = 8  # images whose maps are held at once
 STEADY = 0.5  # of the way to an unrelated map: closer, the map has stayed
@@ -66,3 +69,17 @@ def foreign(name: str, unit: str, better: Direction) -> Measurement:
     """A control that answers no question of this network."""
     text = "This control is a map of another network; it is not asked again."
     return Measurement(name, math.nan, unit, better, "void", text)
+
+
+def score_slope(panel: Panel) -> Tensor:
+    """Gradient of the score at the image (c, *space): one pass forward and back, for all maps and metrics."""
+    key = "robustness: slope of the score"
+    if key not in panel.kept:
+        scan = panel.image.with_values(panel.x.detach().cpu())
+        model, run = replace(panel.model, prepare=None), replace(panel.run, on_tick=None)
+        (found,) = explain_all(model, [scan], [Ask(read_method("saliency"), panel.target)], run)
+        panel.kept[key] = found.values.to(panel.x)
+        for kind, passes in (("forward", found.provenance.forward), ("backward", found.provenance.backward)):
+            panel.spent[kind] = panel.spent.get(kind, 0) + passes
+    slope: Tensor = panel.kept[key]
+    return slope

@@ -46,7 +46,7 @@ def continuity(panel: Panel, *, step: Length = "1px", steps: Count = 2) -> dict[
     each = [max(1, round(s)) for s in samples(step, panel.grid)]
     shifts = [(a, sign * k * each[a]) for a in range(panel.grid.ndim) for k in range(1, steps + 1) for sign in (1, -1)]
     shifts = [(a, d) for a, d in shifts if abs(d) < panel.grid.shape[a]]
-    scores = panel.known(f"{NAME}: {each} {steps}", lambda: _moved(panel, shifts))
+    score, scores = panel.score, panel.known(f"{NAME}: {each} {steps}", lambda: _moved(panel, shifts))
     worst = dict.fromkeys(remade(panel), 0.0)
     variation = dict(worst)
     for (axis, d), x, maps in zip(shifts, _moved(panel, shifts), anew(panel, _moved(panel, shifts)), strict=True):
@@ -58,7 +58,7 @@ def continuity(panel: Panel, *, step: Length = "1px", steps: Count = 2) -> dict[
             change = float((followed - here).norm()) / size if size > 0 else math.nan
             worst[name] = max(worst[name], change) if change == change else math.nan
             variation[name] = max(variation[name], float((there - own).abs().sum()) / path) if path > 0 else math.nan
-    span = max(abs(s - panel.score) for s in scores)
+    span = max(abs(s - score) for s in scores)
     found = {}
     for name in panel.names:
         if name not in worst:
@@ -66,7 +66,7 @@ def continuity(panel: Panel, *, step: Length = "1px", steps: Count = 2) -> dict[
             continue
         level = unrelated(panel.relevance(name))
         text = f"Moved by up to {max(abs(d) for _, d in shifts)} samples, the image takes its map along but for {worst[name]:.0%} of it at worst."
-        detail = {"variation": variation[name], "score_moved": span, "score_explained": panel.score, "shifts": len(shifts)}
+        detail = {"variation": variation[name], "score_moved": span, "score_explained": score, "shifts": len(shifts)}
         found[name] = judged(NAME, UNIT, worst[name], level, text, detail)
     return found
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pellucid.evidence.metric import MAPS_ANEW, NETWORK, Price, metric
 from pellucid.evidence.panel import Panel
-from pellucid.evidence.robustness.changes import foreign, hollow, remade
+from pellucid.evidence.robustness.changes import foreign, hollow, remade, score_slope
 from pellucid.explanation import Measurement, Status
 from pellucid.method import Cite
 from pellucid.ops.similarity import spearman
@@ -18,7 +18,7 @@ from pellucid.params import Count, Fraction, Positive
 
 NAME, UNIT = "fragility", "share of the top kept"
 HOLDS, BREAKS = 0.5, 0.5  # of the top that noise keeps: more, and the map holds; less, and the search broke it
-STARTS, ENDS = 0.5, 0.1  # of each side: edges of the boxes that the search changes, first and last
+CENTER = 0.5  # of the way to the best change so far: where the slope is looked for
 
 
 @dataclass
@@ -37,11 +37,11 @@ class Attack:
     better="up",
     reference="what random changes of the same size keep",
     needs=MAPS_ANEW | NETWORK,
-    price=lambda rounds, tries, draws, **_: Price(shared=draws + 2, each=rounds * tries, anew=rounds * tries + draws, at_most=True),
+    price=lambda rounds, pairs, draws, **_: Price(draws + 3, rounds, rounds * (2 * pairs + 1) + draws),
     random=True,
 )
 def fragility(
-    panel: Panel, *, eps: Positive = 0.02, top: Fraction = 0.1, keep: Fraction = 0.1, rounds: Count = 6, tries: Count = 4, draws: Count = 4
+    panel: Panel, *, eps: Positive = 0.03, top: Fraction = 0.1, keep: Fraction = 0.1, rounds: Count = 4, pairs: Count = 4, draws: Count = 4
 ) -> dict[str, Measurement]:
     """What part of the map's top is left after the worst small change that a search found, while the answer stays.
 
@@ -52,15 +52,16 @@ def fragility(
         eps: largest change of a value, as a share of the value range.
         top: share of the image's samples that count as the map's top.
         keep: how far the score may move, as a share of what the image's content makes of it.
-        rounds, tries: the search: in each round so many candidates change a random box; the best that keeps the answer is gone on from.
+        rounds, pairs: in each round so many antithetic pairs of random signs tell more of the slope of the map's top; then a step is tried.
         draws: random changes, the same for all maps.
 
     **Misleads when**: the search is short: that it found nothing is no proof (raise ``rounds``); maps that ignore the image cannot be broken.
-    **Source**: the top-k attack of Ghorbani et al. 2019, algorithm 1, by random search over boxes (Andriushchenko et al. 2020) instead of the
-        map's own gradient, which ReLU networks and most methods do not have.
+    **Source**: the top-k attack of Ghorbani et al. 2019, algorithm 1, with its gradient estimated from the maps (natural evolution strategies,
+        Wierstra et al. 2014), since ReLU networks and most methods have no second derivative; the answer is kept to first order.
     """
     reach = eps * (panel.setting.high - panel.setting.low)
-    limit = keep * abs(panel.score - panel.known("blurred copy", lambda: [panel.blurred])[0])
+    score = panel.score
+    limit = keep * abs(score - panel.known("blurred copy", lambda: [panel.blurred])[0])
     if not limit > 0:
         text = "The score is the same with and without the image's content: there is no answer to keep."
         return {n: Measurement(NAME, math.nan, UNIT, "up", "void", text) for n in panel.names}
@@ -77,11 +78,11 @@ def fragility(
         own = panel.relevance(name)
         noise = [kept(own, there, top) for there in maps[name]]
         level = sum(noise) / len(noise)
-        worst = _search(panel, name, reach, limit, top, rounds, tries)
+        worst = _search(panel, name, own, reach, limit, score, top, rounds, pairs)
         ranks = [spearman(own, there) for there in maps[name]]
         detail = {
             "rank_correlation": worst.rank, "noise_kept": noise, "noise_rank_correlation": sum(ranks) / len(ranks), "score_moved": worst.moved,
-            "score_may_move": limit, "noise_score_moved": [abs(s - panel.score) for s in plain], "reach": reach,
+            "score_may_move": limit, "noise_score_moved": [abs(s - score) for s in plain], "reach": reach,
         }  # fmt: skip
         found[name] = _judged(worst, level, detail)
     return found
@@ -89,45 +90,55 @@ def fragility(
 
 def kept(a: Tensor, b: Tensor, top: float) -> float:
     """Share of the highest samples of ``a`` that are among as many highest of ``b``."""
-    k = max(1, round(top * a.numel()))
-    high = torch.zeros(a.numel(), dtype=torch.bool)
-    high[b.flatten().topk(k).indices] = True
-    return float(high[a.flatten().topk(k).indices].double().mean())
+    return float(_top(b, top)[_top(a, top)].double().mean())
 
 
-def _search(panel: Panel, name: str, reach: float, limit: float, top: float, rounds: int, tries: int) -> Attack:
-    """Random search over boxes; the first round tries whole images of random signs, later ones change a box of the best so far."""
-    own = panel.relevance(name)
-    best = Attack(torch.zeros_like(panel.x), 1.0, 1.0, 0.0)
-    chance = panel.chance(f"{NAME}: search")
-    for k in range(rounds):
-        share = STARTS * (ENDS / STARTS) ** (k / max(1, rounds - 1))
-        tried = [_changed(panel, best.noise, reach, share if k else 1.0, chance) for _ in range(tries)]
-        moves = [abs(s - panel.score) for s in panel.scores(panel.x + e for e in tried)]
-        may = [i for i, m in enumerate(moves) if m <= limit]
-        if not may:
-            continue
-        for i, there in zip(may, panel.anew([name], [panel.x + tried[i] for i in may])[name], strict=True):
-            one = Attack(tried[i], kept(own, there, top), spearman(own, there), moves[i])
-            if (one.kept, one.rank) < (best.kept, best.rank):
-                best = one
+def _search(panel: Panel, name: str, own: Tensor, reach: float, limit: float, score: float, top: float, rounds: int, pairs: int) -> Attack:
+    """Steps along the slope of the top's share of the map, estimated from antithetic pairs of random signs, so that the score stays."""
+    best, slope = Attack(torch.zeros_like(panel.x), 1.0, 1.0, 0.0), score_slope(panel)
+    chance, high = panel.chance(f"{NAME}: search"), _top(own, top)
+    uphill = torch.zeros(panel.x.shape, dtype=torch.float64, device=panel.x.device)
+    for _ in range(rounds):
+        signs = [(2.0 * torch.randint(2, panel.x.shape, generator=chance) - 1).to(panel.x) for _ in range(pairs)]
+        center = CENTER * best.noise
+        ends = [panel.x + center + (1 - CENTER) * side * reach * u for u in signs for side in (1, -1)]
+        shares = [_held(m, high) for m in panel.anew([name], ends)[name]]
+        for k, u in enumerate(signs):
+            uphill += (shares[2 * k] - shares[2 * k + 1]) * u
+        tried = reach * _level(-uphill, slope)
+        moved = abs(panel.scores([panel.x + tried])[0] - score)
+        (there,) = panel.anew([name], [panel.x + tried])[name]
+        one = Attack(tried, kept(own, there, top), spearman(own, there), moved)
+        if moved <= limit and (one.kept, one.rank) < (best.kept, best.rank):
+            best = one
     return best
 
 
-def _changed(panel: Panel, noise: Tensor, reach: float, share: float, chance: torch.Generator) -> Tensor:
-    """The noise with a box of it drawn anew: one sign for each channel of half of the boxes, a sign for each value of the others."""
-    box: list[slice] = [slice(None)]
-    for n in panel.grid.shape:
-        edge = max(1, min(n, round(share * n)))
-        first = int(torch.randint(n - edge + 1, (1,), generator=chance))
-        box.append(slice(first, first + edge))
-    inside = noise[tuple(box)]
-    flat = bool(torch.rand((), generator=chance) < 0.5) and share < 1
-    shape = (len(noise), *[1] * panel.grid.ndim) if flat else tuple(inside.shape)
-    drawn = 2.0 * torch.randint(2, shape, generator=chance) - 1
-    found = noise.clone()
-    found[tuple(box)] = (reach * drawn).to(noise).expand(inside.shape)
+def _level(wanted: Tensor, slope: Tensor) -> Tensor:
+    """Signs as wanted but for those that must turn so that the score, to first order, stays: ``sign(wanted - t * slope)`` with the fitting t."""
+    slope = slope.double()
+    low, high = -1.0, 1.0
+    scale = float(wanted.abs().max() / slope.abs().clamp_min(1e-300).min().clamp_min(float(slope.abs().max()) * 1e-6 + 1e-300))
+    for _ in range(60):
+        t = (low + high) / 2
+        if float(((wanted - t * scale * slope).sign() * slope).sum()) > 0:
+            low = t
+        else:
+            high = t
+    return (wanted - high * scale * slope).sign().to(slope).float()
+
+
+def _top(values: Tensor, top: float) -> Tensor:
+    """Where the highest samples lie, flat."""
+    found = torch.zeros(values.numel(), dtype=torch.bool)
+    found[values.flatten().topk(max(1, round(top * values.numel()))).indices] = True
     return found
+
+
+def _held(values: Tensor, high: Tensor) -> float:
+    """Share of the map's magnitude that lies, with its sign, in the top that it had."""
+    size = float(values.abs().sum())
+    return float(values.flatten()[high].sum()) / size if size > 0 else 0.0
 
 
 def _signs(panel: Panel, reach: float, purpose: str) -> Tensor:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pellucid.asking import explain_all
 from pellucid.evidence.intervals import Floats, resampled
 from pellucid.evidence.metric import MAPS_ANEW, NETWORK, Price, metric
 from pellucid.evidence.panel import Panel
-from pellucid.evidence.robustness.changes import anew, foreign, hollow, remade
+from pellucid.evidence.robustness.changes import anew, foreign, hollow, remade, score_slope
 from pellucid.explanation import Measurement, Status
-from pellucid.method import Ask, Cite, read_method
+from pellucid.method import Cite
 from pellucid.ops.similarity import spearman
 from pellucid.params import Count, Positive
 
@@ -50,7 +48,8 @@ def prediction_saliency_correlation(panel: Panel, *, eps: Positive = 0.05, chang
     """
     made = list(_changes(panel, eps, changes))
     scores = panel.known(f"{NAME}: {changes} changes of {eps}", lambda: (panel.x + e for e in made))
-    answer = [abs(s - panel.score) for s in scores]
+    score = panel.score
+    answer = [abs(s - score) for s in scores]
     if not max(answer) > min(answer):
         text = "The score stays whatever is changed, so nothing can follow it."
         return {n: Measurement(NAME, math.nan, UNIT, "up", "void", text, 0.0) for n in panel.names}
@@ -63,7 +62,7 @@ def prediction_saliency_correlation(panel: Panel, *, eps: Positive = 0.05, chang
 
 def _changes(panel: Panel, eps: float, count: int) -> Iterator[Tensor]:
     """Along the slope, at random, and half of each, in turn; sizes from eps / 16 to eps."""
-    slope = _slope(panel).sign()
+    slope = score_slope(panel).sign()
     reach, steps, chance = eps * (panel.setting.high - panel.setting.low), max(1, math.ceil(count / 3)), panel.chance(NAME)
     for k in range(count):
         size = reach * 2.0 ** (-4 * (1 - (k // 3 + 1) / steps))
@@ -71,17 +70,6 @@ def _changes(panel: Panel, eps: float, count: int) -> Iterator[Tensor]:
         up = 1 if (k // 3) % 2 else -1
         follows = torch.rand(panel.x.shape, generator=chance) < (1.0, 0.0, 0.5)[k % 3]
         yield size * torch.where(follows.to(panel.x.device), up * slope, signs)
-
-
-def _slope(panel: Panel) -> Tensor:
-    """Gradient of the score at the image (c, *space): one pass forward and back for all maps."""
-    ask = Ask(read_method("saliency"), panel.target)
-    scan = panel.image.with_values(panel.x.detach().cpu())
-    (found,) = explain_all(replace(panel.model, prepare=None), [scan], [ask], replace(panel.run, on_tick=None))
-    p = found.provenance
-    panel.spent["forward"] = panel.spent.get("forward", 0) + p.forward
-    panel.spent["backward"] = panel.spent.get("backward", 0) + p.backward
-    return found.values.to(panel.x)
 
 
 def _measured(answer: list[float], moved: list[float], seed: int) -> Measurement:
