@@ -16,7 +16,7 @@ from pellucid.baseline import Setting, Starts
 from pellucid.errors import BadParameter
 from pellucid.explanation import Map
 from pellucid.grid import Grid
-from pellucid.image import Image
+from pellucid.image import Image, digest
 from pellucid.method import Ask
 from pellucid.model import Model
 from pellucid.ops.blur import gaussian
@@ -160,7 +160,7 @@ class Panel:
         for n in [n for n in names if n not in asks]:
             entry = self.entries[n]
             if entry.draws is not None:
-                found[n] = [entry.draws(i, self.chance(f"{n} {seeds[n]}")) for i in images]
+                found[n] = [entry.draws(i, self.chance(f"{n} {seeds[n]} {digest(i)}")) for i in images]
             elif entry.after is not None:
                 found[n] = [entry.after(m) for m in found.get(entry.of) or self.anew([entry.of], images, model=model, seed=seed)[entry.of]]
         return found
