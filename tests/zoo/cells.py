@@ -44,7 +44,7 @@ NOT_ADDITIVE = {
     "deep_taylor": "its rules give a sum to its positive terms alone, and nothing where the score is negative",
     "excitation_backprop": "it shares out one probability, of which each half gets its part",
 }
-RULED = ("ruled.py", "relevance.py", "against.py")  # the part of the probe that only methods with rules use
+RULED = ("ruled.py", "relevance.py", "against.py", "patterns.py")  # the part of the probe that only methods with rules use
 ENGINE = ("asking.py", "baseline.py", "model.py", "target.py", "reading.py", "run.py", "grid.py", "image.py", "ops")
 
 
