@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from pellucid.baseline import Baseline, Starts
 from pellucid.evidence.faithfulness.curves import Curves, Removal, Telling, against_chance, collect, price, steps_of
@@ -47,17 +46,16 @@ def irof(
     """
     assert isinstance(segments, Cuts)
     assert fill is None or isinstance(fill, Starts)
+    if panel.score <= 0:
+        text = f"The score of the image is {panel.score:.3g}, so that there is no share of it to lose: follow a probability."
+        return dict.fromkeys(panel.names, Measurement("irof", math.nan, UNIT, "up", "void", text))
     x = panel.x.cpu()
     patches = Patches.pieces(segments.one(x, panel.grid, "irof"))
     neutral = panel.neutrals["mean of each channel"] if fill is None else panel.fill(fill)
     lattice = Patches.of(panel.grid, x, neutral.cpu())
     removal = Removal.of(panel, patches, neutral, steps_of(len(patches.live), steps, "equal"), lattice)
-    found = collect(removal, ["removed"], orders)
-    if found.whole <= 0:
-        text = f"The score of the image is {found.whole:.3g}, so that there is no share of it to lose: follow a probability."
-        found = replace(found, void=dict.fromkeys(panel.names, text) | found.void)
-    telling = Telling("irof", UNIT, lambda _, c: _over(c), "Removing the pieces that the map marks loses of the score", bounds=1.0)
-    return against_chance(removal, found, telling, ["removed"])
+    telling = Telling("irof", UNIT, lambda _, c: _over(c), "Removing the pieces that the map marks takes from the score", bounds=1.0)
+    return against_chance(removal, collect(removal, ["removed"], orders), telling, ["removed"])
 
 
 def _over(curves: Curves) -> float:
