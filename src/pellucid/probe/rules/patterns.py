@@ -66,6 +66,9 @@ def _per_output(values: Tensor, op: Operation) -> Tensor:
     return values.sum([d for d in range(values.ndim) if d != out])
 
 
+AT_ONCE = 2**16  # weights whose pattern is worked out at once
+
+
 @dataclass(eq=False)
 class _Sums:
     """Of one operation: how often each output was active, x and xy where it was, y everywhere."""
@@ -83,13 +86,26 @@ class _Sums:
         assert isinstance(self.active, Tensor)
         assert isinstance(self.y, Tensor)
         assert self.weight is not None
-        shape = [-1 if d == self.out else 1 for d in range(self.xy.ndim)]
-        n = self.active.clamp_min(1).view(shape)
-        cov = self.xy / n - (self.x / n) * (self.y / self.positions).view(shape)
-        along = (self.weight.double() * cov).sum([d for d in range(cov.ndim) if d != self.out], keepdim=True)
-        scale = (self.weight.double() * cov).abs().sum([d for d in range(cov.ndim) if d != self.out], keepdim=True)
-        found = torch.where(along.abs() > 1e-9 * scale, cov / along, 0)  # an output that never varies has no pattern
-        return found.to(self.weight)
+        assert isinstance(self.x, Tensor)
+        found = torch.empty_like(self.weight)
+        outputs = self.xy.shape[self.out]
+        each = max(1, AT_ONCE // max(1, self.xy.numel() // outputs))
+        for k in range(0, outputs, each):
+            part = min(each, outputs - k)
+            one = [t.narrow(self.out, k, part) for t in (self.xy, self.x, self.weight, found)]
+            _pattern(one[0], one[1], self.y[k : k + part] / self.positions, self.active[k : k + part], one[2], one[3], self.out)
+        return found
+
+
+def _pattern(xy: Tensor, x: Tensor, y: Tensor, active: Tensor, weight: Tensor, into: Tensor, out: int) -> None:
+    """Patterns of some outputs: so few at once that they stay in the cache."""
+    shape = [-1 if d == out else 1 for d in range(xy.ndim)]
+    n = active.clamp_min(1).view(shape)
+    cov = xy / n - (x / n) * y.view(shape)
+    along = weight.double() * cov
+    others = [d for d in range(cov.ndim) if d != out]
+    scale, along = along.abs().sum(others, keepdim=True), along.sum(others, keepdim=True)
+    into.copy_(torch.where(along.abs() > 1e-9 * scale, cov / along, 0))  # an output that never varies has no pattern
 
 
 @dataclass(eq=False)
