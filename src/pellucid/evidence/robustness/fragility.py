@@ -26,6 +26,7 @@ class Attack:
     """The best change found so far for one map, and what it did."""
 
     noise: Tensor
+    there: Tensor
     kept: float
     rank: float
     moved: float
@@ -70,6 +71,7 @@ def fragility(
     plain = panel.known(f"{NAME}: {draws} draws of {eps}", lambda: (panel.x + e for e in signs))
     maps = panel.anew(names, [panel.x + e for e in signs])
     found: dict[str, Measurement] = {}
+    attacks: dict[str, Attack] = {}
     for name in panel.names:
         if name not in names:
             known = panel.entries[name]
@@ -78,7 +80,16 @@ def fragility(
         own = panel.relevance(name)
         noise = [kept(own, there, top) for there in maps[name]]
         level = sum(noise) / len(noise)
-        worst = _search(panel, name, own, reach, limit, score, top, rounds, pairs)
+        entry = panel.entries[name]
+        if entry.after is None:
+            worst = attacks[name] = _search(panel, name, own, reach, limit, score, top, rounds, pairs)
+        elif entry.of in attacks:  # a control made of a map is held against that map's own attack
+            of = attacks[entry.of]
+            there = entry.after(of.there)
+            worst = Attack(of.noise, there, kept(own, there, top), spearman(own, there), of.moved)
+        else:
+            found[name] = foreign(NAME, UNIT, "up")
+            continue
         ranks = [spearman(own, there) for there in maps[name]]
         detail = {
             "rank_correlation": worst.rank, "noise_kept": noise, "noise_rank_correlation": sum(ranks) / len(ranks), "score_moved": worst.moved,
@@ -95,7 +106,7 @@ def kept(a: Tensor, b: Tensor, top: float) -> float:
 
 def _search(panel: Panel, name: str, own: Tensor, reach: float, limit: float, score: float, top: float, rounds: int, pairs: int) -> Attack:
     """Steps along the slope of the top's share of the map, estimated from antithetic pairs of random signs, so that the score stays."""
-    best, slope = Attack(torch.zeros_like(panel.x), 1.0, 1.0, 0.0), score_slope(panel)
+    best, slope = Attack(torch.zeros_like(panel.x), own, 1.0, 1.0, 0.0), score_slope(panel)
     chance, high = panel.chance(f"{NAME}: search"), _top(own, top)
     uphill = torch.zeros(panel.x.shape, dtype=torch.float64, device=panel.x.device)
     for _ in range(rounds):
@@ -108,7 +119,7 @@ def _search(panel: Panel, name: str, own: Tensor, reach: float, limit: float, sc
         tried = reach * _level(-uphill, slope)
         moved = abs(panel.scores([panel.x + tried])[0] - score)
         (there,) = panel.anew([name], [panel.x + tried])[name]
-        one = Attack(tried, kept(own, there, top), spearman(own, there), moved)
+        one = Attack(tried, there, kept(own, there, top), spearman(own, there), moved)
         if moved <= limit and (one.kept, one.rank) < (best.kept, best.rank):
             best = one
     return best
