@@ -23,7 +23,7 @@ from pellucid.target import Logit, Probability, Seen, Target
     better="up",
     reference="the best of a few random orders",
     needs=NETWORK,
-    price=lambda randoms, **_: Price(shared=2 + randoms * len(SHARES), each=len(SHARES)),
+    price=lambda randoms, **_: Price(shared=2 + randoms * len(SHARES), each=len(SHARES), at_most=True),
     space={2},
     random=True,
 )

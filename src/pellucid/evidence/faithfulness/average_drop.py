@@ -82,8 +82,8 @@ def _judged(score: float, seen: float, even: float, fill: str) -> Measurement:
     share = score < 1 and 0 <= seen <= 1
     detail = {
         "fill": fill,
-        "score": score,
-        "masked_score": seen,
+        "whole": score,
+        "masked": seen,
         "increase": seen > score,
         "gain": max(0.0, seen - score) / (1 - score) if share else None,
     }

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from pellucid.baseline import Baseline, Starts
-from pellucid.evidence.faithfulness.subsets import Parts, nothing_in, parts_of, pearson, unmoved, varies, without, worth
-from pellucid.evidence.intervals import Floats, resampled
+from pellucid.evidence.faithfulness.subsets import Parts, going_along, nothing_in, parts_of, unmoved, varies, without, worth
+from pellucid.evidence.intervals import Floats
 from pellucid.evidence.metric import NETWORK, Price, metric
 from pellucid.evidence.panel import Panel
 from pellucid.explanation import Measurement, Status
@@ -62,7 +62,7 @@ def _judged(empty: str, said: Floats, scores: Floats, detail: dict[str, Any]) ->
         empty = "Whatever is taken out of the image, the score stays."
     if empty:
         return Measurement(NAME, math.nan, UNIT, "up", "void", empty, 0.0, AGAINST, detail=detail)
-    got = resampled((said.tolist(), (-scores).tolist()), pearson)
+    _, got = going_along([said], [-scores])
     status: Status = "pass" if got.low > 0 else "fail" if got.value <= 0 else "inconclusive"
     word = {
         "pass": "Parts with more relevance cost more of the score when they are missing",

@@ -46,18 +46,18 @@ class Revealed:
         """Images (c, *space) that show more and more of the map's top; None: the sparse start alone."""
         x = self.panel.x.detach().cpu().double().numpy()
         if relevance is None:
-            yield torch.as_tensor(interpolated(x, self.seeds))
+            yield torch.as_tensor(interpolated(x, self.seeds)).to(self.panel.x)
             return
         values = relevance.numpy()
         for share in SHARES:
-            yield torch.as_tensor(interpolated(x, (values >= np.quantile(values, 1 - share)) | self.seeds))
+            yield torch.as_tensor(interpolated(x, (values >= np.quantile(values, 1 - share)) | self.seeds)).to(self.panel.x)
 
     def size(self, image: Tensor) -> int:
         """Bytes of an image (c, *space) in a lossless file, as an estimate of its entropy; channels that make no color count one by one."""
         from PIL import Image
 
-        values = (image.detach().cpu().double() - self.low) / max(self.high - self.low, 1e-300)
-        bytes_ = (values.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+        values = (image.detach().cpu() - self.low) * (255 / max(self.high - self.low, 1e-300))
+        bytes_ = values.clamp(0, 255).round().to(torch.uint8).numpy()
         total = 0
         for plane in [bytes_.transpose(1, 2, 0)] if len(bytes_) == 3 else list(bytes_):
             file = io.BytesIO()
@@ -85,7 +85,7 @@ def measured(panel: Panel, name: str, asked: Panel, seeds: float, randoms: int, 
     shown = Revealed.of(panel, seeds)
     against = f"the best of {randoms} random orders"
     (bare,) = shown.steps(None)
-    start, low, high = asked.scores([bare.to(panel.x)])[0], shown.size(bare), shown.size(panel.x)
+    start, low, high = asked.scores([bare])[0], shown.size(bare), shown.size(panel.x)
     detail = {"shares": list(SHARES), "start": start, "whole": whole, "bytes": [low, high]}
     why = whole_text
     if not why and low >= high:
@@ -116,7 +116,7 @@ def _curve(shown: Revealed, asked: Panel, relevance: Tensor, start: float, whole
     def states() -> Iterator[Tensor]:
         for image in shown.steps(relevance):
             sizes.append(shown.size(image))
-            yield image.to(asked.x)
+            yield image
 
     scores = asked.scores(states())
     points, best = [(0.0, 0.0), (1.0, 1.0)], 0.0

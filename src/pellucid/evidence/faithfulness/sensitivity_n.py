@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from pellucid.baseline import Baseline, Starts
-from pellucid.evidence.faithfulness.subsets import Parts, nothing_in, parts_of, pearson, unmoved, varies, without, worth
-from pellucid.evidence.intervals import Floats, resampled
+from pellucid.evidence.faithfulness.subsets import Parts, going_along, nothing_in, parts_of, unmoved, varies, without, worth
+from pellucid.evidence.intervals import Floats
 from pellucid.evidence.metric import NETWORK, Price, metric
 from pellucid.evidence.panel import Panel
 from pellucid.explanation import Measurement, Status
@@ -75,13 +73,8 @@ def _judged(empty: str, said: list[Floats], scores: list[Floats], detail: Detail
         empty = "Whatever is taken out of the image, the score or the map's sum stays."
     if empty:
         return Measurement(NAME, math.nan, UNIT, "up", "void", empty, 0.0, AGAINST, detail=detail)
-    curve = [pearson(said[i], -scores[i]) if i in kept else None for i in range(len(scores))]
-
-    def mean(*columns: Floats) -> float:
-        half = len(columns) // 2
-        return float(np.mean([pearson(a, -s) for a, s in zip(columns[:half], columns[half:], strict=True)]))
-
-    got = resampled([c[i].tolist() for c in (said, scores) for i in kept], mean)
+    there, got = going_along([said[i] for i in kept], [-scores[i] for i in kept])
+    curve = [there[kept.index(i)] if i in kept else None for i in range(len(scores))]
     status: Status = "pass" if got.low > 0 else "fail" if got.value <= 0 else "inconclusive"
     word = {
         "pass": "The relevance of several parts goes with what the score loses without them",

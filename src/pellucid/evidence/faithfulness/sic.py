@@ -16,7 +16,7 @@ from pellucid.params import Count, Fraction
     better="up",
     reference="the best of a few random orders",
     needs=NETWORK,
-    price=lambda randoms, **_: Price(shared=2 + randoms * len(SHARES), each=len(SHARES)),
+    price=lambda randoms, **_: Price(shared=2 + randoms * len(SHARES), each=len(SHARES), at_most=True),
     space={2},
     random=True,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pellucid.baseline import Starts
-from pellucid.evidence.intervals import Floats
+from pellucid.evidence.intervals import DRAWS, Floats, Interval
 from pellucid.evidence.panel import Panel
 from pellucid.evidence.patches import Patches
 
@@ -64,6 +64,21 @@ def pearson(a: Floats, b: Floats) -> float:
     u, v = a - a.mean(), b - b.mean()
     norm = math.sqrt(float(u @ u) * float(v @ v))
     return float(u @ v) / norm if norm > 0 else math.nan
+
+
+def going_along(said: Sequence[Floats], lost: Sequence[Floats]) -> tuple[list[float], Interval]:
+    """Correlation of each pair of columns, and their mean with its interval over rows (as ``intervals.resampled``, all draws at once)."""
+    curve = [pearson(a, b) for a, b in zip(said, lost, strict=True)]
+    n = len(said[0])
+    at = np.random.default_rng(0).integers(0, n, (DRAWS, n))
+    total = np.zeros(DRAWS)
+    for a, b in zip(said, lost, strict=True):
+        u, v = a[at], b[at]
+        u, v = u - u.mean(1, keepdims=True), v - v.mean(1, keepdims=True)
+        norm = np.sqrt((u * u).sum(1) * (v * v).sum(1))
+        total += np.divide((u * v).sum(1), norm, out=np.zeros(DRAWS), where=norm > 0)
+    low, high = np.quantile(total / len(curve), [0.025, 0.975])
+    return curve, Interval(float(np.mean(curve)), float(low), float(high), n, n)
 
 
 def varies(values: Floats) -> bool:
