@@ -65,6 +65,8 @@ from pellucid.evidence import grade as grade
 from pellucid.evidence import metric as metric
 from pellucid.evidence import metrics as metrics
 from pellucid.evidence import read_metric as read_metric
+from pellucid.evidence.localization import boxes as boxes
+from pellucid.evidence.localization import propose as propose
 from pellucid.explain import explain as explain
 from pellucid.explanation import Evidence as Evidence
 from pellucid.explanation import Explanation as Explanation
