@@ -211,7 +211,7 @@ def _told(removal: Removal, found: Collected, telling: Telling, kinds: Sequence[
     even = EVEN * (telling.bounds if telling.bounds is not None else (high - low) / unit)
     status = judged(gain, ahead, len(drawn), even)
     amount = f"{gain:+.0%} of its range" if telling.shared else f"{gain:+.3g}"
-    text = f"{telling.says} {telling.verb[0] if gain > 0 else telling.verb[1]} than random orders do: {amount}, ahead of {ahead} of {len(drawn)}."
+    text = f"{telling.says} {telling.verb[0] if gain > even else telling.verb[1]} than random orders do: {amount}, ahead of {ahead} of {len(drawn)}."
     against = f"the mean of {len(drawn)} random orders as smooth as the map; the interval is that of the mean over such orders"
     detail = {
         "own": value, "chance": mean, "random": drawn, "p": (1 + len(drawn) - ahead) / (1 + len(drawn)), "shares": removal.shares,
