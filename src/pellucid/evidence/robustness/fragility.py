@@ -36,7 +36,7 @@ class Attack:
     cite=Cite("Ghorbani, Abid, Zou", 2019, "Interpretation of neural networks is fragile", "AAAI", "1710.10547"),
     unit=UNIT,
     better="up",
-    reference="what random changes of the same size keep",
+    reference="what random changes of the same size that leave the answer keep",
     needs=MAPS_ANEW | NETWORK,
     price=lambda rounds, pairs, draws, **_: Price(draws + 3, rounds, rounds * (2 * pairs + 1) + draws),
     random=True,
@@ -47,7 +47,8 @@ def fragility(
     """What part of the map's top is left after the worst small change that a search found, while the answer stays.
 
     ``min_e |top(a(x + e)) & top(a(x))| / |top(a(x))|`` over ``|e|_inf <= eps`` with ``|s(x + e) - s(x)| <= keep * |s(x) - s(blurred x)|``; ``top``
-    holds the highest samples (*space). The reference is the mean over random signs of the same size; both rank correlations are in the detail.
+    holds the highest samples (*space). The reference is the mean over random signs of the same size, turned so that the score stays to first
+    order, as the attack's are; both rank correlations are in the detail.
 
     Args:
         eps: largest change of a value, as a share of the value range.
@@ -67,7 +68,8 @@ def fragility(
         text = "The score is the same with and without the image's content: there is no answer to keep."
         return {n: Measurement(NAME, math.nan, UNIT, "up", "void", text) for n in panel.names}
     names = [n for n in remade(panel) if float(panel.relevance(n).std()) > 0]
-    signs = [_signs(panel, reach, f"{NAME}: draw {k}") for k in range(draws)]
+    slope = score_slope(panel)
+    signs = [reach * _level(_signs(panel, f"{NAME}: draw {k}"), slope) for k in range(draws)]
     plain = panel.known(f"{NAME}: {draws} draws of {eps}", lambda: (panel.x + e for e in signs))
     maps = panel.anew(names, [panel.x + e for e in signs])
     found: dict[str, Measurement] = {}
@@ -82,7 +84,10 @@ def fragility(
         level = sum(noise) / len(noise)
         entry = panel.entries[name]
         if entry.after is None:
-            worst = attacks[name] = _search(panel, name, own, reach, limit, score, top, rounds, pairs)
+            drawn = [Attack(e, m, k, spearman(own, m), abs(s - score)) for e, m, k, s in zip(signs, maps[name], noise, plain, strict=True)]
+            best = min((d for d in drawn if d.moved <= limit), key=lambda d: (d.kept, d.rank), default=None)
+            best = best or Attack(torch.zeros_like(panel.x), own, 1.0, 1.0, 0.0)
+            worst = attacks[name] = _search(panel, name, best, reach, limit, score, top, rounds, pairs)
         elif entry.of in attacks:  # a control made of a map is held against that map's own attack
             of = attacks[entry.of]
             there = entry.after(of.there)
@@ -104,9 +109,9 @@ def kept(a: Tensor, b: Tensor, top: float) -> float:
     return float(_top(b, top)[_top(a, top)].double().mean())
 
 
-def _search(panel: Panel, name: str, own: Tensor, reach: float, limit: float, score: float, top: float, rounds: int, pairs: int) -> Attack:
+def _search(panel: Panel, name: str, best: Attack, reach: float, limit: float, score: float, top: float, rounds: int, pairs: int) -> Attack:
     """Steps along the slope of the top's share of the map, estimated from antithetic pairs of random signs, so that the score stays."""
-    best, slope = Attack(torch.zeros_like(panel.x), own, 1.0, 1.0, 0.0), score_slope(panel)
+    own, slope = panel.relevance(name), score_slope(panel)
     chance, high = panel.chance(f"{NAME}: search"), _top(own, top)
     uphill = torch.zeros(panel.x.shape, dtype=torch.float64, device=panel.x.device)
     for _ in range(rounds):
@@ -152,8 +157,9 @@ def _held(values: Tensor, high: Tensor) -> float:
     return float(values.flatten()[high].sum()) / size if size > 0 else 0.0
 
 
-def _signs(panel: Panel, reach: float, purpose: str) -> Tensor:
-    return (reach * (2.0 * torch.randint(2, panel.x.shape, generator=panel.chance(purpose)) - 1)).to(panel.x)
+def _signs(panel: Panel, purpose: str) -> Tensor:
+    """Normal values, whose signs are even."""
+    return torch.randn(panel.x.shape, generator=panel.chance(purpose), dtype=torch.float64).to(panel.x)
 
 
 def _judged(worst: Attack, level: float, detail: dict[str, object]) -> Measurement:
@@ -164,5 +170,5 @@ def _judged(worst: Attack, level: float, detail: dict[str, object]) -> Measureme
         f"A change that nobody sees and that leaves the answer as it is keeps {worst.kept:.0%} of the map's top (rank correlation "
         f"{worst.rank:.2f}); random changes of that size keep {level:.0%}."
     )
-    against = "the mean over random changes of the same size"
+    against = "the mean over random changes of the same size, level with the score"
     return Measurement(NAME, worst.kept, UNIT, "up", status, text, level, against, detail=detail)
