@@ -14,18 +14,19 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+import pellucid as pl
+from pellucid.evidence.sanity import data_randomization
+from pellucid.phantoms import cases
+from pellucid.phantoms.nets import CLASSES, build
+from pellucid.table import Table
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-import pellucid as pl  # noqa: E402
-from pellucid.evidence.sanity import data_randomization  # noqa: E402
-from pellucid.phantoms import cases  # noqa: E402
-from pellucid.phantoms.nets import CLASSES, build  # noqa: E402
-from pellucid.table import Table  # noqa: E402
 from studies.figures import keep, over, photo, plots  # noqa: E402
 from studies.pages import put, stamp  # noqa: E402
 
-NAME, SIDE, COUNT, EPOCHS, EXPLAINED = "fundus_dr", 64, 200, 240, 20
+NAME, SIDE, COUNT, EPOCHS, EXPLAINED = "fundus_dr", 64, 200, 240, 16
 LEARNING, HELD_OUT = 31, 32  # seeds of phantoms
 METHODS = (
     "saliency", "smooth('saliency', n=16)", "input_x_gradient", "integrated_gradients(steps=32)", "deeplift", "guided_backprop",
@@ -103,13 +104,18 @@ def main(page, folder):
     """Train, measure, draw, write."""
     began = time.perf_counter()
     torch.set_num_threads(1)
-    learn, held = drawn(COUNT, LEARNING), drawn(100, HELD_OUT)
+    learn, held = drawn(COUNT, LEARNING), drawn(40, HELD_OUT)
     x, xv = (torch.stack([c.image.values for c in some]) for some in (learn, held))
     labels, yv = [c.labels["stage"] for c in learn], torch.tensor([c.labels["stage"] for c in held])
     eyes = [c for c in held if c.labels["stage"] > 0][:EXPLAINED]
     told = []
     found = data_randomization(
-        trainer(x, told), [c.image for c in learn], labels, METHODS, explained=[c.image for c in eyes], targets=[c.labels["stage"] for c in eyes]
+        trainer(x, told),
+        [c.image for c in learn],
+        labels,
+        METHODS,
+        explained=[c.image for c in eyes],
+        targets=[c.labels["stage"] for c in eyes],
     )
     nets = [net for net, _ in told]
     one = next(iter(found.values()))
@@ -118,7 +124,16 @@ def main(page, folder):
          f"{m.detail['retrained']['absolute']:.2f}", f"{m.detail['permuted']['ssim']:.2f}", f"{m.detail['retrained']['ssim']:.2f}", m.status)
         for n, m in found.items()
     ]  # fmt: skip
-    columns = ("method", "permuted", "retrained", "permuted, magnitudes", "retrained, magnitudes", "permuted, SSIM", "retrained, SSIM", "finding")
+    columns = (
+        "method",
+        "permuted",
+        "retrained",
+        "permuted, magnitudes",
+        "retrained, magnitudes",
+        "permuted, SSIM",
+        "retrained, SSIM",
+        "finding",
+    )
     figure(folder / "data_randomization.png", [eyes[3], eyes[2]], [pl.Model(n, classes=CLASSES[NAME]) for n in nets])
     shares = ", ".join(f"{k} {v:.3f}" for k, v in one.detail["accuracy"].items())
     outside = ", ".join(f"{k} {known(n, xv, yv):.2f}" for k, n in zip(one.detail["accuracy"], nets, strict=True))
@@ -134,7 +149,7 @@ A method passes if its maps are less alike with permuted labels than that.
 
 ![Maps of three networks for two eyes](figures/data_randomization.png)
 
-{stamp("`studies/data_randomization.py`", time.perf_counter() - began)}"""
+{stamp("`studies/data_randomization.py`", time.perf_counter() - began, of="evidence")}"""
     put(page, HEAD, "Five stages of retinopathy", text)
     print(text)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pellucid.errors import Unsupported
 from pellucid.model import Model
@@ -85,7 +85,8 @@ class Shuffler:
         chosen = {name for block in blocks for name in block.names}
         module, met = self.model.module, set[str]()
         with torch.no_grad(), torch.random.fork_rng(devices=[]), _From(chance):
-            for holder, part in module.named_modules():
+            torch.default_generator.manual_seed(_seed(chance))  # for initializers of a module's own that no source can be given to
+            for holder, part in reversed(list(module.named_modules())):  # a part within before what holds it, as in their making
                 reset = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
                 mine = {f"{holder}.{n}".lstrip(".") for n, _ in part.named_parameters(recurse=False)}
                 if callable(reset) and mine & chosen:
@@ -110,28 +111,23 @@ class Shuffler:
         return [self.blocks[n - size :] for size in sizes]
 
 
-class _From(TorchFunctionMode):
+class _From(TorchDispatchMode):
     """Initializers draw from this source: their modules know only the global one."""
 
     def __init__(self, chance: torch.Generator) -> None:
         super().__init__()
         self.chance = chance
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         kwargs = dict(kwargs or {})
-        if (
-            func in (Tensor.uniform_, Tensor.normal_, Tensor.exponential_, Tensor.bernoulli_, Tensor.random_)
-            and kwargs.get("generator") is None
-        ):
-            kwargs["generator"] = self._on(args[0].device)
+        if kwargs.get("generator") is None and any(a.name == "generator" for a in func._schema.arguments):
+            device = next((a.device for a in args if isinstance(a, Tensor)), torch.device("cpu"))
+            kwargs["generator"] = self.chance if device.type == "cpu" else torch.Generator(device).manual_seed(_seed(self.chance))
         return func(*args, **kwargs)
 
-    def _on(self, device: torch.device) -> torch.Generator:
-        if device.type == "cpu":
-            return self.chance
-        return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=self.chance)))
+
+def _seed(chance: torch.Generator) -> int:
+    return int(torch.randint(2**62, (), generator=chance))
 
 
 def _blocks(model: Model, x: Tensor) -> tuple[Block, ...]:
