@@ -51,6 +51,18 @@ class Grades:
     def __len__(self) -> int:
         return len(self.measurements)
 
+    def wide(self) -> Table:
+        """A row for each map, a column for each metric, the arrow where better lies; * marks values that pass, - those that fail."""
+        maps, names = dict.fromkeys(n for n, _ in self.measurements), dict.fromkeys(k for _, k in self.measurements)
+        arrows, marks = {"up": "↑", "down": "↓", "zero": "→ 0"}, {"pass": " *", "fail": " -"}
+        ways = {k: arrows[m.direction] for (_, k), m in self.measurements.items()}
+
+        def told(m: Measurement | None) -> str:
+            return "" if m is None else f"{m.value:.3g}{marks.get(m.status, '')}" if m.value == m.value else m.status
+
+        rows = [(n, *(told(self.measurements.get((n, k))) for k in names)) for n in maps]
+        return Table(("map", *(f"{k} {ways[k]}" for k in names)), tuple(rows))
+
     def table(self) -> Table:
         """A row for each map and metric: value, interval, unit, direction, the level that chance or a control reaches, the finding."""
         columns = ("map", "metric", "value", "low", "high", "unit", "better", "reference", "status", "finding")

@@ -1,0 +1,112 @@
+"""What the commands say and write: progress, errors, tables, files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from pellucid.errors import PellucidError
+
+if TYPE_CHECKING:
+    from pellucid.explanation import Map
+    from pellucid.table import Table
+
+
+def fail(error: PellucidError) -> NoReturn:
+    """One line on stderr, and exit code 1."""
+    from rich.console import Console
+
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {error}", style="red", markup=False)
+    raise SystemExit(1)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on stderr, where stderr is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("passes"), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def quiet_errors() -> Iterator[None]:
+    """Errors of ours as one line and exit code 1, wherever the command is called from."""
+    try:
+        yield
+    except PellucidError as error:
+        fail(error)
+
+
+def slug(why: Map) -> str:
+    """A file name for a map: fingerprint of the scan, target, method and site; never the scan's own name."""
+    target = re.sub(r"[^0-9A-Za-z]+", "-", re.sub(r"mask=\w+:\d+, ", "", why.provenance.target)).strip("-").lower()[:48]
+    method = why.provenance.method.split("(")[0]
+    inner = re.search(r"inner=(\w+)", why.provenance.method)
+    site = "" if why.provenance.site == "input" else "-at-" + re.sub(r"[^0-9A-Za-z]+", "-", why.provenance.site)
+    return f"{why.provenance.scan[:10]}-{target}-{method}{'-' + inner[1] if inner else ''}{site}"
+
+
+def write_all(maps: list[Map], out: Path, title: str) -> list[Path]:
+    """Every map (NIfTI for volumes, PNG for flat images, and the exact archive), and one report."""
+    from pellucid.report import write_report
+
+    out.mkdir(parents=True, exist_ok=True)
+    files, taken = [write_report(out / "report.html", maps, title=title)], set[str]()
+    for why in maps:
+        name = slug(why)
+        while name in taken:
+            name += "-again"
+        taken.add(name)
+        suffixes = [".nii.gz", ".npz"] if why.scan.grid.unit == "mm" else [".npz"]
+        files += [why.save(out / (name + s)) for s in ([".png", *suffixes] if why.scan.grid.ndim == 2 else suffixes)]
+    return files
+
+
+def tell(maps: list[Map], files: list[Path], as_json: bool, labels: Sequence[str] = ()) -> None:
+    """Maps with their verdicts, and the report."""
+    if as_json:
+        told = {"maps": [m.facts() for m in maps], "files": [str(f) for f in files]}
+        print(json.dumps(told | ({"labels": list(labels)} if labels else {}), indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(box=None, pad_edge=False)
+    for column in ("method", "target", "score", "verdict", "why"):
+        table.add_column(column, overflow="fold")
+    where = ["" if m.provenance.site == "input" else f" at {m.provenance.site}" for m in maps]
+    for name, m in zip(labels or [m.provenance.method.split("(")[0] + w for m, w in zip(maps, where, strict=True)], maps, strict=True):
+        verdict = m.evidence.verdict or "not examined"
+        table.add_row(name, m.provenance.target, f"{m.score:.4g}", verdict, " ".join(m.evidence.reasons[:2]))
+    console.print(table)
+    if maps and maps[0].probabilities:
+        names = maps[0].provenance.classes or tuple(map(str, range(len(maps[0].probabilities))))
+        console.print(
+            "predicted: " + ", ".join(f"{c} {p:.3f}" for c, p in zip(names, maps[0].probabilities, strict=False)), highlight=False
+        )
+    for caveat in dict.fromkeys(c for m in maps for c in m.provenance.caveats):
+        console.print(f"note: {caveat}", highlight=False)
+    console.print(f"report: {files[0].resolve()}", highlight=False, soft_wrap=True)
+
+
+def show(table: Table) -> None:
+    """A table on the terminal."""
+    from rich.console import Console
+    from rich.table import Table as Drawn
+
+    drawn = Drawn(box=None, pad_edge=False)
+    for n, c in enumerate(table.columns):
+        drawn.add_column(c, overflow="fold", no_wrap=n == 0)
+    for row in table.rows:
+        drawn.add_row(*("" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
+    Console().print(drawn)
