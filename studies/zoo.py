@@ -28,7 +28,7 @@ from tests.zoo.networks import ENTRIES, SHARPER, ZOO  # noqa: E402
 import pellucid as pl  # noqa: E402
 from pellucid.method import Gives  # noqa: E402
 
-LONGEST = 60  # seconds of forward passes in a cell at the full size
+LONGEST = 25  # seconds of forward passes in a cell at the full size
 USUAL = {"integrated_gradients": 34}  # passes where those at most, with its tolerance, are many more than it mostly needs
 
 
