@@ -23,6 +23,7 @@ from pellucid.target import as_target
 
 NAME, UNIT = "data_randomization", "rank correlation"
 LEARNED = 0.95  # training accuracy that both networks must reach
+UNLIKE = 0.1  # of rank correlation: so little do two networks with true labels have in common that no loss can be seen
 SAME = 0.7  # of rank correlation: memorized labels give this map too
 Train = Callable[[Sequence[Any], int], Model | nn.Module]  # labels in the order of the training images, seed -> a trained network
 
@@ -118,9 +119,10 @@ def _judged(
     ours, level = [abs(a.signed) for a in wrong], [abs(a.signed) for a in again]
     value, other = bootstrap(ours, patients), bootstrap(level, patients)
     apart = bootstrap([b - a for a, b in zip(ours, level, strict=True)], patients)
+    sizes = bootstrap([b.absolute - a.absolute for a, b in zip(wrong, again, strict=True)], patients)
     detail = facts | {
         "permuted": averaged(wrong), "retrained": averaged(again), "each": ours, "each_retrained": level,
-        "difference": [apart.value, apart.low, apart.high],
+        "difference": [apart.value, apart.low, apart.high], "difference_of_magnitudes": [sizes.value, sizes.low, sizes.high],
     }  # fmt: skip
     low, high = (None, None) if math.isnan(value.low) else (value.low, value.high)
     status, text = _said(value.value, other.value, (apart.low, apart.high), accuracy)
@@ -142,4 +144,6 @@ def _said(value: float, level: float, apart: tuple[float, float], accuracy: dict
         )
     if apart[0] > 0:
         return "pass", f"Learned on permuted labels the map becomes another one ({numbers})."
+    if level < UNLIKE:
+        return "inconclusive", f"Maps of networks with true labels are as unlike each other, so nothing follows ({numbers})."
     return "inconclusive", f"Learned on permuted labels the map changes no more than chance may change it ({numbers})."
