@@ -17,7 +17,7 @@ $(VENV)/.core: pyproject.toml constraints.txt
 # these would bring a build of torch for GPUs: they come alone, and only for the tests (zennit: LGPL, TorchRay: CC BY-NC; oracles, never shipped)
 $(VENV)/.test: $(VENV)/.core
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test,lint]"
-	$(BIN)/python -m pip install -q --no-deps -c constraints.txt torchvision grad-cam zennit torchray
+	$(BIN)/python -m pip install -q --no-deps -c constraints.txt torchvision grad-cam zennit torchray quantus
 	$(BIN)/python -m pip install -q -c constraints.txt opencv-python-headless ttach tqdm
 	touch $@
 
