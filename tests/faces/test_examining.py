@@ -53,7 +53,7 @@ def test_saved_maps_are_measured_beside_controls(saved, tmp_path):
     args = ("--metric", "gini", "--metric", "deletion", "--level", "none", "--out", tmp_path)
     found = call("examine", saved / "grad_cam.npz", saved / "saliency.npz", "--model", "phantom:fundus_dme", *args)
     assert found.exit_code == 0, found.output
-    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
     assert {r["map"] for r in rows} >= {"grad_cam", "saliency", "random", "center", "edges", "saliency, shuffled"}
     value = {(r["map"], r["metric"]): float(r["value"]) for r in rows}
     assert value["grad_cam", "deletion"] > value["random", "deletion"] + 0.2
@@ -72,7 +72,7 @@ def test_a_study_from_its_file(tmp_path):
     assert found.exit_code == 0, found.output
     assert "Grad-CAM" in found.output
     assert (tmp_path / "eyes" / "study.html").exists()
-    rows = list(csv.DictReader((tmp_path / "eyes" / "table.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "eyes" / "table.csv").read_text().splitlines()))
     assert {r["metric"] for r in rows} == {"gini", "effective_size"}
     table = call("study", "table", tmp_path / "eyes.toml", "--metric", "gini", "--against", "random")
     assert "p adjusted" in table.output
