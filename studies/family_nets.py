@@ -1,19 +1,13 @@
-"""Networks for the study of the verdict: three architectures that share no code with the shipped ones, trained in minutes on phantoms."""
+"""Architectures of the family of networks: three that share no code with the shipped ones."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from train_phantom_nets import augment
-
-from pellucid.phantoms.cohort import cases
 
 SIZES = {"fundus_dme": 64, "chest": 64, "brain_atrophy": 32}
 LABEL = {"fundus_dme": "dme", "chest": "effusion", "brain_atrophy": "atrophy"}
-CLASSES = {"fundus_dme": ("no DME", "DME"), "chest": ("no effusion", "effusion"), "brain_atrophy": ("no atrophy", "atrophy")}
 
 
 class Bare(nn.Module):
@@ -83,43 +77,3 @@ def untrained(kind: str, net: str, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return NETS[net](1 if kind != "fundus_dme" else 3, 3 if kind == "brain_atrophy" else 2).eval()
-
-
-def pictures(kind: str, n: int, seed: int, cache: Path) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (n, c, *space), causal masks (n, 1, *space) and labels (n,), kept on disk."""
-    path = cache / f"{kind}-{n}-{seed}.pt"
-    if not path.exists():
-        made = list(cases(kind, n, seed, size=SIZES[kind]))
-        x = torch.stack([p.image.values for p in made]).half()
-        mask = torch.stack([p.masks["causal"][None] for p in made])
-        torch.save((x, mask, torch.tensor([int(p.labels[LABEL[kind]]) for p in made])), path)
-    x, mask, y = torch.load(path)
-    return x.float(), mask, y
-
-
-def trained(kind: str, net: str, seed: int, cache: Path, epochs: int = 16) -> tuple[nn.Module, float]:
-    """A trained network and its accuracy on held-out phantoms, kept on disk."""
-    path = cache / f"{kind}-{net}-{seed}.pt"
-    model = untrained(kind, net, seed)
-    if path.exists():
-        state, accuracy = torch.load(path)
-        model.load_state_dict(state)
-        return model.eval(), accuracy
-    x, mask, y = pictures(kind, 800, 0, cache)
-    chance = torch.Generator().manual_seed(seed)
-    step = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=1e-3)
-    plan = torch.optim.lr_scheduler.OneCycleLR(step, 3e-3, total_steps=epochs * (len(x) // 32))
-    model.train()
-    for _ in range(epochs):
-        for batch in torch.randperm(len(x), generator=chance).split(32)[: len(x) // 32]:
-            seen, label = augment(x[batch], mask[batch], y[batch, None], chance)
-            step.zero_grad()
-            F.cross_entropy(model(seen), label[:, 0], label_smoothing=0.08).backward()
-            step.step()
-            plan.step()
-    model.eval()
-    x, _, y = pictures(kind, 200, 1, cache)
-    with torch.no_grad():
-        accuracy = float((model(x).argmax(1) == y).float().mean())
-    torch.save((model.state_dict(), accuracy), path)
-    return model, accuracy
