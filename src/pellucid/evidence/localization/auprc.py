@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pellucid.evidence.localization.placing import Found, Part, cuts, judged
+from pellucid.evidence.localization.placing import Found, Part, cuts, judged, precedence
 from pellucid.evidence.metric import MASK, metric
 from pellucid.evidence.panel import Panel
 from pellucid.explanation import Measurement
@@ -47,4 +47,4 @@ def average_precision(a: Tensor, mask: Tensor) -> float:
 def _found(a: Tensor, mask: Tensor) -> Found:
     value, chance = average_precision(a, mask), float(mask.double().mean())
     text = f"Average precision against the mask is {value:.3f}, {value / chance:.1f} times that of chance ({chance:.3f})."
-    return Found(value, chance, text, {"times chance": value / chance})
+    return Found(value, chance, text, precedence(a), {"times chance": value / chance})

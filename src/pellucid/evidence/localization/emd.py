@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
     needs=MASK,
 )  # fmt: skip
 def emd(panel: Panel, *, of: Mass = "positive", cells: Count = 256) -> dict[str, Measurement]:
-    """1 less the mean way that relevance must travel to become the mask, over the longest way in the image: 1 if all lies where it should.
+    """How near the relevance lies to the mask: 1 less the mean way that it must travel to become the mask, over the longest way in the image.
 
     ``1 - EMD(a / sum a, M / |M|) / D``: EMD the least mean distance over all ways of moving the one into the other, D the distance of the
     farthest samples. Unlike an overlap it tells a near miss from a far one. ``detail["distance"]`` is the EMD itself, in mm where spacing is known.
@@ -59,7 +59,7 @@ def _found(a: Tensor, mask: Tensor, grid: Grid, cells: int, goal: Callable[[], t
     value = moved(_sums(a, grid, cells)[0], there, centers)
     longest = math.dist([0.0] * grid.ndim, [(n - 1) * s for n, s in zip(grid.shape, grid.spacing, strict=True)])
     text = f"Relevance lies {say(grid, value)} from the mask on average; spread evenly it would lie {say(grid, even)} from it."
-    return Found(1 - value / longest, 1 - even / longest, text, {"distance": value, "longest": longest, "cells": len(centers)})
+    return Found(1 - value / longest, 1 - even / longest, text, a, {"distance": value, "longest": longest, "cells": len(centers)})
 
 
 def _sums(values: Tensor, grid: Grid, cells: int) -> tuple[Floats, Floats]:

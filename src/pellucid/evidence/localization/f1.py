@@ -45,4 +45,4 @@ def _found(a: Tensor, mask: Tensor, threshold: float | str, top: float) -> Found
     share = float(kept.double().mean())
     how = {"adaptive": "twice its mean", "otsu": "Otsu's threshold"}.get(str(threshold), f"{at:g}")
     text = f"Cut at {how}, the map marks {share:.1%} of the image, with F1 {value:.3f} against the mask (as much at random: {chance:.3f})."
-    return Found(value, chance, text, {"threshold": threshold, "cut": at, "top": top, "marked": share})
+    return Found(value, chance, text, kept, {"threshold": threshold, "cut": at, "top": top, "marked": share})

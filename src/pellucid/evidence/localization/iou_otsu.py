@@ -44,4 +44,4 @@ def _found(a: Tensor, mask: Tensor, top: float) -> Found:
     value, chance = overlap(kept, mask)[0], overlap_of_chance(kept, mask)[0]
     share = float(kept.double().mean())
     text = f"Cut at Otsu's threshold, map and mask share {value:.1%} of what they cover (as much at random: {chance:.1%})."
-    return Found(value, chance, text, {"cut": at, "top": top, "marked": share})
+    return Found(value, chance, text, kept, {"cut": at, "top": top, "marked": share})

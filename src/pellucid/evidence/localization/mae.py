@@ -42,4 +42,4 @@ def _found(a: Tensor, mask: Tensor, top: float) -> Found:
     value, area, mean = float((s - m).abs().mean()), float(m.mean()), float(s.mean())
     chance = area * (1 - mean) + (1 - area) * mean
     text = f"The map is {value:.3f} away from the mask on average (its values at random places: {chance:.3f}; an empty map: {area:.3f})."
-    return Found(value, chance, text, {"top": top, "empty map": area})
+    return Found(value, chance, text, s, {"top": top, "empty map": area})

@@ -77,7 +77,7 @@ def _found(a: Tensor, mask: Tensor, parts: Which, levels: int) -> Found:
     text = (
         f"At the best threshold, the box around the map's highest part overlaps the finding's by {top:.0%} (the whole image: {level:.0%})."
     )
-    return Found(value, chance, text, {"iou": curve, "best": top, "threshold": curve.index(top) / levels, "parts": parts})
+    return Found(value, chance, text, a, {"iou": curve, "best": top, "threshold": curve.index(top) / levels, "parts": parts})
 
 
 def _best(kept: Tensor, truth: Floats, parts: Which) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pellucid.evidence.localization.placing import Found, Part, cuts, judged
+from pellucid.evidence.localization.placing import Found, Part, cuts, judged, precedence
 from pellucid.evidence.metric import MASK, metric
 from pellucid.evidence.panel import Panel
 from pellucid.explanation import Measurement
@@ -40,4 +40,4 @@ def _found(a: Tensor, mask: Tensor) -> Found:
     value, m = float(scores[best]), float(mask.double().mean())
     share = float(all_[best]) / mask.numel()
     text = f"At the best cut, {share:.1%} of the image is marked, with F1 {value:.3f} against the mask (the whole image: {2 * m / (1 + m):.3f})."
-    return Found(value, 2 * m / (1 + m), text, {"marked": share})
+    return Found(value, 2 * m / (1 + m), text, precedence(a), {"marked": share})

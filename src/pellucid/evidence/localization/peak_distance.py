@@ -16,7 +16,7 @@ from pellucid.method import Cite
 
 @metric(
     cite=Cite("Zhang, Bargal, Lin, Brandt, Shen, Sclaroff", 2018, "Top-down neural attention by excitation backprop", "IJCV", "1608.00507"),
-    unit="mm, or samples of a plain raster",
+    unit="the grid's unit",
     better="down",
     reference="the mean distance of all samples",
     needs=MASK,
@@ -33,15 +33,13 @@ def peak_distance(panel: Panel, *, of: Part = "positive") -> dict[str, Measureme
     **Misleads when**: several findings are there: the nearest one counts. The map's other relevance does not enter.
     **Source**: the pointing game of Zhang et al. 2018 as a distance instead of a hit; the axes of the image are taken as orthogonal.
     """
-    unit = "mm" if panel.grid.unit == "mm" else "samples"
     far = distance_to(mask_of(panel), panel.grid.spacing)
-    return judged(panel, of, partial(_found, far=far, grid=panel.grid), unit=unit, better="down", against="a random point")
+    return judged(panel, of, partial(_found, far=far, grid=panel.grid), unit="the grid's unit", better="down", against="a random point")
 
 
 def _found(a: Tensor, mask: Tensor, far: Tensor, grid: Grid) -> Found:
     top = peaks(a)
     value, chance = float(far[top].mean()), float(far.mean())
     place = "inside the mask" if value == 0 else f"{say(grid, value)} from the mask"
-    return Found(
-        value, chance, f"The map's peak lies {place}; a random point lies {say(grid, chance)} from it.", {"equal peaks": int(top.sum())}
-    )
+    text = f"The map's peak lies {place}; a random point lies {say(grid, chance)} from it."
+    return Found(value, chance, text, top, {"unit": grid.unit, "equal peaks": int(top.sum())}, -far)

@@ -16,12 +16,13 @@ from pellucid.errors import BadParameter
 from pellucid.evidence.panel import Panel
 from pellucid.explanation import Direction, Measurement, Status
 from pellucid.grid import Grid
+from pellucid.ops.similarity import ranks
 from pellucid.params import Distance, Kind
 
 Part = Literal["positive", "absolute", "signed"]
 Mass = Literal["positive", "absolute"]  # what can be summed to a whole
 BINS = 256  # of Otsu's histogram
-LITTLE = 0.05  # of the way from chance to the best value: a single image's chance can do that
+RARE = 0.05  # share of displacements that may do as well
 
 
 def _threshold(value: Any) -> float | str:
@@ -38,12 +39,17 @@ Threshold = Annotated[float | str, Kind("threshold", "'adaptive' (twice the mean
 
 @dataclass(frozen=True)
 class Found:
-    """What was found of one map: the value, the level that chance reaches, one sentence, plain details."""
+    """What was found of one map: the value, the level that chance reaches, one sentence, plain details; and how it is tested.
+
+    ``weight`` (*space) is what the map gives to a sample that lies in the mask (``where``: in another field than the mask).
+    """
 
     value: float
     reference: float
     text: str
+    weight: Tensor
     detail: Mapping[str, Any] = field(default_factory=dict)
+    where: Tensor | None = None
 
 
 def part_of(relevance: Tensor, of: Part) -> Tensor:
@@ -55,7 +61,10 @@ def part_of(relevance: Tensor, of: Part) -> Tensor:
 def judged(
     panel: Panel, of: Part, number: Callable[[Tensor, Tensor], Found], *, unit: str, better: Direction, against: str
 ) -> dict[str, Measurement]:
-    """``number(map, mask)`` for every map of the panel, both (*space); void where it would mean nothing."""
+    """``number(map, mask)`` for every map of the panel, both (*space); void where it would mean nothing.
+
+    A map passes if it is better than chance, and at most one in twenty of its own displaced copies does as well; else it is inconclusive or fails.
+    """
     mask, found = mask_of(panel), {}
     for name in panel.names:
         a = part_of(panel.relevance(name), of)
@@ -64,16 +73,24 @@ def judged(
             found[name] = Measurement("", math.nan, unit, better, "void", why_not, against=against, detail={"of": of})
             continue
         f = number(a, mask)
-        detail = {"of": of, "mask": float(mask.double().mean()), **f.detail}
-        found[name] = Measurement("", f.value, unit, better, _status(f, better), f.text, f.reference, against, detail=detail)
+        p = displaced(f.weight, mask.double() if f.where is None else f.where)
+        ahead = (f.value - f.reference) * (1 if better == "up" else -1) > 0
+        status: Status = "fail" if not ahead else "pass" if p <= RARE else "inconclusive"
+        text = f"{f.text} Displaced at random, the same map does as well in {p:.1%} of cases."
+        detail = {"of": of, "mask": float(mask.double().mean()), "p": p, **f.detail}
+        found[name] = Measurement("", f.value, unit, better, status, text, f.reference, against, detail=detail)
     return found
 
 
-def _status(f: Found, better: Direction) -> Status:
-    """Ahead of chance, hardly ahead, or not; what has no bound (a distance) is held against 0."""
-    way = (1 - f.reference) if better == "up" else f.reference
-    ahead = (f.value - f.reference) * (1 if better == "up" else -1)
-    return "pass" if ahead > LITTLE * way else "fail" if ahead <= 0 else "inconclusive"
+def displaced(weight: Tensor, where: Tensor) -> float:
+    """Share of all cyclic displacements of ``weight`` (*space) whose sum over ``where`` is as high as without (itself included).
+
+    It keeps the map's own smoothness, of which the spread of chance depends; all displacements are there at once by a Fourier transform.
+    """
+    w, m = weight.double() - weight.double().mean(), where.double()
+    sums = torch.fft.irfftn(torch.fft.rfftn(w) * torch.fft.rfftn(m).conj(), s=tuple(m.shape))
+    hair = 1e-9 * float(w.abs().sum() * m.abs().max()) / math.sqrt(w.numel())
+    return max(1, int((sums >= float((w * m).sum()) - hair).sum())) / w.numel()
 
 
 def mask_of(panel: Panel) -> Tensor:
@@ -143,12 +160,21 @@ def cuts(a: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return hits[last], torch.arange(1, len(values) + 1, dtype=torch.float64)[last]
 
 
-def inside_top(a: Tensor, mask: Tensor, k: int) -> float:
-    """Share of the k highest samples that lies in the mask; of several equal ones at the end, their mean."""
+def top_of(a: Tensor, k: int) -> Tensor:
+    """1 at the k highest samples (*space); several equal ones at the end share what is left."""
     least = a.flatten().topk(k).values[-1]
     above, equal = a > least, a == least
-    left = k - int(above.sum())
-    return (float((above & mask).sum()) + left * float((equal & mask).sum()) / float(equal.sum())) / k
+    return above.double() + equal.double() * ((k - int(above.sum())) / int(equal.sum()))
+
+
+def inside_top(a: Tensor, mask: Tensor, k: int) -> float:
+    """Share of the k highest samples that lies in the mask."""
+    return float(top_of(a, k)[mask].sum()) / k
+
+
+def precedence(a: Tensor) -> Tensor:
+    """1 over the rank from the top (*space): what weighs the first samples most; ties share their mean rank."""
+    return 1 / ranks(-a).view(a.shape)
 
 
 def peaks(a: Tensor) -> Tensor:

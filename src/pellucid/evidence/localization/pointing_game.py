@@ -23,7 +23,7 @@ from pellucid.params import Distance, Reach
     needs=MASK,
 )
 def pointing_game(panel: Panel, *, of: Part = "positive", tolerance: Reach = 0.0) -> dict[str, Measurement]:
-    """1 if the map's peak lies inside the mask, 0 if not; its mean over images is the hit rate.
+    """Whether the map's peak lies inside the mask: 1 if it does, 0 if not; the mean over images is the hit rate.
 
     The peak is the highest sample on the image's grid; where several are equally high, the value is the share of them that hit, which is what
     a random one among them scores.
@@ -49,4 +49,4 @@ def _found(a: Tensor, mask: Tensor, target: Tensor, tolerance: Distance, grid: G
     place = "inside the mask" if value == 1 else "outside the mask" if value == 0 else f"inside the mask in {value:.0%} of its equal peaks"
     near = "" if tolerance.value == 0 else f" (widened by {say(grid, tolerance.value) if tolerance.unit is None else tolerance!r})"
     text = f"The map's peak lies {place}{near}; a random point does so in {chance:.1%}."
-    return Found(value, chance, text, {"tolerance": repr(tolerance), "peak": list(where), "equal peaks": int(top.sum())})
+    return Found(value, chance, text, top, {"tolerance": repr(tolerance), "peak": list(where), "equal peaks": int(top.sum())}, target)

@@ -15,10 +15,12 @@ from pellucid import io
 from pellucid.baseline import samples
 from pellucid.errors import BadGrid, BadImage, BadParameter
 from pellucid.evidence.localization.placing import (
+    RARE,
     Found,
     Part,
     Threshold,
     components,
+    displaced,
     marked,
     overlap,
     overlap_of_chance,
@@ -27,7 +29,7 @@ from pellucid.evidence.localization.placing import (
     unfit_map,
     unfit_mask,
 )
-from pellucid.explanation import Map, Measurement
+from pellucid.explanation import Map, Measurement, Status
 from pellucid.grid import Grid
 from pellucid.image import Image
 from pellucid.ops.blur import gaussian
@@ -183,8 +185,9 @@ def proposal_iou(proposals: Proposals, truth: Image | Tensor, *, least: Fraction
     if unfit_mask(mask):
         return Measurement("proposal_iou", math.nan, "0 to 1", "up", "void", unfit_mask(mask), against=against)
     f = _overlap(proposals, mask, least)
-    status = "pass" if f.value > f.reference else "fail"
-    return Measurement("proposal_iou", f.value, "0 to 1", "up", status, f.text, f.reference, against, detail=f.detail)  # type: ignore[arg-type]
+    p = displaced(f.weight, mask.double() if f.where is None else f.where)
+    status: Status = "fail" if f.value <= f.reference else "pass" if p <= RARE else "inconclusive"
+    return Measurement("proposal_iou", f.value, "0 to 1", "up", status, f.text, f.reference, against, detail={"p": p, **f.detail})
 
 
 def _overlap(proposals: Proposals, mask: Tensor, least: float) -> Found:
@@ -208,12 +211,8 @@ def _overlap(proposals: Proposals, mask: Tensor, least: float) -> Found:
     right = float((pairs.max(0) >= least).mean()) if len(proposals) else math.nan
     several = f"{int((best >= least).sum())} of {len(slices)} findings are met by an overlap of {least:.0%} or more"
     text = f"{len(proposals)} proposals share {iou:.0%} of what they and the truth cover; {several}."
-    return Found(
-        iou,
-        overlap_of_chance(own > 0, wanted)[0],
-        text,
-        {"dice": dice, "best": best.tolist(), "found": met, "right": right, "least": least},
-    )
+    detail = {"dice": dice, "best": best.tolist(), "found": met, "right": right, "least": least}
+    return Found(iou, overlap_of_chance(own > 0, wanted)[0], text, own > 0, detail, wanted.double())
 
 
 def _truth(truth: Image | Tensor, grid: Grid) -> Tensor:

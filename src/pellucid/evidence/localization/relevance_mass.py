@@ -37,4 +37,4 @@ def relevance_mass(panel: Panel, *, of: Mass = "positive") -> dict[str, Measurem
 def _found(a: Tensor, mask: Tensor) -> Found:
     value, area = float(a[mask].sum() / a.sum()), float(mask.double().mean())
     text = f"{value:.1%} of the relevance lies inside the mask, which is {area:.1%} of the image: {value / area:.1f} times chance."
-    return Found(value, area, text, {"enrichment": value / area})
+    return Found(value, area, text, a, {"enrichment": value / area})

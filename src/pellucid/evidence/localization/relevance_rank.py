@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pellucid.evidence.localization.placing import Found, Part, inside_top, judged
+from pellucid.evidence.localization.placing import Found, Part, inside_top, judged, top_of
 from pellucid.evidence.metric import MASK, metric
 from pellucid.evidence.panel import Panel
 from pellucid.explanation import Measurement
@@ -37,4 +37,4 @@ def _found(a: Tensor, mask: Tensor) -> Found:
     k, area = int(mask.sum()), float(mask.double().mean())
     value = inside_top(a, mask, k)
     text = f"Of the {k} most relevant samples, as many as the mask has, {value:.1%} lie inside it; chance is {area:.1%}."
-    return Found(value, area, text, {"k": k})
+    return Found(value, area, text, top_of(a, k), {"k": k})

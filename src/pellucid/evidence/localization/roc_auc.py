@@ -10,6 +10,7 @@ from pellucid.evidence.metric import MASK, metric
 from pellucid.evidence.panel import Panel
 from pellucid.explanation import Measurement
 from pellucid.method import Cite
+from pellucid.ops.similarity import ranks
 
 
 @metric(
@@ -45,4 +46,6 @@ def auc(a: Tensor, mask: Tensor) -> float:
 
 def _found(a: Tensor, mask: Tensor) -> Found:
     value = auc(a, mask)
-    return Found(value, 0.5, f"A sample of the finding outranks one outside in {value:.0%} of pairs; chance is 50%.")
+    return Found(
+        value, 0.5, f"A sample of the finding outranks one outside in {value:.0%} of pairs; chance is 50%.", ranks(a).view(a.shape)
+    )

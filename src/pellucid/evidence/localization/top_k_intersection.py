@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import Tensor
 
-from pellucid.evidence.localization.placing import Found, Part, inside_top, judged
+from pellucid.evidence.localization.placing import Found, Part, inside_top, judged, top_of
 from pellucid.evidence.metric import MASK, metric
 from pellucid.evidence.panel import Panel
 from pellucid.explanation import Measurement
@@ -42,4 +42,4 @@ def _found(a: Tensor, mask: Tensor, k: int) -> Found:
     k = min(k, a.numel())
     value = inside_top(a, mask, k)
     text = f"Of the {k} most relevant samples {value:.1%} lie inside the mask; chance is {area:.1%}."
-    return Found(value, area, text, {"k": k, "most": min(1.0, int(mask.sum()) / k), "times chance": value / area})
+    return Found(value, area, text, top_of(a, k), {"k": k, "most": min(1.0, int(mask.sum()) / k), "times chance": value / area})
