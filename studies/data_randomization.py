@@ -119,22 +119,12 @@ def main(page, folder):
     )
     nets = [net for net, _ in told]
     one = next(iter(found.values()))
-    rows = [
-        (n, f"{m.value:.2f} [{m.low:.2f}, {m.high:.2f}]", f"{m.reference:.2f}", f"{m.detail['permuted']['absolute']:.2f}",
-         f"{m.detail['retrained']['absolute']:.2f}", "{:+.2f} [{:+.2f}, {:+.2f}]".format(*m.detail["difference_of_magnitudes"]), f"{m.detail['permuted']['ssim']:.2f}", f"{m.detail['retrained']['ssim']:.2f}", m.status)
-        for n, m in found.items()
-    ]  # fmt: skip
-    columns = (
-        "method",
-        "permuted",
-        "retrained",
-        "permuted, magnitudes",
-        "retrained, magnitudes",
-        "lost magnitudes",
-        "permuted, SSIM",
-        "retrained, SSIM",
-        "finding",
-    )
+    rows = []
+    for name, m in found.items():
+        wrong, again, lost = m.detail["permuted"], m.detail["retrained"], m.detail["difference_of_magnitudes"]
+        rows.append((name, f"{m.value:.2f} [{m.low:.2f}, {m.high:.2f}]", f"{m.reference:.2f}", f"{wrong['absolute']:.2f}", f"{again['absolute']:.2f}",
+                     "{:+.2f} [{:+.2f}, {:+.2f}]".format(*lost), f"{wrong['ssim']:.2f}", f"{again['ssim']:.2f}", m.status))  # fmt: skip
+    columns = ("method", "permuted", "retrained", "magnitudes, permuted", "magnitudes, retrained", "magnitudes, lost", "SSIM, permuted", "SSIM, retrained", "finding")  # fmt: skip
     figure(folder / "data_randomization.png", eyes[2:3], [pl.Model(n, classes=CLASSES[NAME]) for n in nets])
     shares = ", ".join(f"{k} {v:.3f}" for k, v in one.detail["accuracy"].items())
     outside = ", ".join(f"{k} {known(n, xv, yv):.2f}" for k, n in zip(one.detail["accuracy"], nets, strict=True))

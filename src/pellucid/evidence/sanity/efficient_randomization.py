@@ -58,7 +58,8 @@ def efficient_randomization(panel: Panel, *, how: Literal["shuffled", "drawn"] =
     for n in names:
         before, after = complexity(own[n]), [s.complexity for s in stage.seen[n]]
         found[n] = _measured([(a - before) / before for a in after], before, after, {"how": how, "draws": draws})
-    return found | {n: replace(nothing(n, panel), unit=UNIT, direction="up") for n in lost}
+    found |= {n: replace(nothing(n, panel), unit=UNIT, direction="up") for n in lost}
+    return {n: found[n] for n in panel.names}
 
 
 def _measured(rises: list[float], before: float, after: list[float], facts: dict[str, object]) -> Measurement:

@@ -87,14 +87,15 @@ def cascade(panel: Panel, order: Order, how: How, stages: int, draws: int, heads
     head = _head(panel, ready, heads) if order == "top-down" else {}
     facts = {
         "order": order, "how": how, "of_blocks": len(ready.blocks), "draws": draws, "copies": len(plan) * draws,
-        "score": panel.score, "entropy": panel.entropy(),
+        "own_score": panel.score, "entropy": panel.entropy(),
     }  # fmt: skip
     measured: dict[str, Measurement] = {}
     for n in names:
         levels = floors(panel, n, own[n], whole, images[n])
         told = [row(s, n) for s in found]
         measured[n] = judged(Finding(order, len(ready.blocks), told, levels, panel.score, facts, _with_map(head, told)))
-    return measured | {n: nothing(n, panel) for n in [*lost, *dead]}
+    measured |= {n: nothing(n, panel) for n in [*lost, *dead]}
+    return {n: measured[n] for n in panel.names}
 
 
 def row(stage: Stage, name: str) -> dict[str, Any]:
