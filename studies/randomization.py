@@ -105,6 +105,7 @@ def pictures(path, net, image, target):
             why = pl.explain(twin, image, target, method=method)
             title = ("learned" if k == 0 else f"{k} of {n}") if r == 0 else ""
             values = torch.nn.functional.avg_pool2d(why.on(why.image.grid).values, 2)  # grain costs bytes and shows nothing
+            values = values.repeat_interleave(2, 1).repeat_interleave(2, 2)
             photo(row[column + 1], over(why.image, values, light=0.35), title)
     for row, word in zip(axes, METHODS, strict=True):
         row[0].set_ylabel(word.replace(" ", "\n", 1), fontsize=7)
@@ -115,6 +116,8 @@ def section(name, count, draws, folder):
     """One network: its curves, pictures and table."""
     began = time.perf_counter()
     net, target, scans = pl.load_model(f"phantom:{name}"), NETS[name][2], images(name, count + 1)
+    pictures(folder / f"randomization_{name}_maps.png", net, scans[0], target)
+    print(name, "drawn", f"{time.perf_counter() - began:.0f} s", flush=True)
     metric = f"model_randomization(stages=24, draws={draws})"
     graded = [
         grade(net, s, METHODS, metric, target=target, others=[o for o in scans if o is not s], controls=("edges", "random"))
@@ -122,7 +125,6 @@ def section(name, count, draws, folder):
     ]
     print(name, "measured", f"{time.perf_counter() - began:.0f} s", flush=True)
     curves(folder / f"randomization_{name}.png", graded)
-    pictures(folder / f"randomization_{name}_maps.png", net, scans[0], target)
     rows = []
     for word in [*METHODS, "edges", "random"]:
         found = [g[word, "model_randomization"] for g in graded]
