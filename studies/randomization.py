@@ -156,7 +156,7 @@ def section(name, count, draws, folder):
     entropy = [f"{r['entropy']:.2f}" for r in one["stages"] if r["entropy"] is not None]
     heads = ", ".join(f"{g['saliency', 'model_randomization'].detail['head']['p']:.2f}" for g in graded)
     maps, copies = len(METHODS), one["copies"]
-    return f"""Network `{name}`, {one["of_blocks"]} blocks, target {target}, {count} phantoms with the finding, {draws} draws a stage.
+    return f"""Network `{name}`, {one["of_blocks"]} blocks, target {target}, {count} phantom{"s" * (count > 1)} with the finding, {draws} draws a stage.
 {f"Entropy of the output (share of the highest) learned {one['entropy']:.2f}, then stage by stage {', '.join(entropy)}." if entropy else "The outputs are separate findings and have no common entropy."}
 The score is unusual among networks with a shuffled head alone with p = {heads}. {copies} randomized copies an image serve all {maps} methods;
 one by one they would be {maps * copies}.
