@@ -67,6 +67,17 @@ from pellucid.evidence import metrics as metrics
 from pellucid.evidence import read_metric as read_metric
 from pellucid.evidence.localization import boxes as boxes
 from pellucid.evidence.localization import propose as propose
+from pellucid.evidence.predictions import QualityLimits as QualityLimits
+from pellucid.evidence.predictions import calibration as calibration
+from pellucid.evidence.predictions import check_image as check_image
+from pellucid.evidence.predictions import find_duplicates as find_duplicates
+from pellucid.evidence.predictions import temperature as temperature
+from pellucid.evidence.predictions import trust_score as trust_score
+from pellucid.evidence.predictions import uncertainty as uncertainty
+from pellucid.evidence.shortcuts import confounder_sensitivity as confounder_sensitivity
+from pellucid.evidence.shortcuts import intervene as intervene
+from pellucid.evidence.shortcuts import site_probe as site_probe
+from pellucid.evidence.shortcuts import spray as spray
 from pellucid.explain import explain as explain
 from pellucid.explanation import Evidence as Evidence
 from pellucid.explanation import Explanation as Explanation

@@ -4,8 +4,10 @@ from pellucid.evidence import axioms as axioms
 from pellucid.evidence import complexity as complexity
 from pellucid.evidence import faithfulness as faithfulness
 from pellucid.evidence import localization as localization
+from pellucid.evidence import predictions as predictions
 from pellucid.evidence import robustness as robustness
 from pellucid.evidence import sanity as sanity
+from pellucid.evidence import shortcuts as shortcuts
 from pellucid.evidence.case import Level as Level
 from pellucid.evidence.examine import examine as examine
 from pellucid.evidence.grade import Grades as Grades

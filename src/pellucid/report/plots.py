@@ -106,3 +106,40 @@ def rank_plot(table: Table, title: str) -> str:
     axes.xaxis.set_ticks(range(1, n + 1))
     axes.set_title(f"{title}: mean rank (1 is best), critical difference {critical:.2f}", loc="left", fontsize=9.5, color=INK)
     return _svg(figure)
+
+
+def reliability_plot(tables: Mapping[str, Table], title: str, of: str = "predicted") -> str:
+    """Reliability diagram: stated against seen probability with Wilson intervals, one color for each table (``Calibration.bins``), and how many
+    cases each bin holds below. ``of``: which part of the tables; the diagonal is what a calibrated network shows.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6, 5.2), layout="constrained")
+    axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    axes.plot([0, 1], [0, 1], color=SOFT, linewidth=0.9, linestyle=":")
+    for color, (name, table) in zip(COLORS, tables.items(), strict=False):
+        rows = [r for r in table if r["class"] == of]
+        stated, seen = ([r[c] for r in rows] for c in ("stated", "seen"))
+        below, above = ([abs(r[end] - r["seen"]) for r in rows] for end in ("low", "high"))
+        axes.errorbar(
+            stated, seen, (below, above), color=color, marker="o", markersize=4.5, linewidth=1.6, elinewidth=0.8, alpha=0.9, label=name
+        )
+        total = sum(r["cases"] for r in rows)
+        left, wide = [r["from"] for r in rows], [r["to"] - r["from"] for r in rows]
+        counts.bar(left, [r["cases"] / total for r in rows], wide, align="edge", color=color, alpha=0.35, edgecolor=color, linewidth=0.8)
+    for a in (axes, counts):
+        for side in ("top", "right"):
+            a.spines[side].set_visible(False)
+        for side in ("left", "bottom"):
+            a.spines[side].set_color(LINE)
+        a.tick_params(colors=SOFT, labelsize=8.5, length=0)
+        a.grid(color=LINE, linewidth=0.6)
+        a.set_axisbelow(True)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_ylabel("share that came true", fontsize=9, color=SOFT)
+    counts.set_ylabel("cases", fontsize=9, color=SOFT)
+    counts.set_xlabel("stated probability", fontsize=9, color=SOFT)
+    axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
+    axes.legend(fontsize=8.5, frameon=False, loc="upper left")
+    return _svg(figure)
