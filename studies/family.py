@@ -64,7 +64,8 @@ class Member:
 
     @property
     def above_chance(self) -> bool:
-        return self.auc > 0.75
+        """Whether it has learned anything: it tells the label, or follows a part of the picture where the label does not."""
+        return self.auc > 0.75 or max(self.cause, self.shortcut) > 2 * MOVES
 
     @property
     def uses_cause(self) -> bool:
@@ -176,7 +177,7 @@ HEAD = """# A family of networks whose behavior is known
 What each network uses was measured by drawing the same patient again with one part switched, before any of its maps was judged. Effects are the mean
 change of the score (difference of the two logits) in units of its spread over 80 held-out phantoms: *cause*, what taking the lesions away
 removes; *shortcut* and *distractor*, what drawing them into a healthy image adds. An effect counts above 0.25. AUC is for what the network was
-trained to tell. Tuning of any rule may look at seed 0 of `residual` alone.
+meant to tell, on cases where the shortcut says nothing of the label: a network that follows the shortcut alone has an AUC of a half. Tuning of any rule may look at seed 0 of `residual` alone.
 """
 
 
