@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -150,8 +150,6 @@ def error_groups(
         scores = [asked.scores(i, [i.values])[0] for i in (asked.ready(s)[0] for s in images)]
         if isinstance(maps, (Method, str)):
             ready = [asked.ready(s)[0] for s in images]
-            from dataclasses import replace
-
             maps = explain_all(replace(asked.model, prepare=None), ready, [Ask(read_method(maps), asked.target)], asked.run)
     if len(maps) != len(images):
         raise BadParameter("a map for each image", f"{len(maps)} for {len(images)}", "Give as many.")
@@ -220,15 +218,16 @@ def _divide(rows: Floats) -> tuple[Any, float]:
 
 def _silhouette(far: Floats, groups: Any) -> float:
     """Mean over cases of (b - a) / max(a, b); 0 for a case that is alone."""
-    each = np.zeros(len(groups))
-    names = np.unique(groups)
+    names, own = np.unique(groups, return_inverse=True)
     if len(names) < 2:
         return 0.0
-    for i, g in enumerate(groups):
-        own = (groups == g) & (np.arange(len(groups)) != i)
-        if own.any():
-            a, b = far[i, own].mean(), min(far[i, groups == h].mean() for h in names if h != g)
-            each[i] = (b - a) / max(a, b) if max(a, b) > 0 else 0.0
+    member = np.eye(len(names))[own]
+    count, cases = member.sum(0), np.arange(len(own))
+    total = far @ member
+    inside = total[cases, own] / np.maximum(count[own] - 1, 1)
+    outside = np.where(member > 0, np.inf, total / count).min(1)
+    most = np.maximum(inside, outside)
+    each = np.where((count[own] > 1) & (most > 0), (outside - inside) / np.where(most > 0, most, 1), 0.0)
     return float(each.mean())
 
 

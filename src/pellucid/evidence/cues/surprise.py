@@ -60,7 +60,7 @@ class Fill:
         share = self.rise.value / self.spread if self.spread > 0 else math.nan
         does = "looks like the finding to the network" if self.surprises else "is not shown to look like the finding"
         return (
-            f"Put on normal images, {self.name} {does}: the score rises by {self.rise} ({share:+.2f} of their own spread), "
+            f"Put on normal images, {self.name} {does}: the score changes by {self.rise} ({share:+.2f} of their own spread), "
             f"and {self.alarms.value:.0%} of the places raise an alarm ({ALARMS:.0%} of the images do as they are)."
         )
 
