@@ -65,6 +65,13 @@ from pellucid.evidence import grade as grade
 from pellucid.evidence import metric as metric
 from pellucid.evidence import metrics as metrics
 from pellucid.evidence import read_metric as read_metric
+from pellucid.evidence.cues import attacked as attacked
+from pellucid.evidence.cues import baseline_color_bias as baseline_color_bias
+from pellucid.evidence.cues import caution as caution
+from pellucid.evidence.cues import cues as cues
+from pellucid.evidence.cues import error_groups as error_groups
+from pellucid.evidence.cues import stress as stress
+from pellucid.evidence.cues import surprise as surprise
 from pellucid.evidence.localization import boxes as boxes
 from pellucid.evidence.localization import propose as propose
 from pellucid.evidence.predictions import QualityLimits as QualityLimits

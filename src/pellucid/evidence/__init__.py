@@ -2,6 +2,7 @@
 
 from pellucid.evidence import axioms as axioms
 from pellucid.evidence import complexity as complexity
+from pellucid.evidence import cues as cues
 from pellucid.evidence import faithfulness as faithfulness
 from pellucid.evidence import localization as localization
 from pellucid.evidence import predictions as predictions
