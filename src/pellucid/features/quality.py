@@ -354,8 +354,9 @@ def _looks(image: Scanned, limits: QualityLimits) -> list[Finding]:
     text = f"It looks as the reference does (correlation of thumbnails {own:.2f}; reference at least {limits.alike:.2f})."
     if own < limits.alike:
         level, text = "note", f"It looks unlike the reference: correlation of thumbnails {own:.2f}, reference at least {limits.alike:.2f}."
-        if -own >= limits.alike and -own > turned[best]:
+        nearer = (1 + own) / 2  # at least half of what is missing must be explained: a merely odd patient is not a turned one
+        if -own >= nearer and -own > turned[best]:
             level, text = "refuse", f"Bright and dark look exchanged: correlation with the reference {own:.2f}."
-        elif turned[best] >= limits.alike:
+        elif turned[best] >= nearer:
             level, text = "refuse", f"It looks {best}: correlation with the reference {own:.2f}, so turned {turned[best]:.2f}."
     return [Finding("likeness", level, text, own, "correlation", limits.alike, None)]

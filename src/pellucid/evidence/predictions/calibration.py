@@ -66,7 +66,7 @@ def calibration(
         given: a network with ``images``, or its probabilities (n, k) or (n,); voxels: (n, k, *space).
         labels: class indices or names (n,), or zeros and ones (n, k), NaN where not known.
         bins, binning: how many, of equal ``"width"`` or of equal counts (``"mass"``).
-        debias: take off what chance alone adds; False gives the plug-in value of the papers, which is never 0.
+        debias: take off most of what chance alone adds; False gives the plug-in value of the papers, which is never 0.
         patients: whose each image is. classes, multi_label: what the columns of given probabilities are.
         draws: of patients, for the intervals.
 

@@ -60,7 +60,9 @@ class _Dropping(TorchFunctionMode):
         chance = torch.Generator().manual_seed(1_000_003 * self.seed + self.calls)
         whole = func in WHOLE + ALPHA_WHOLE
         shape = (1, x.shape[1], *[1] * (x.ndim - 2)) if whole else (1, *x.shape[1:])
-        keep = (torch.rand(shape, generator=chance, dtype=torch.float64) >= p).to(x)
+        keep = (torch.rand(shape, generator=chance, dtype=torch.float64) >= p).to(
+            device=x.device, dtype=x.dtype
+        )  # never .to(x): rules would take it for derived from x
         if func in ALPHA + ALPHA_WHOLE:
             a = ((1 - p) * (1 + p * SELU**2)) ** -0.5
             return (x * keep + SELU * (1 - keep)) * a - a * p * SELU

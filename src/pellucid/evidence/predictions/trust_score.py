@@ -116,11 +116,11 @@ def _seen(engine: Engine, model: Model, images: Iterable[Scan], site: str | None
         engine.meter.tick(forward=1)
         answer = Answer(image, output.detach().cpu(), model.reading.of(output, image.grid.ndim))
         p = model.reading.of(output, image.grid.ndim).probabilities(output.double()).cpu() if answer.reading.kind != "regression" else None
-        if p is None or p.ndim != 2 or not (answer.exclusive or p.shape[1] == 2):
+        if p is None or p.ndim != 2 or not (answer.exclusive or p.shape[1] == len(answer.logits) + 1):
             what = "a regression" if p is None else f"an output of shape {tuple(output.shape)} read as {answer.reading.kind}"
             raise Unsupported("trust scores need classes that exclude each other", what, "Name both classes of a single logit.")
         z = found[0][0].double().cpu()
-        features = z.flatten(1).mean(1) if pool and site is not None else z.flatten()
+        features = z.flatten(1).mean(1) if pool and site is not None and z.ndim > 1 else z.flatten()
         yield _Seen(features.numpy(), p[0].numpy(), model.classes, image.fingerprint)
 
 
