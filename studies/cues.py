@@ -12,6 +12,7 @@ import pickle
 import sys
 import time
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,8 @@ from studies.figures import COLORS, FAINT, INK, keep, over, photo, plots  # noqa
 from studies.pages import put, stamp  # noqa: E402
 
 SEED = 52_000  # of the cases: no network was trained, and nothing was chosen, on phantoms of this seed
-CASES, NORMALS, ATTACKED, BIASED = 40, 20, 8, 6
-FILLS = ("black", "half_gray", "white", "random(1)", "blurred('8px')")
+CASES, NORMALS, ATTACKED, BIASED = 40, 16, 4, 3
+FILLS = ("black", "white", "random(1)", "blurred('8px')")
 EPSILON = 0.02
 REFERABLE = pl.probability("moderate") + pl.probability("severe") + pl.probability("proliferative")
 NETS = {  # words, score that is followed, class that is attacked, label
@@ -40,8 +41,8 @@ NETS = {  # words, score that is followed, class that is attacked, label
     "chest": ("effusion in the chest radiograph", pl.logit("effusion"), "effusion", lambda e: e["effusion"]),
 }
 ERRORS = {  # on what its errors are looked at: words, score, cut, label, which cases, how many are drawn
-    "fundus_dr": ("any retinopathy, stages 0 and 1 alone", -pl.probability("no retinopathy"), -0.5, lambda e: int(e["stage"] > 0), lambda e: e["stage"] < 2, 150),
-    "chest": ("infiltration", pl.logit("infiltration"), 0.0, lambda e: e["infiltration"], lambda e: True, 60),
+    "fundus_dr": ("any retinopathy, stages 0 and 1 alone", -pl.probability("no retinopathy"), -0.5, lambda e: int(e["stage"] > 0), lambda e: e["stage"] < 2, 80),
+    "chest": ("infiltration", pl.logit("infiltration"), 0.0, lambda e: e["infiltration"], lambda e: True, 40),
 }  # fmt: skip
 METHODS = {"Grad-CAM": "grad_cam", "IG": "integrated_gradients(steps=16)"}
 FIGURES = ROOT / "docs" / "figures"
@@ -52,47 +53,70 @@ what is measured, and when it misleads, stands in the docstrings of `pellucid.ev
 width in such draws: there a break means that the interval leaves 1. Numbers speak of these networks and phantoms alone."""
 
 
+@cache
 def drawn(kind, n):
     return list(phantoms.cases(kind, n, SEED))
 
 
-def measure(kind):
-    """Everything that is asked of one network."""
-    began, net = time.process_time(), load_model(f"phantom:{kind}")
-    _, target, own, label = NETS[kind]
-    cases = drawn(kind, CASES)
+@cache
+def known(kind):
+    return load_model(f"phantom:{kind}")
+
+
+def cohort(kind):
+    """Images and labels, and of the images those with and without the finding."""
+    cases, label = drawn(kind, CASES), NETS[kind][3]
     images, labels = [e.image for e in cases], [label(e.labels) for e in cases]
-    positive, normal = ([i for i, y in zip(images, labels, strict=True) if y == v] for v in (1, 0))
-    found = {"positive": positive[0], "normal": normal[0], "count": (len(positive), len(normal))}
-    found["cues"] = c.cues(net, images, labels, target=target)
-    found["stress"] = c.stress(net, images, labels, target=target)
-    print(kind, "cues and stress", f"{time.process_time() - began:.0f} s", flush=True)
-    of = as_logit(kind, own)
-    found["surprise"] = c.surprise(net, normal[:NORMALS], FILLS, target=of)
-    if kind != "fundus_dr":
-        bias = c.baseline_color_bias(net, positive[:BIASED], target=own, steps=16)
-        found["bias"], found["maps"] = replace(bias, maps={}), {k: m.on(m.image.grid).values for k, m in bias.maps.items()}
-        found["attacks"] = {
-            w: [thin(c.attacked(net, i, own, method=m, epsilon=EPSILON)) for i in positive[:ATTACKED]] for w, m in METHODS.items()
-        }
-    print(kind, "surprise, bias, attacks", f"{time.process_time() - began:.0f} s", flush=True)
-    if kind in ERRORS:
-        _, target, cut, label, wanted, n = ERRORS[kind]
-        cases = [e for e in drawn(kind, n) if wanted(e.labels)]
-        groups = c.error_groups(net, [e.image for e in cases], [label(e.labels) for e in cases], target=target, cut=cut)
-        shown = [g.prototype for e in (groups.missed, groups.false_alarms) for g in e.groups]
-        found["prototypes"] = {k: (cases[k].image, groups.maps[k].on(cases[k].image.grid).values) for k in shown}
-        found["errors"] = replace(groups, maps=())
-    return found | {"seconds": time.process_time() - began}
+    return images, labels, *([i for i, y in zip(images, labels, strict=True) if y == v] for v in (1, 0))
 
 
-def as_logit(kind, own):
+def ask_cues(kind):
+    images, labels, positive, normal = cohort(kind)
+    found = c.cues(known(kind), images, labels, target=NETS[kind][1])
+    return {"cues": found, "positive": positive[0], "count": (len(positive), len(normal))}
+
+
+def ask_stress(kind):
+    images, labels, *_ = cohort(kind)
+    return {"stress": c.stress(known(kind), images, labels, target=NETS[kind][1])}
+
+
+def ask_surprise(kind):
+    normal = cohort(kind)[3]
+    return {"surprise": c.surprise(known(kind), normal[:NORMALS], FILLS, target=as_logit(NETS[kind][2]))}
+
+
+def ask_bias(kind):
+    positive = cohort(kind)[2]
+    bias = c.baseline_color_bias(known(kind), positive[:BIASED], target=NETS[kind][2], steps=16)
+    return {"positive": positive[0], "bias": replace(bias, maps={}), "maps": {k: m.on(m.image.grid).values for k, m in bias.maps.items()}}
+
+
+def ask_attacks(kind):
+    net, own, positive = known(kind), NETS[kind][2], cohort(kind)[2][:ATTACKED]
+    return {"attacks": {w: [thin(c.attacked(net, i, own, method=m, epsilon=EPSILON)) for i in positive] for w, m in METHODS.items()}}
+
+
+def ask_errors(kind):
+    _, target, cut, label, wanted, n = ERRORS[kind]
+    cases = [e for e in drawn(kind, n) if wanted(e.labels)]
+    groups = c.error_groups(known(kind), [e.image for e in cases], [label(e.labels) for e in cases], target=target, cut=cut)
+    shown = [g.prototype for e in (groups.missed, groups.false_alarms) for g in e.groups]
+    prototypes = {k: (cases[k].image, groups.maps[k].on(cases[k].image.grid).values) for k in shown}
+    return {"prototypes": prototypes, "errors": replace(groups, maps=())}
+
+
+PARTS = {"cues": ask_cues, "stress": ask_stress, "surprise": ask_surprise, "attacks": ask_attacks, "errors": ask_errors, "bias": ask_bias}
+
+
+def asked_of(kind, part):
+    """Whether a part is asked of a network: one class is needed for attacks and bias, and errors to look at."""
+    return kind in ERRORS if part == "errors" else NETS[kind][2] is not None or part not in ("attacks", "bias")
+
+
+def as_logit(own):
     """Surprise is told in logits, where a sure no leaves room to rise."""
-    return pl.logit(own) if own else sum_of_logits()
-
-
-def sum_of_logits():
-    return pl.logit("moderate") + pl.logit("severe") + pl.logit("proliferative") - pl.logit("no retinopathy")
+    return pl.logit(own) if own else pl.logit("moderate") + pl.logit("severe") + pl.logit("proliferative")
 
 
 def thin(a):
@@ -102,14 +126,17 @@ def thin(a):
             "rank": a.likeness.rank, "top": a.likeness.top, "noise rank": a.noise_likeness.rank, "noise top": a.noise_likeness.top}  # fmt: skip
 
 
-def measured(kind, folder):
+def measured(kind, part, folder):
+    """One part of what is asked of one network, measured or read."""
     sources = sorted(Path(c.__file__).parent.glob("*.py"))
     said = [repr((SEED, CASES, NORMALS, ATTACKED, BIASED, FILLS, EPSILON, METHODS)), *(p.read_text() for p in sources)]
-    path = folder / f"{kind}-{hashlib.sha256(chr(0).join(said).encode()).hexdigest()[:12]}.pkl"
+    path = folder / f"{kind}-{part}-{hashlib.sha256(chr(0).join(said).encode()).hexdigest()[:12]}.pkl"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        found = measure(kind)
+        began = time.process_time()
+        found = PARTS[part](kind) | {f"{part} seconds": time.process_time() - began}
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(pickle.dumps(found))
+        print(kind, part, f"{found[f'{part} seconds']:.0f} s", flush=True)
     return pickle.loads(path.read_bytes())
 
 
@@ -357,31 +384,35 @@ Left: the image and its maps; right: the same after the attack."""
 
 
 SECTIONS = {
-    "Shape, texture or color?": (cues_text, {"versions": draw_versions, "auc": draw_cues}),
-    "Stress": (stress_text, {"stress": draw_stress}),
-    "Surprise of the perturbation": (surprise_text, {"surprise": draw_surprise}),
-    "The color of the baseline": (bias_text, {"bias": draw_bias}),
-    "Groups of errors": (errors_text, {"errors": draw_errors}),
-    "Attacked images": (attacks_text, {"attacked": draw_attacks}),
+    "Shape, texture or color?": ("cues", cues_text, {"versions": draw_versions, "auc": draw_cues}),
+    "Stress": ("stress", stress_text, {"stress": draw_stress}),
+    "Surprise of the perturbation": ("surprise", surprise_text, {"surprise": draw_surprise}),
+    "The color of the baseline": ("bias", bias_text, {"bias": draw_bias}),
+    "Groups of errors": ("errors", errors_text, {"errors": draw_errors}),
+    "Attacked images": ("attacks", attacks_text, {"attacked": draw_attacks}),
 }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("nets", nargs="*", help="measure these alone, and write no page")
+    parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--folder", type=Path, default=ROOT / "out" / "cues")
     parser.add_argument("--page", default="cues.md")
     parser.add_argument("--figures", type=Path, default=FIGURES)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    every = {k: measured(k, given.folder) for k in given.nets or NETS}
-    if given.nets:
-        return
-    seconds = sum(f["seconds"] for f in every.values())
-    for title, (tell, pictures) in SECTIONS.items():
-        for name, draw in pictures.items():
-            draw(every, given.figures / f"cues_{name}.png")
-        put(given.page, HEAD, title, f"{tell(every)}\n\n{stamp('`studies/cues.py`', seconds, ' for all sections', of='evidence')}")
+    every = {}
+    for part in given.parts:
+        for kind in given.nets or NETS:
+            if asked_of(kind, part):
+                every[kind] = every.get(kind, {}) | measured(kind, part, given.folder)
+    for title, (part, tell, pictures) in SECTIONS.items():
+        if part in given.parts and not given.nets:
+            for name, draw in pictures.items():
+                draw(every, given.figures / f"cues_{name}.png")
+            seconds = sum(f.get(f"{part} seconds", 0) for f in every.values())
+            put(given.page, HEAD, title, f"{tell(every)}\n\n{stamp('`studies/cues.py`', seconds, of='evidence')}")
 
 
 if __name__ == "__main__":
