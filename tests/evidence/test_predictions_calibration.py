@@ -104,7 +104,7 @@ def test_folded_normal_is_what_kumar_draws():
 
 def test_interval_covers_and_reference_is_reached_by_the_calibrated():
     inside, p_low = 0, 0
-    for seed in range(20):
+    for seed in range(14):
         g = np.random.default_rng(seed)
         p = g.uniform(0.3, 0.9, 250)
         found = pl.calibration(p, (g.random(250) < p - 0.15).astype(float), bins=10, draws=100).ece
@@ -112,8 +112,8 @@ def test_interval_covers_and_reference_is_reached_by_the_calibrated():
         null = expected(p, 10, "width", True, 60, 1)
         fair = Bins.of(p, (g.random(250) < p).astype(float), 10, "width").debiased
         p_low += (1 + (null >= fair).sum()) / 61 <= 0.05
-    assert inside >= 16, "95 % intervals"
-    assert p_low <= 4, "5 % of calibrated networks"
+    assert inside >= 11, "95 % intervals"
+    assert p_low <= 3, "5 % of calibrated networks"
 
 
 def test_status_tells_overconfident_from_calibrated_and_too_few():

@@ -78,11 +78,11 @@ def test_a_linear_network_under_dropout_has_the_variance_of_its_formula():
     n, p = 50, 0.3
     net = pl.Model(nn.Sequential(nn.Flatten(), nn.Dropout(p), nn.Linear(n, 1)), output="regression")
     x = torch.rand(1, 5, 10)
-    found = pl.uncertainty(net, x, draws=600)
+    found = pl.uncertainty(net, x, draws=400)
     w = net.module[2].weight[0].detach().double()
     sd = math.sqrt(p / (1 - p) * float(((w * x.flatten()) ** 2).sum()))
-    assert float(found.spread) == pytest.approx(sd, rel=0.12)
-    assert float(found.mean - found.answer) == pytest.approx(0, abs=4 * sd / math.sqrt(600))
+    assert float(found.spread) == pytest.approx(sd, rel=0.15)
+    assert float(found.mean - found.answer) == pytest.approx(0, abs=4 * sd / math.sqrt(400))
     assert math.isnan(float(found.entropy)), "a regression has no entropy"
 
 
@@ -209,8 +209,8 @@ def test_flips_are_off_and_it_says_so():
 
 def test_noise_alone_has_the_variance_of_its_formula():
     net = pl.Model(nn.Sequential(nn.Flatten(), nn.Linear(144, 1)), output="regression", range=(0.0, 2.0))
-    found = pl.uncertainty(net, X, "tta", draws=500, noise=0.05, shift="0px")
-    assert float(found.spread) == pytest.approx(0.1 * float(net.module[1].weight.detach().norm()), rel=0.12)
+    found = pl.uncertainty(net, X, "tta", draws=300, noise=0.05, shift="0px")
+    assert float(found.spread) == pytest.approx(0.1 * float(net.module[1].weight.detach().norm()), rel=0.15)
     with pytest.raises(BadParameter, match="noise, shifts"):
         pl.uncertainty(net, X, "tta", noise=0.0, shift=Distance(0.0, "px"))
 

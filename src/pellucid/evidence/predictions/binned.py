@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -61,7 +62,7 @@ class Bins:
         """
         gap = np.abs(self.seen - self.stated)
         s = np.sqrt(self.seen * (1 - self.seen) / np.maximum(self.count - 1, 1))
-        far = np.array([_folded(g, v) for g, v in zip(gap, s, strict=True)])
+        far = _folded(gap, s)
         each = np.where(self.count > 1, gap - (far - gap), 0.0)
         return max(0.0, float((self.share * each).sum()))
 
@@ -80,11 +81,11 @@ class Bins:
         return middle - reach, middle + reach
 
 
-def _folded(mean: float, sd: float) -> float:
-    """E|N(mean, sd)|."""
-    if sd == 0:
-        return abs(mean)
-    return sd * math.sqrt(2 / math.pi) * math.exp(-(mean**2) / (2 * sd**2)) + mean * math.erf(mean / (sd * math.sqrt(2)))
+def _folded(mean: Floats, sd: Floats) -> Floats:
+    """E|N(mean, sd)|; |mean| where sd is 0."""
+    ratio = np.minimum(mean / np.maximum(sd, 1e-300) / math.sqrt(2), 1e6)  # its square must not overflow
+    found: Floats = sd * math.sqrt(2 / math.pi) * np.exp(-(ratio**2)) + mean * torch.from_numpy(ratio).erf().numpy()
+    return np.where(sd > 0, found, np.abs(mean))
 
 
 def expected(stated: Floats, bins: int, binning: Binning, debias: bool, draws: int, seed: int) -> Floats:
