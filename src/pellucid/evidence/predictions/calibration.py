@@ -165,7 +165,7 @@ def _ece(parts: list[_Part], how: _How) -> Measurement:
     said = {
         "fail": f"Stated probabilities are off by {100 * value:.1f} points on average ({lean} by {100 * abs(over):.1f}); chance alone makes that rare.",
         "pass": f"Stated probabilities are off by {100 * value:.1f} points on average, no more than chance makes of a calibrated network.",
-        "inconclusive": f"Off by {100 * value:.1f} points on average, which chance can make; with so few cases up to {100 * high:.0f} are possible.",
+        "inconclusive": f"Off by {100 * value:.1f} points on average, which chance can make; with so few cases up to {100 * high:.0f} points are possible.",
     }[status]
     detail = {
         "p": chance, "plug_in": sum(p.bins.error for p in parts) / k, "largest": max(p.bins.largest for p in parts),
