@@ -27,6 +27,7 @@ from studies.pages import ROOT, put, stamp
 from verdict import wilson
 
 import pellucid as pl
+from pellucid.errors import Unsupported
 from pellucid.evidence.shortcuts.confounder_sensitivity import correlation
 from pellucid.ops.blur import gaussian
 from pellucid.ops.localization import enrichment
@@ -87,7 +88,7 @@ def measured(member):
     for name, method in METHODS.items():
         try:
             found[name] = by_method(net, pl.read_method(method), sick, without, planted)
-        except pl.Unsupported as error:
+        except Unsupported as error:
             found[name] = {"refused": str(error)}
     return found
 

@@ -11,7 +11,7 @@ import pellucid as pl
 from pellucid.errors import BadParameter, BadTarget
 from pellucid.evidence.shortcuts import confounder_sensitivity, intervene, site_probe
 from pellucid.evidence.shortcuts.confounder_sensitivity import correlation, highest
-from pellucid.evidence.shortcuts.intervene import _measured, surround
+from pellucid.evidence.shortcuts.intervene import _elsewhere, _measured, surround
 
 
 class Reads(nn.Module):
@@ -90,6 +90,15 @@ def test_nothing_is_confirmed_more_often_than_alpha_where_nothing_is_used():
         net = Reads(torch.ones(16, 16))
         hits += intervene(net, clean, corner, target=1, elsewhere=9, least=0.0)["removal"].detail["p"] < 0.05
     assert hits <= 4  # binomial(24, 0.05): more in less than 1 %
+
+
+def test_a_region_in_four_corners_is_scattered_elsewhere():
+    """Its box is the whole image; its parts still fit, with as many samples, clear of the region."""
+    mask = torch.zeros(16, 16, dtype=torch.bool)
+    for a, b in itertools.product((slice(0, 3), slice(13, 16)), repeat=2):
+        mask[a, b] = True
+    for moved in _elsewhere(mask, 5, torch.Generator().manual_seed(0)):
+        assert moved.sum() == mask.sum() and not bool((moved & mask).any())
 
 
 def test_surround_inpaints_from_what_is_near():

@@ -80,7 +80,7 @@ def intervene(
         images: of the suspected cluster. regions: bool (*space), for each or for all.
         negatives: images without the part, shaped as the others; each gets the part of one of ``images``, in turn.
         fill: ``surround``, inpainted from its surroundings; or a baseline ("blurred('6mm')", a number, an image).
-        elsewhere: random places for each image, inside the image, clear of the region.
+        elsewhere: random places for each image, clear of the region; its connected parts go each its own way.
         least: effect, in units of ``scale``, that is worth a name. scale: None: the spread of the score over all images given.
         alpha: level of p.
 
@@ -127,22 +127,31 @@ def intervene(
 
 
 def _elsewhere(mask: Tensor, count: int, chance: torch.Generator) -> list[Tensor]:
-    """The same form at random places of the image, clear of the region itself."""
-    at = mask.nonzero()
-    low, high = at.min(0).values, at.max(0).values
-    room = torch.tensor(mask.shape) - (high - low)
-    found: list[Tensor] = []
-    for _ in range(TRIES):
-        start = (torch.rand(mask.ndim, generator=chance) * room).long()
-        moved = torch.zeros_like(mask)
-        moved[tuple((at - low + start).T)] = True
-        if not bool((moved & mask).any()):
-            found.append(moved)
-        if len(found) == count:
-            return found
-    raise BadParameter(
-        "a region that fits elsewhere in the image", f"{int(mask.sum())} samples of {mask.numel()}", "Give a smaller region."
-    )
+    """The same form at random places of the image, clear of the region itself; connected parts go each its own way, clear of each other."""
+    from scipy.ndimage import label
+
+    numbered = torch.from_numpy(label(mask.numpy(), np.ones((3,) * mask.ndim))[0])
+    parts = [(numbered == k).nonzero() for k in range(1, int(numbered.max()) + 1)]
+    parts.sort(key=len, reverse=True)
+    return [_scattered(parts, mask, chance) for _ in range(count)]
+
+
+def _scattered(parts: list[Tensor], mask: Tensor, chance: torch.Generator) -> Tensor:
+    """Every part (samples, axes) at a random place that is free."""
+    found = torch.zeros_like(mask)
+    for at in parts:
+        low, high = at.min(0).values, at.max(0).values
+        room = torch.tensor(mask.shape) - (high - low)
+        for _ in range(TRIES):
+            place = tuple((at - low + (torch.rand(mask.ndim, generator=chance) * room).long()).T)
+            if not bool((found | mask)[place].any()):
+                found[place] = True
+                break
+        else:
+            raise BadParameter(
+                "a region that fits elsewhere in the image", f"{int(mask.sum())} of {mask.numel()} samples", "Give a smaller region."
+            )
+    return found
 
 
 def _removal(asked: Asked, ready: list[tuple[Image, Tensor]], places: list[list[Tensor]], fill: Any) -> tuple[Rows, list[float]]:
