@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from studies.pages import MADE_BY
 
 import pellucid as pl
 from pellucid.source import code_hash
-from studies.pages import MADE_BY
 
 ROOT = Path(__file__).parents[1]
 

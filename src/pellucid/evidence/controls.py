@@ -54,7 +54,9 @@ def add(panel: Panel, wanted: tuple[str, ...] = CONTROLS) -> None:
     maps = {n: e for n, e in panel.entries.items() if not e.control}
     for name in [c for c in CONTROLS if c in wanted and c in WITHOUT_NETWORK]:
         draws = WITHOUT_NETWORK[name]
-        panel.entries[name] = Entry(draws(panel.x.cpu(), panel.chance(f"control {name} {panel.image.fingerprint}")), draws=draws, control=True)
+        panel.entries[name] = Entry(
+            draws(panel.x.cpu(), panel.chance(f"control {name} {panel.image.fingerprint}")), draws=draws, control=True
+        )
     if "blurred" in wanted:
         for name, e in maps.items():
             after = partial(soften, grid=panel.grid) if e.ask is not None else None
