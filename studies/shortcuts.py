@@ -98,7 +98,7 @@ def by_method(net, method, sick, without, planted):
     maps = pl.explain(net, [p.image for p in sick], 1, method=method)
     rich = [enrichment(m.on(m.image.grid).relevance, p.masks["shortcut"]) for m, p in zip(maps, sick, strict=True) if has(p)]
     marks = [p.masks["shortcut"] for p in planted]
-    pairs = pl.confounder_sensitivity(net, [p.image for p in without], [p.image for p in planted], marks, method, target=1)
+    pairs = pl.confounder_sensitivity(net, [p.image for p in without], [p.image for p in planted], marks, method, target=1, counted="moves")
     row = {"enrichment": float(np.nanmean(rich)) if not np.isnan(rich).all() else 1.0, "flips": len(pairs.counted)}
     row |= {"sensitivity": _value(pairs, method, "confounder_sensitivity"), "ncc": _value(pairs, method, "map_ncc")}
     return row | hunted(net, maps, sick, without)
@@ -341,7 +341,7 @@ finding, without and with the mark.
 
 - *mass on the mark*: positive relevance on the mark over its share of the area, mean over marked positives. Needs to know where the mark is.
 - *SpRAy + metadata*: does some cluster of maps go with "marked or not" (p < 0.05 after Holm, 999 exchanges)? Needs to suspect a column, no place.
-- *confounder sensitivity* (Sun et al. 2023): share of the mark among the map's highest tenth, in pairs whose prediction flips; 0 where none flips,
+- *confounder sensitivity* (Sun et al. 2023): share of the mark among the map's highest tenth, in pairs whose score moves; 0 where none moves,
   which is what the network does, not what its map shows. Needs twins.
 - *SpRAy, then intervention*: the region where the cluster that goes with the mark differs from the others is inpainted, and copied into negatives, against
   the same form elsewhere; only *confirmed* is an alarm.
