@@ -65,26 +65,6 @@ from pellucid.evidence import grade as grade
 from pellucid.evidence import metric as metric
 from pellucid.evidence import metrics as metrics
 from pellucid.evidence import read_metric as read_metric
-from pellucid.evidence.cues import attacked as attacked
-from pellucid.evidence.cues import baseline_color_bias as baseline_color_bias
-from pellucid.evidence.cues import caution as caution
-from pellucid.evidence.cues import cues as cues
-from pellucid.evidence.cues import error_groups as error_groups
-from pellucid.evidence.cues import stress as stress
-from pellucid.evidence.cues import surprise as surprise
-from pellucid.evidence.localization import boxes as boxes
-from pellucid.evidence.localization import propose as propose
-from pellucid.evidence.predictions import QualityLimits as QualityLimits
-from pellucid.evidence.predictions import calibration as calibration
-from pellucid.evidence.predictions import check_image as check_image
-from pellucid.evidence.predictions import find_duplicates as find_duplicates
-from pellucid.evidence.predictions import temperature as temperature
-from pellucid.evidence.predictions import trust_score as trust_score
-from pellucid.evidence.predictions import uncertainty as uncertainty
-from pellucid.evidence.shortcuts import confounder_sensitivity as confounder_sensitivity
-from pellucid.evidence.shortcuts import intervene as intervene
-from pellucid.evidence.shortcuts import site_probe as site_probe
-from pellucid.evidence.shortcuts import spray as spray
 from pellucid.explain import explain as explain
 from pellucid.explanation import Evidence as Evidence
 from pellucid.explanation import Explanation as Explanation
@@ -123,19 +103,72 @@ from pellucid.target import probability as probability
 from pellucid.target import region as region
 
 LATER = ("phantoms", "report", "study", "testing")  # subpackages that are imported when first named
+WITHIN = {  # names that are found in their folder when first named
+    "evidence.cues": (
+        "attacked",
+        "baseline_color_bias",
+        "caution",
+        "cues",
+        "error_groups",
+        "stress",
+        "surprise",
+    ),
+    "evidence.localization": (
+        "boxes",
+        "propose",
+    ),
+    "evidence.predictions": (
+        "QualityLimits",
+        "calibration",
+        "check_image",
+        "find_duplicates",
+        "temperature",
+        "trust_score",
+        "uncertainty",
+    ),
+    "evidence.shortcuts": (
+        "confounder_sensitivity",
+        "intervene",
+        "site_probe",
+        "spray",
+    ),
+}
 if TYPE_CHECKING:
     from pellucid import phantoms as phantoms
     from pellucid import report as report
     from pellucid import study as study
     from pellucid import testing as testing
+    from pellucid.evidence.cues import attacked as attacked  # type: ignore[no-redef]  # its file has its name
+    from pellucid.evidence.cues import baseline_color_bias as baseline_color_bias
+    from pellucid.evidence.cues import caution as caution
+    from pellucid.evidence.cues import cues as cues
+    from pellucid.evidence.cues import error_groups as error_groups  # type: ignore[no-redef]  # its file has its name
+    from pellucid.evidence.cues import stress as stress  # type: ignore[no-redef]  # its file has its name
+    from pellucid.evidence.cues import surprise as surprise  # type: ignore[no-redef]  # its file has its name
+    from pellucid.evidence.localization import boxes as boxes
+    from pellucid.evidence.localization import propose as propose  # type: ignore[no-redef]  # its file has its name
+    from pellucid.evidence.predictions import QualityLimits as QualityLimits
+    from pellucid.evidence.predictions import calibration as calibration  # type: ignore[no-redef]  # its file has its name
+    from pellucid.evidence.predictions import check_image as check_image
+    from pellucid.evidence.predictions import find_duplicates as find_duplicates
+    from pellucid.evidence.predictions import temperature as temperature  # type: ignore[no-redef]  # its file has its name
+    from pellucid.evidence.predictions import trust_score as trust_score  # type: ignore[no-redef]  # its file has its name
+    from pellucid.evidence.predictions import uncertainty as uncertainty  # type: ignore[no-redef]  # its file has its name
+    from pellucid.evidence.shortcuts import confounder_sensitivity as confounder_sensitivity  # type: ignore[no-redef]  # its file has its name
+    from pellucid.evidence.shortcuts import intervene as intervene  # type: ignore[no-redef]  # its file has its name
+    from pellucid.evidence.shortcuts import site_probe as site_probe  # type: ignore[no-redef]  # its file has its name
+    from pellucid.evidence.shortcuts import spray as spray  # type: ignore[no-redef]  # its file has its name
 else:  # unseen by type checkers, which would take every misspelt name for a module
+    _HOME = {name: home for home, names in WITHIN.items() for name in names}
 
     def __getattr__(name: str) -> object:
         import importlib
 
         if name in LATER:
             return importlib.import_module(f"{__name__}.{name}")
+        if name in _HOME:
+            return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *LATER})
+        return sorted({*globals(), *LATER, *_HOME})

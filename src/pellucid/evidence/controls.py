@@ -9,7 +9,6 @@ from torch import Tensor
 
 from pellucid.errors import BadParameter
 from pellucid.evidence.panel import Draws, Entry, Panel
-from pellucid.evidence.sanity.shuffling import Shuffler, parameterless
 from pellucid.grid import Grid
 from pellucid.ops.blur import gaussian
 from pellucid.ops.edges import sobel
@@ -48,6 +47,8 @@ def add(panel: Panel, wanted: tuple[str, ...] = CONTROLS) -> None:
     Raises:
         BadParameter: a control that does not exist.
     """
+    from pellucid.evidence.sanity.shuffling import Shuffler, parameterless
+
     unknown = set(wanted) - set(CONTROLS)
     if unknown:
         raise BadParameter(f"controls are of {', '.join(CONTROLS)}", ", ".join(sorted(unknown)), "Choose among them.")

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from typing import Any, get_args
 
 import torch
 
 from pellucid.asking import as_image
-from pellucid.errors import BadParameter, Unsupported
-from pellucid.evidence.axioms.completeness_gap import completeness
+from pellucid.errors import BadParameter
 from pellucid.evidence.case import EFFORTS, Case, Level
-from pellucid.evidence.faithfulness.examined import curves_of
-from pellucid.evidence.robustness.repetition import repetition
-from pellucid.evidence.sanity.randomization import NAME as RANDOMIZATION
-from pellucid.evidence.sanity.randomization import randomization
-from pellucid.evidence.sanity.response import NAME as RESPONSE
-from pellucid.evidence.sanity.response import response
-from pellucid.evidence.sanity.shuffling import Shuffler, parameterless
 from pellucid.evidence.verdict import verdict
 from pellucid.explanation import Evidence, Map, Measurement
 from pellucid.method import Ask
@@ -50,37 +40,17 @@ def examine(net: Any, image: Any, why: Map, level: Level = "quick", *, ask: Ask 
     empty = _empty(why)
     if empty is not None:
         return Evidence(level, (empty,), "void", (empty.text,))
+    from pellucid.evidence.checks import checked  # the folders of metrics load with the first examination
+
     model, asked = as_model(net), ask or why.ask
     if asked is None:
         raise BadParameter("the question of the map", "a map read from disk, which names it in words alone", "Give ask=pl.ask(...).")
     _same_image(model, image, why)
     case = Case.of(model, why, asked, run or Run(seed=why.provenance.seed), EFFORTS[level])
     with untouched(model.module):
-        found = tuple(_measure(case))
+        found = tuple(checked(case))
     word, reasons = verdict(found)
     return Evidence(level, found, word, reasons)
-
-
-def _measure(case: Case) -> Iterator[Measurement]:
-    neutrals = case.panel.neutrals
-    (score,) = case.scores("score", [case.x])
-    again, own = repetition(case)
-    yield again
-    gap = completeness(case, score)
-    if gap is not None:
-        yield gap
-    if case.spatial:
-        yield from curves_of(case, case.panel.relevance("map"), neutrals["blurred copy"])
-    if parameterless(case.model.module):
-        return
-    try:
-        shuffler = Shuffler.of(case.model, case.x)
-    except Unsupported as error:
-        for name in (RESPONSE, RANDOMIZATION):
-            yield Measurement(name, math.nan, "", "up", "inconclusive", f"Not checked: {error}")
-        return
-    yield response(case, list(neutrals.values()), shuffler)
-    yield randomization(case, own, shuffler)
 
 
 def _empty(why: Map) -> Measurement | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import enum
+import importlib
 import inspect
 import math
 import typing
@@ -128,6 +129,7 @@ class Metric(Generic[P]):
 
 
 METRICS: dict[str, Metric[Any]] = {}
+GROUPS = ("axioms", "complexity", "cues", "faithfulness", "localization", "robustness", "sanity")  # folders that hold metrics
 
 
 def metric(
@@ -174,6 +176,8 @@ def metrics() -> Iterator[Metric[Any]]:
     """All registered metrics, by group and name; those of other packages (entry point ``pellucid.metrics``) included."""
     from importlib.metadata import entry_points
 
+    for group in GROUPS:
+        importlib.import_module(f"pellucid.evidence.{group}")
     for entry in entry_points(group="pellucid.metrics"):
         entry.load()
     yield from sorted(METRICS.values(), key=lambda m: (m.group, m.name))

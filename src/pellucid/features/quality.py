@@ -173,9 +173,9 @@ def _fences(name: str, values: list[float], floor: float) -> tuple[float | None,
     least = 0.01 if log else max(0.01 * max(abs(float(x[0])), abs(float(x[-1]))), 1e-9)
     r = max(b - a, least, 0.0 if log else floor)
     ends = [
-        min(a - NEAR * r, float(x[0])),
+        min(a - NEAR * r, float(x[0]) - 1e-9),
         a - FAR * r,
-        max(b + NEAR * r, float(x[-1])),
+        max(b + NEAR * r, float(x[-1]) + 1e-9),
         b + FAR * r,
     ]  # nothing seen in the reference is remarkable
     ends[1], ends[3] = min(ends[1], ends[0]), max(ends[3], ends[2])
