@@ -163,7 +163,7 @@ def intro(cells, seconds, reduced):
 {len(ENTRIES)} unmodified networks of torchvision and MONAI, and those with attention once more with sharper attention, with seeded random weights in which no
 layer sleeps, in float64, on one random picture, for two classes (UNet: for two classes in a box). {len(cells)} cells: {runs} run and keep what they declare (passes,
 a map that is not constant and hears the target), {refuses} refuse by name, {errors} fail. `yes*`: at {"a" if reduced else "the"} reduced size, since its passes would take more than {LONGEST} s on one core;
-`0`: the map is zero for both classes and says so; `no`: refused, see below.
+`0`: the map is zero for both classes and says so; `no`: refused, see below; blank: not measured yet.
 
 Made by `make zoo` on {datetime.date.today()}: {platform.machine()}, torch {torch.__version__}, {code("maps")}, seed 0, {seconds / 60:.0f} min for what was not known yet,
 {sum(c.seconds for c in cells) / 3600:.1f} h in all{", at reduced sizes" if reduced else ""}. Every number: `zoo.json`.
