@@ -1,7 +1,7 @@
 """Scans in, maps out: DICOM, NIfTI, rasters and the archive. Third-party readers are imported when a file needs them."""
 
 from pellucid.io.archive import read_archive as read_archive
-from pellucid.io.dicom_series import Series as Series
+from pellucid.io.dicom.series import Series as Series
 from pellucid.io.picture import overlay as overlay
 from pellucid.io.reading import read as read
 from pellucid.io.reading import series as series

@@ -8,7 +8,7 @@ from pellucid.errors import BadFile
 from pellucid.image import Image
 from pellucid.io.archive import image_from_archive
 from pellucid.io.content import KNOWN, kind_of, load
-from pellucid.io.dicom_series import Series, list_series
+from pellucid.io.dicom.series import Series, list_series
 from pellucid.io.nifti import read_nifti
 from pellucid.io.raster import read_npy, read_picture, read_tiff
 
@@ -32,13 +32,13 @@ def read(path: str | Path, *, series: str | None = None, keep_phi: bool = False)
     if not path.exists():
         raise BadFile(f"read {path}", "no such file or folder", "Check the path.")
     if path.is_dir() or series is not None:
-        from pellucid.io.dicom import read_folder  # the largest of the readers: imported when a scan needs it
+        from pellucid.io.dicom.scan import read_folder  # the largest of the readers: imported when a scan needs it
 
         return read_folder(path, series, keep_phi)
     data, digest = load(path)
     kind = kind_of(data)
     if kind == "DICOM":
-        from pellucid.io.dicom import read_file
+        from pellucid.io.dicom.scan import read_file
 
         return read_file(data, digest, path, keep_phi)
     readers = {

@@ -16,9 +16,9 @@ from pellucid.errors import BadFile
 from pellucid.grid import Affine, Grid
 from pellucid.image import Image
 from pellucid.io.content import decoding, load, tensor
-from pellucid.io.dicom_geometry import Plane, Stack, code, flat_affine, numbers, plane_of, stack
-from pellucid.io.dicom_pixels import Scaling, apply_modality, decode, padding, quantity, scaling, suv_factor
-from pellucid.io.dicom_series import chosen
+from pellucid.io.dicom.geometry import Plane, Stack, code, flat_affine, numbers, plane_of, stack
+from pellucid.io.dicom.pixels import Scaling, apply_modality, decode, padding, quantity, scaling, suv_factor
+from pellucid.io.dicom.series import chosen
 
 # technical elements that say nothing about who was scanned
 CODED = {

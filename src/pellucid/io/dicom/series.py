@@ -11,7 +11,7 @@ from typing import Any
 
 from pellucid.errors import BadFile
 from pellucid.io.content import decoding, kind_of
-from pellucid.io.dicom_geometry import Plane, code, plane_of
+from pellucid.io.dicom.geometry import Plane, code, plane_of
 
 HEADER = [
     "SOPClassUID",

@@ -11,7 +11,7 @@ import numpy as np
 
 from pellucid.errors import BadFile
 from pellucid.io.content import decoding
-from pellucid.io.dicom_geometry import code, numbers
+from pellucid.io.dicom.geometry import code, numbers
 
 GRAY = ("MONOCHROME1", "MONOCHROME2")
 
