@@ -219,7 +219,7 @@ def test_enhanced_time_points_at_one_place_are_refused_by_name(tmp_path):
     for n, frame in enumerate(ds.PerFrameFunctionalGroupsSequence):
         frame.PlanePositionSequence[0].ImagePositionPatient = [0, 0, 3.0 * (n % 2)]
         frame.MREchoSequence = group(EchoTime=10.0 * (n // 2))
-    with pytest.raises(BadFile, match="2 more pictures.*EchoTime"):
+    with pytest.raises(BadFile, match=r"2 stacks \(0: 2 slices \(EchoTime 0\); 1: 2 slices \(EchoTime 10\)\)"):
         read(save(ds, tmp_path / "a"))
 
 

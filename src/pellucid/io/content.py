@@ -5,11 +5,15 @@ from __future__ import annotations
 import gzip
 import hashlib
 import logging
+import math
+import struct
 import threading
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +35,32 @@ MAGIC = (
 KNOWN = "Pellucid reads DICOM, NIfTI (.nii, .nii.gz), PNG, JPEG, TIFF, .npy and its own .npz."
 
 
+MOST_UNPACKED = 4 * 2**30  # bytes that a compressed file may grow to unless its header promises more
+SLACK = 2**24  # bytes after what the header promises, e.g. extensions at the end
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A file that came over the network; read like a path, shown by its name."""
+
+    name: str
+    data: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+    def read_bytes(self) -> bytes:
+        """All of it."""
+        return self.data
+
+    def open(self, mode: str = "rb") -> BytesIO:
+        """A stream over it."""
+        return BytesIO(self.data)
+
+
+Source = Path | Blob
+
+
 def kind_of(data: bytes) -> str | None:
     """The format that the bytes show, or None: a suffix is never believed."""
     if data[128:132] == b"DICM":
@@ -46,11 +76,11 @@ def kind_of(data: bytes) -> str | None:
     return None
 
 
-def load(path: Path) -> tuple[bytes, str]:
+def load(path: Source) -> tuple[bytes, str]:
     """The bytes of a file, gunzipped where they are gzipped, and the sha256 of the file as it lies on disk.
 
     Raises:
-        BadFile: the file cannot be read, is empty, or its gzip stream is damaged.
+        BadFile: the file cannot be read, is empty, or its gzip stream is damaged or grows beyond what it may.
     """
     try:
         data = path.read_bytes()
@@ -59,16 +89,45 @@ def load(path: Path) -> tuple[bytes, str]:
     if not data:
         raise BadFile(f"read {path}", "an empty file (0 bytes)", "Copy or download it again.")
     digest = hashlib.sha256(data).hexdigest()
-    if data.startswith(b"\x1f\x8b"):
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise BadFile(f"gunzip {path}", f"a damaged stream ({error})", "Copy or download it again.") from error
-    return data, digest
+    return (gunzip(data, path) if data.startswith(b"\x1f\x8b") else data), digest
+
+
+def gunzip(data: bytes, path: Source) -> bytes:
+    """Unpack a gzip stream, checksum and all, up to what the header inside promises (a NIfTI), else to MOST_UNPACKED."""
+    blocks: list[bytes] = []
+    size, limit = 0, MOST_UNPACKED
+    try:
+        with gzip.GzipFile(fileobj=BytesIO(data)) as stream:
+            while block := stream.read(2**20):
+                if not blocks and (need := promised(block)) is not None:
+                    limit = need + SLACK
+                size += len(block)
+                if size > limit:
+                    got = f"more than {limit:,} bytes inside {len(data):,}"
+                    raise BadFile(f"gunzip {path}", got, "It holds more than its header promises: export it again.")
+                blocks.append(block)
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadFile(f"gunzip {path}", f"a damaged stream ({error})", "Copy or download it again.") from error
+    return b"".join(blocks)
+
+
+def promised(head: bytes) -> int | None:
+    """How many bytes a NIfTI header says the file has, or None where it is no NIfTI."""
+    first = kind_of(head) == "NIfTI" and head[4:7] not in (b"n+2", b"ni2")
+    if len(head) < 540 or kind_of(head) != "NIfTI":
+        return None
+    size, bits, offset = ("h", 72, 108) if first else ("q", 14, 168)
+    for order in "<>":
+        if struct.unpack_from(f"{order}i", head)[0] in (348, 540):
+            rank, *extents = struct.unpack_from(f"{order}8{size}", head, 40 if first else 16)
+            start = struct.unpack_from(f"{order}{'f' if first else 'q'}", head, offset)[0]
+            values = math.prod(max(0, n) for n in extents[: max(0, min(rank, 7))])
+            return values * abs(struct.unpack_from(f"{order}h", head, bits)[0]) // 8 + (int(start) if 0 <= start < 2**40 else 0)
+    return None
 
 
 @contextmanager
-def decoding(kind: str, path: Path, *, private: bool = False) -> Iterator[None]:
+def decoding(kind: str, path: Source, *, private: bool = False) -> Iterator[None]:
     """Turn whatever a third-party reader raises on a corrupt file into ``BadFile``.
 
     ``private`` keeps the reader's own words out of message and traceback: they may quote header values, which may name
@@ -106,7 +165,7 @@ def _silent(*names: str) -> Iterator[None]:
             logger.removeFilter(others)
 
 
-def tensor(values: np.ndarray, path: Path) -> Tensor:
+def tensor(values: np.ndarray, path: Source) -> Tensor:
     """An array of any real dtype as a contiguous float32 tensor (float64 where float32 would round integers).
 
     Raises:

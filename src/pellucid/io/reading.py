@@ -13,7 +13,7 @@ from pellucid.io.nifti import read_nifti
 from pellucid.io.raster import read_npy, read_picture, read_tiff
 
 
-def read(path: str | Path, *, series: str | None = None, keep_phi: bool = False) -> Image:
+def read(path: str | Path, *, series: str | None = None, resample: bool = False, keep_phi: bool = False) -> Image:
     """A scan as an Image: a file of any known format, or a folder that holds one DICOM series.
 
     The format is told by content, not by name. Values keep the numbers of the file (HU after rescale; 0..255 for a picture): no
@@ -32,15 +32,15 @@ def read(path: str | Path, *, series: str | None = None, keep_phi: bool = False)
     if not path.exists():
         raise BadFile(f"read {path}", "no such file or folder", "Check the path.")
     if path.is_dir() or series is not None:
-        from pellucid.io.dicom.scan import read_folder  # the largest of the readers: imported when a scan needs it
+        from pellucid.io.dicom.scan import Reading, read_series  # the largest of the readers: imported when a scan needs it
 
-        return read_folder(path, series, keep_phi)
+        return read_series(path, series, Reading(keep_phi, resample))
     data, digest = load(path)
     kind = kind_of(data)
     if kind == "DICOM":
-        from pellucid.io.dicom.scan import read_file
+        from pellucid.io.dicom.scan import Reading, read_file
 
-        return read_file(data, digest, path, keep_phi)
+        return read_file(data, digest, path, Reading(keep_phi, resample))
     readers = {
         "NIfTI": read_nifti,
         "NPY": read_npy,

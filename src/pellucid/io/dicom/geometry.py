@@ -13,6 +13,7 @@ from pellucid.errors import BadFile
 from pellucid.grid import Affine, as_affine
 
 TOLERANCE = 0.01  # share of the slice spacing by which a gap may differ
+FINER = 4  # resampled slices per slice at most
 TOGETHER = 1e-3  # mm: two slices nearer than this lie in one place
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -45,12 +46,63 @@ class Plane:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """How a tilted or uneven stack becomes a regular one: parallel slices at ``places`` (ascending, LPS mm), and what was wrong.
+
+    The new grid has the slices' own directions and pixel spacing, spans all of them, and its slices lie as far apart as the two
+    nearest ones (but there are at most FINER times as many).
+    """
+
+    plane: Plane
+    places: tuple[tuple[float, ...], ...]
+    wrong: str
+
+    def _offsets(self) -> NDArray[np.float64]:
+        """Where each slice's first pixel lies against that of slice 0, in mm along column, row and normal."""
+        axes = np.stack([self.plane.along_column, self.plane.along_row, self.plane.normal])
+        return np.asarray((np.array(self.places) - self.places[0]) @ axes.T)
+
+    @property
+    def shifts(self) -> NDArray[np.float64]:
+        """Per slice, how many rows and columns its first pixel lies beyond the first of the new grid; never negative."""
+        sideways = self._offsets()[:, :2] / self.plane.spacing
+        return np.asarray(sideways - sideways.min(0))
+
+    @property
+    def depths(self) -> NDArray[np.float64]:
+        """Per slice, mm along the normal from the first."""
+        return np.asarray(self._offsets()[:, 2])
+
+    @property
+    def step(self) -> float:
+        """Slice distance of the new grid."""
+        depths = self.depths
+        count = 1 + round(min(depths[-1] / np.diff(depths).min(), FINER * (len(depths) - 1)))
+        return float(depths[-1] / (count - 1))
+
+    @property
+    def origin(self) -> NDArray[np.float64]:
+        """First voxel of the new grid, LPS mm."""
+        low = self._offsets()[:, :2].min(0)
+        return np.asarray(np.array(self.places[0]) + low[0] * np.array(self.plane.along_column) + low[1] * np.array(self.plane.along_row))
+
+    def shape(self, rows: int, columns: int) -> tuple[int, int, int]:
+        """Extents of the new grid for slices of this size."""
+        most = np.ceil(self.shifts.max(0) - 1e-6).astype(int)
+        return rows + int(most[0]), columns + int(most[1]), 1 + round(self.depths[-1] / self.step)
+
+
+@dataclass(frozen=True)
 class Stack:
-    """Slices in ascending position along the normal: which ones, which were dropped as copies, and the affine to RAS mm."""
+    """Slices in ascending position along the normal: which ones, which were dropped as copies, and the affine to RAS mm.
+
+    With a ``plan`` the affine is that of the resampled volume, and ``order`` names the slices it is made of.
+    """
 
     order: tuple[int, ...]
     dropped: int
     affine: Affine
+    plan: Plan | None = None
 
 
 def numbers(ds: Any, keyword: str, count: int) -> tuple[float, ...] | None:
@@ -88,14 +140,15 @@ def plane_of(place: Any, turn: Any, measure: Any, what: str) -> Plane | None:
     return Plane(position, cosines[:3], cosines[3:], (spacing[0], spacing[1]), abs(given[0]) or 1.0)
 
 
-def stack(planes: Sequence[Plane], same: Callable[[int, int], bool], what: str, hint: str = "") -> Stack:
+def stack(planes: Sequence[Plane], same: Callable[[int, int], bool], what: str, *, hint: str = "", resample: bool = False) -> Stack:
     """Order planes along their normal and fit the affine of axes (row, column, slice).
 
     ``same(a, b)`` tells whether two slices in one place hold the same picture: then one is dropped. ``hint`` says in which elements
-    slices of one place differ, for the error.
+    slices of one place differ, for the error. With ``resample`` a tilted or unevenly spaced stack comes back with a ``plan``.
 
     Raises:
-        BadFile: planes that are not parallel, several pictures in one place, missing slices, uneven gaps, a sheared stack.
+        BadFile: planes that are not parallel, several pictures in one place, and without ``resample`` missing slices, uneven gaps, a
+            sheared stack.
     """
     first = planes[0]
     if not all(first.parallel(p) for p in planes):
@@ -104,16 +157,26 @@ def stack(planes: Sequence[Plane], same: Callable[[int, int], bool], what: str, 
     normal, places = first.normal, np.array([p.position for p in planes])
     depth = (places - places[0]) @ normal
     order, dropped = _without_copies([int(i) for i in np.argsort(depth, kind="stable")], depth, same, what, hint)
-    step = normal * first.thickness
+    places, depth = places[order], depth[order]
+    step, plan = normal * first.thickness, None
     if len(order) > 1:
-        _check_gaps(depth[order], what)
-        step = (places[order[-1]] - places[order[0]]) / (len(order) - 1)
-        _check_line(places[order], step, normal, min(first.spacing), what)
+        wrong = _uneven(depth) or _sheared(places, normal, min(first.spacing))
+        if wrong and not resample:
+            raise BadFile(f"stack {what}", *wrong)
+        step = (places[-1] - places[0]) / (len(order) - 1)
+        if wrong:
+            plan = Plan(first, tuple(map(tuple, places.tolist())), wrong[0])
+            places, step = plan.origin[None], normal * plan.step
+    return Stack(tuple(order), dropped, _affine(first, places[0], step), plan)
+
+
+def _affine(plane: Plane, origin: NDArray[np.float64], step: NDArray[np.float64]) -> Affine:
+    """LPS directions and a first voxel as the RAS affine of axes (row, column, slice)."""
     matrix = np.eye(4)
-    matrix[:3, 0] = np.array(first.along_column) * first.spacing[0]
-    matrix[:3, 1] = np.array(first.along_row) * first.spacing[1]
-    matrix[:3, 2], matrix[:3, 3] = step, places[order[0]]
-    return Stack(tuple(order), dropped, as_affine(LPS_TO_RAS @ matrix))
+    matrix[:3, 0] = np.array(plane.along_column) * plane.spacing[0]
+    matrix[:3, 1] = np.array(plane.along_row) * plane.spacing[1]
+    matrix[:3, 2], matrix[:3, 3] = step, origin
+    return as_affine(LPS_TO_RAS @ matrix)
 
 
 def _without_copies(
@@ -133,37 +196,36 @@ def _without_copies(
     return kept, len(order) - len(kept)
 
 
-def _check_gaps(depth: NDArray[np.float64], what: str) -> None:
-    """Every gap equals the spacing to 1 %; else say how many slices are missing, or how uneven the gaps are."""
+def _uneven(depth: NDArray[np.float64]) -> tuple[str, str] | None:
+    """Where a gap differs from the spacing by over 1 %: how many slices are missing, or how uneven the gaps are; and the way out."""
     gaps = np.diff(depth)
     spacing = float(np.median(gaps))
     if bool((np.abs(gaps - spacing) <= TOLERANCE * spacing + TOGETHER).all()):
-        return
+        return None
     unit = float(gaps.min())
     times = np.round(gaps / unit)
     if bool((np.abs(gaps - times * unit) <= TOLERANCE * unit * times + TOGETHER).all()):
         at = int(np.argmax(times > 1))
-        got = (
-            f"{int((times - 1).sum())} missing slices: spacing {unit:.4g} mm, {len(depth)} slices, "
-            f"first hole after slice {at + 1} ({gaps[at]:.4g} mm)"
-        )
-        raise BadFile(f"stack {what}", got, "Export the whole series again, or keep only the part without a hole.")
+        missing, hole = int((times - 1).sum()), f"first hole after slice {at + 1} ({gaps[at]:.4g} mm)"
+        got = f"{missing} missing slices: spacing {unit:.4g} mm, {len(depth)} slices, {hole}"
+        return got, "Export the whole series again, or fill the holes from their neighbors: resample=True."
     got = f"uneven gaps: {gaps.min():.4g} to {gaps.max():.4g} mm, median {spacing:.4g} mm"
-    raise BadFile(f"stack {what}", got, "Resample the scan to even slices (e.g. dcm2niix) and read that.")
+    return got, "Have it resampled to even slices: resample=True."
 
 
-def _check_line(places: NDArray[np.float64], step: NDArray[np.float64], normal: NDArray[np.float64], pixel: float, what: str) -> None:
-    """The slices lie on a straight line along their normal."""
+def _sheared(places: NDArray[np.float64], normal: NDArray[np.float64], pixel: float) -> tuple[str, str] | None:
+    """Where the slices do not lie on a straight line along their normal: by how much; and the way out."""
+    step = (places[-1] - places[0]) / (len(places) - 1)
     sideways = step - normal * (step @ normal)
     tilt = float(np.degrees(np.arctan2(np.linalg.norm(sideways), step @ normal)))
     if np.linalg.norm(sideways) > TOLERANCE * (step @ normal) + TOGETHER:
         got = f"a sheared stack: each slice is moved sideways by {np.linalg.norm(sideways):.4g} mm (tilt {tilt:.2f} degrees, gantry tilt?)"
-        raise BadFile(f"stack {what}", got, "Straighten it first (dcm2niix does) and read the result.")
+        return got, "Have it straightened by resampling: resample=True."
     off = places - places[0] - np.arange(len(places))[:, None] * step
     worst = float(np.linalg.norm(off, axis=1).max())
     if worst > max(0.1 * pixel, 2 * TOLERANCE * float(step @ normal)):
-        fix = "Resample the scan to even slices (e.g. dcm2niix) and read that."
-        raise BadFile(f"stack {what}", f"slices up to {worst:.4g} mm off a straight line", fix)
+        return f"slices up to {worst:.4g} mm off a straight line", "Have it resampled onto one: resample=True."
+    return None
 
 
 def flat_affine(ds: Any, spacing: tuple[float, float]) -> Affine | None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pellucid.errors import BadFile
-from pellucid.io.content import decoding
+from pellucid.io.content import Source, decoding
 from pellucid.io.dicom.geometry import code, numbers
 
 GRAY = ("MONOCHROME1", "MONOCHROME2")
@@ -25,7 +24,7 @@ class Scaling:
     unit: str
 
 
-def decode(ds: Any, path: Path) -> tuple[np.ndarray, str]:
+def decode(ds: Any, path: Source) -> tuple[np.ndarray, str]:
     """Stored samples as (frames, rows, columns[, 3]), YBR and palette turned into RGB; and the photometric interpretation they now have.
 
     Raises:
@@ -82,7 +81,7 @@ def scaling(holder: Any, ds: Any) -> Scaling:
     return Scaling(slope[0] if slope else None, intercept[0] if intercept else 0.0, kind)
 
 
-def apply_modality(frame: np.ndarray, how: Scaling, ds: Any, path: Path) -> np.ndarray:
+def apply_modality(frame: np.ndarray, how: Scaling, ds: Any, path: Source) -> np.ndarray:
     """One frame in modality units, float32: a modality LUT if the file holds one, else the rescale (computed in float64)."""
     if ds.get("ModalityLUTSequence"):
         from pydicom.pixels import apply_modality_lut

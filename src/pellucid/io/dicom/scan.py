@@ -13,12 +13,14 @@ import numpy as np
 import torch
 
 from pellucid.errors import BadFile
-from pellucid.grid import Affine, Grid
+from pellucid.grid import IDENTITY, Affine, Grid
 from pellucid.image import Image
-from pellucid.io.content import decoding, load, tensor
-from pellucid.io.dicom.geometry import Plane, Stack, code, flat_affine, numbers, plane_of, stack
-from pellucid.io.dicom.pixels import Scaling, apply_modality, decode, padding, quantity, scaling, suv_factor
+from pellucid.io.content import Source, decoding, load, tensor
+from pellucid.io.dicom.frames import Frame, frames_of, piles
+from pellucid.io.dicom.geometry import Stack, code, flat_affine, numbers, stack
+from pellucid.io.dicom.pixels import apply_modality, decode, padding, quantity, suv_factor
 from pellucid.io.dicom.series import chosen
+from pellucid.io.dicom.straighten import straighten
 
 # technical elements that say nothing about who was scanned
 CODED = {
@@ -47,30 +49,15 @@ IDENTIFYING = [
     "InstitutionName",
     "ReferringPhysicianName",
 ]
-# what can differ between pictures taken at one place
-DIMENSIONS = [
-    "EchoTime",
-    "TemporalPositionIdentifier",
-    "AcquisitionNumber",
-    "DiffusionBValue",
-    "TriggerTime",
-    "ImageType",
-    "FlipAngle",
-    "InversionTime",
-    "SegmentNumber",
-    "AcquisitionTime",
-]
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 
 
 @dataclass(frozen=True)
-class Frame:
-    """One picture of a file, before its samples are scaled: where it lies, how it is scaled, how it is meant to be windowed."""
+class Reading:
+    """What the caller wants: identifiers kept, a tilted or uneven stack resampled."""
 
-    plane: Plane | None
-    scaling: Scaling
-    window: tuple[float, float] | None
-    marks: tuple[str, ...]
+    keep_phi: bool = False
+    resample: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,27 +72,24 @@ class Part:
     digest: str
 
 
-def read_file(data: bytes, digest: str, path: Path, keep_phi: bool) -> Image:
+def read_file(data: bytes, digest: str, path: Source, how: Reading) -> Image:
     """One DICOM file: a slice or projection (row, column), or a multi-frame file (row, column, frame)."""
-    return _assemble([_part(data, digest, path)], path, keep_phi, [])
+    return _assemble([_part(data, digest, path, None)], path, how, [])
 
 
-def read_folder(path: Path, series: str | None, keep_phi: bool) -> Image:
-    """The one DICOM series in a folder, as (row, column, slice), sorted by position."""
+def read_series(path: Path | Sequence[Source], series: str | None, how: Reading) -> Image:
+    """The one DICOM series in a folder or among files, as (row, column, slice), sorted by position."""
     entries, ignored = chosen(path, series)
-    many = [e for e in entries if e.frames > 1]
-    if many and len(entries) > 1:
-        got = f"{len(entries)} files in the series, {len(many)} of them with several frames"
-        raise BadFile(f"read one volume from {path}", got, "Give one of the files.")
+    name = path if isinstance(path, Path) else path[0]
     if len(entries) > 1 and entries[0].plane is None:
         got = f"{len(entries)} {entries[0].modality} images without a position in space"
-        raise BadFile(f"read one volume from {path}", got, "They are views, not slices: give one of the files.")
+        raise BadFile(f"read one volume from {name}", got, "They are views, not slices: give one of the files.")
     notes = [f"{ignored} files in the folder are no DICOM images and were left out"] if ignored else []
-    return _assemble([_part(*load(e.path), e.path) for e in entries], path, keep_phi, notes)
+    return _assemble([_part(*load(e.path), e.path, e.picks) for e in entries], name, how, notes)
 
 
-def _part(data: bytes, digest: str, path: Path) -> Part:
-    """Parse and decode one file."""
+def _part(data: bytes, digest: str, path: Source, picks: tuple[int, ...] | None) -> Part:
+    """Parse and decode one file, or the frames of one stack in it."""
     import pydicom
 
     with decoding("DICOM", path, private=True):
@@ -121,7 +105,8 @@ def _part(data: bytes, digest: str, path: Path) -> Part:
         raise BadFile(f"read {path}", "a whole-slide image (tiles)", "Export the region of interest as TIFF or PNG.")
     stored, photometric = decode(ds, path)
     with decoding("DICOM", path, private=True):
-        frames = _frames(ds, len(stored), path)
+        frames = frames_of(ds, len(stored), str(path))
+        stored, frames = _picked(stored, frames, picks, path)
         padded = padding(stored, ds)
         if photometric == "RGB":
             values = stored
@@ -132,72 +117,19 @@ def _part(data: bytes, digest: str, path: Path) -> Part:
     return Part(ds, values, padded, frames, photometric, digest)
 
 
-def _first(groups: Sequence[Any], sequence: str, default: Any) -> Any:
-    """The item of a functional group: per frame, else shared, else the default."""
-    for group in groups:
-        item = group.get(sequence)
-        if item:
-            return item[0]
-    return default
+def _picked(stored: np.ndarray, frames: list[Frame], picks: tuple[int, ...] | None, path: Source) -> tuple[np.ndarray, list[Frame]]:
+    """The frames of one stack; a file with several of them is refused until one is named."""
+    if picks is None and len(frames) > 1:
+        found = piles(frames)
+        if len(found) > 1:
+            listing = "; ".join(f"{n}: {len(p.members)} slices{f' ({p.apart})' if p.apart else ''}" for n, p in enumerate(found))
+            raise BadFile(f"read one volume from {path}", f"{len(found)} stacks ({listing})", "Name one: series='0'.")
+    if picks is None or len(picks) == len(frames):
+        return stored, frames
+    return stored[list(picks)], [frames[n] for n in picks]
 
 
-def _frames(ds: Any, count: int, path: Path) -> list[Frame]:
-    """Position, scaling and window of each frame: from functional groups where there are any, else from the file."""
-    from pydicom.dataset import Dataset
-
-    shared = (ds.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
-    each = ds.get("PerFrameFunctionalGroupsSequence") or []
-    if each and len(each) != count:
-        raise BadFile(f"read {path}", f"{count} frames and {len(each)} frame descriptions", "The header is corrupt: export it again.")
-    offsets = numbers(ds, "GridFrameOffsetVector", count) if count > 1 else None
-    frames = []
-    for n in range(count):
-        groups = [each[n], shared] if each else [shared]
-        # the top level of a multi-frame file may describe one frame at most, so it places none of them
-        rest = ds if count == 1 else Dataset()
-        place, turn = _first(groups, "PlanePositionSequence", rest), _first(groups, "PlaneOrientationSequence", rest)
-        plane = plane_of(place, turn, _first(groups, "PixelMeasuresSequence", rest), str(path))
-        if offsets is not None:
-            plane = _dose_plane(ds, offsets[n], path)
-        how = scaling(_first(groups, "PixelValueTransformationSequence", ds), ds)
-        marks = tuple(f"{k}={item.get(k)}" for item in _items(groups) for k in DIMENSIONS if k in item)
-        frames.append(Frame(plane, how, _window(_first(groups, "FrameVOILUTSequence", ds)), marks if each else _marks(ds)))
-    return frames
-
-
-def _items(groups: Sequence[Any]) -> list[Any]:
-    """Every functional-group item of a frame."""
-    return [item for group in groups for element in group if element.VR == "SQ" for item in element.value]
-
-
-def _marks(ds: Any) -> tuple[str, ...]:
-    return tuple(f"{k}={ds.get(k)}" for k in DIMENSIONS if k in ds)
-
-
-def _dose_plane(ds: Any, offset: float, path: Path) -> Plane | None:
-    """A dose grid: frames lie at offsets along the normal (DICOM PS3.3 C.8.8.3.2, relative offsets)."""
-    plane = plane_of(ds, ds, ds, str(path))
-    if plane is None:
-        return None
-    place = np.array(plane.position) + offset * plane.normal
-    return Plane(tuple(place.tolist()), plane.along_row, plane.along_column, plane.spacing, plane.thickness)
-
-
-def _window(holder: Any) -> tuple[float, float] | None:
-    """The first window (center, width) that the file proposes."""
-    from pydicom.multival import MultiValue
-
-    found = []
-    for keyword in ("WindowCenter", "WindowWidth"):
-        value = holder.get(keyword)
-        value = value[0] if isinstance(value, MultiValue) and len(value) else value
-        if value is None or value == "" or isinstance(value, MultiValue):
-            return None
-        found.append(float(value))
-    return (found[0], found[1]) if np.isfinite(found).all() and found[1] > 0 else None
-
-
-def _assemble(parts: list[Part], path: Path, keep_phi: bool, notes: list[str]) -> Image:
+def _assemble(parts: list[Part], path: Source, how: Reading, notes: list[str]) -> Image:
     """Decoded files as one Image: order, affine, channels, meaning."""
     first = parts[0]
     if len({p.photometric for p in parts}) > 1 or len({p.values.shape[1:] for p in parts}) > 1:
@@ -205,59 +137,80 @@ def _assemble(parts: list[Part], path: Path, keep_phi: bool, notes: list[str]) -
     index = [(p, n) for p in parts for n in range(len(p.values))]
     frames = [p.frames[n] for p, n in index]
     with decoding("DICOM", path, private=True):
-        grid, order, sided = _place(index, frames, first.ds, path, notes)
+        grid, found, sided = _place(index, frames, first.ds, path, how, notes)
         units, factor = _meaning(parts, frames, first, path, notes)
-    picture = np.stack([index[i][0].values[index[i][1]] for i in order], axis=2)  # (row, column, slice[, channel])
+    order = found.order
+    if found.plan is None:
+        picture = np.stack([_pixels(index[i]) for i in order], axis=2)  # (row, column, slice[, channel])
+        background = _background(index, order)
+    else:
+        plan = found.plan
+        picture, background = straighten(plan, lambda k: _pixels(index[order[k]]), lambda k: _padded(index[order[k]]))
+        notes.append(f"resampled linearly to a regular grid because asked to; the file holds {plan.wrong}")
     if factor is not None:
         picture = (picture.astype(np.float64) * factor).astype(np.float32)
     color = first.photometric == "RGB"
     values = np.moveaxis(picture, -1, 0) if color else picture[None]
     values = values if grid.ndim == 3 else values[..., 0]
-    background = _background(index, order, grid)
+    if background is not None:
+        background = np.ascontiguousarray(background if grid.ndim == 3 else background[..., 0])
     with decoding("DICOM", path, private=True):
-        facts = _facts(parts, frames, order, sided, keep_phi)
+        facts = _facts(parts, frames, order, sided, how.keep_phi)
         notes += _remarks(first.ds, frames, facts)
     if factor is not None:
         facts["suv_factor"] = factor
+    if found.plan is not None:
+        facts["resampled"] = {"from": found.plan.wrong, "slices": len(order), "step_mm": found.plan.step, "how": "linear"}
     names = ("red", "green", "blue") if color else ()
-    return Image(tensor(values, path), grid, units, names, background, facts, tuple(notes))
+    return Image(
+        tensor(values, path), grid, units, names, None if background is None else torch.from_numpy(background), facts, tuple(notes)
+    )
 
 
-def _place(index: list[tuple[Part, int]], frames: list[Frame], ds: Any, path: Path, notes: list[str]) -> tuple[Grid, Sequence[int], bool]:
+def _place(
+    index: list[tuple[Part, int]], frames: list[Frame], ds: Any, path: Source, how: Reading, notes: list[str]
+) -> tuple[Grid, Stack, bool]:
     """The grid, the order of the pictures, and whether left and right are known."""
     rows, columns = index[0][0].values.shape[1:3]
     planes = [f.plane for f in frames if f.plane is not None]
     if len(planes) == len(frames):
         hint = _differing(frames)
-        found: Stack = stack(planes, lambda a, b: np.array_equal(_pixels(index[a]), _pixels(index[b])), str(path), hint)
+        found = stack(
+            planes, lambda a, b: np.array_equal(_pixels(index[a]), _pixels(index[b])), str(path), hint=hint, resample=how.resample
+        )
         if found.dropped:
             notes.append(f"{found.dropped} slices occur twice (same place, same pixels); the copies were dropped")
-        shape = (rows, columns) if len(frames) == 1 else (rows, columns, len(found.order))
+        shape: tuple[int, ...] = (rows, columns, len(found.order)) if found.plan is None else found.plan.shape(rows, columns)
         shape = shape if len(found.order) > 1 else (rows, columns)
         uid = str(ds.get("FrameOfReferenceUID", "") or "")
-        return Grid(shape, found.affine, "mm", hashlib.sha256(uid.encode()).hexdigest()[:12] if uid else None), found.order, True
+        return Grid(shape, found.affine, "mm", hashlib.sha256(uid.encode()).hexdigest()[:12] if uid else None), found, True
     if planes:
         got = f"{len(planes)} of {len(frames)} frames with a position in space"
         raise BadFile(f"place {path}", got, "The header is corrupt: export the scan again.")
+    as_stored = Stack(tuple(range(len(frames))), 0, IDENTITY)
     if len(frames) > 1:
         notes.append(f"{len(frames)} frames without positions: the third axis is the frame number (time or view), the grid is in pixels")
-        return Grid((rows, columns, len(frames))), range(len(frames)), False
+        return Grid((rows, columns, len(frames))), as_stored, False
     grid, sided = _flat_grid(ds, (rows, columns), path, notes)
-    return grid, [0], sided
+    return grid, as_stored, sided
 
 
 def _pixels(at: tuple[Part, int]) -> np.ndarray:
     return at[0].values[at[1]]
 
 
+def _padded(at: tuple[Part, int]) -> np.ndarray | None:
+    return None if at[0].padded is None else at[0].padded[at[1]]
+
+
 def _differing(frames: list[Frame]) -> str:
     """Which elements tell apart the pictures of a stack, for the message that refuses them."""
-    marks = [dict(m.split("=", 1) for m in f.marks) for f in frames]
-    differ = [k for k in DIMENSIONS if len({m.get(k) for m in marks}) > 1 and k != "AcquisitionTime"]
+    keys = dict.fromkeys(k for f in frames for k in f.marks)
+    differ = [k for k in keys if len({f.marks.get(k) for f in frames}) > 1 and k != "AcquisitionTime"]
     return f" (they differ in {', '.join(differ)})" if differ else ""
 
 
-def _flat_grid(ds: Any, shape: tuple[int, int], path: Path, notes: list[str]) -> tuple[Grid, bool]:
+def _flat_grid(ds: Any, shape: tuple[int, int], path: Source, notes: list[str]) -> tuple[Grid, bool]:
     """A projection: pixel spacing in the patient, else at the detector or film (noted), else pixels."""
     spots = {
         "PixelSpacing": "",
@@ -276,7 +229,7 @@ def _flat_grid(ds: Any, shape: tuple[int, int], path: Path, notes: list[str]) ->
     return Grid(shape), False
 
 
-def _meaning(parts: list[Part], frames: list[Frame], first: Part, path: Path, notes: list[str]) -> tuple[str, float | None]:
+def _meaning(parts: list[Part], frames: list[Frame], first: Part, path: Source, notes: list[str]) -> tuple[str, float | None]:
     """The quantity of the values, and the factor to SUV where it can be known."""
     kinds = {quantity(p.ds, f.scaling, p.photometric)[0] for p in parts for f in p.frames}
     if len(kinds) > 1:
@@ -293,14 +246,11 @@ def _meaning(parts: list[Part], frames: list[Frame], first: Part, path: Path, no
     return "SUV", factor
 
 
-def _background(index: list[tuple[Part, int]], order: Sequence[int], grid: Grid) -> torch.Tensor | None:
+def _background(index: list[tuple[Part, int]], order: Sequence[int]) -> np.ndarray | None:
     """Padding voxels as a mask, or None where there are none."""
     shape = index[0][0].values.shape[1:3]
-    masks = [np.zeros(shape, bool) if p.padded is None else p.padded[n] for p, n in (index[i] for i in order)]
-    if not any(m.any() for m in masks):
-        return None
-    mask = np.stack(masks, 2)
-    return torch.from_numpy(np.ascontiguousarray(mask if grid.ndim == 3 else mask[..., 0]))
+    masks = [np.zeros(shape, bool) if (m := _padded(index[i])) is None else m for i in order]
+    return np.stack(masks, 2) if any(m.any() for m in masks) else None
 
 
 def _facts(parts: list[Part], frames: list[Frame], order: Sequence[int], sided: bool, keep_phi: bool) -> dict[str, Any]:
