@@ -1,0 +1,52 @@
+"""``pellucid serve``: the viewer, on this machine alone."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from itertools import repeat
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pellucid.cli.options import Described, Text, asking, network
+from pellucid.cli.telling import quiet_errors
+from pellucid.errors import BadParameter, Unsupported
+
+MEBI = 2**20
+
+
+@asking
+def serve(
+    folder: Annotated[str, typer.Argument(metavar="[FOLDER]", help="Folder of scans: pictures, NIfTI, DICOM series.")] = ".",
+    model: Annotated[list[str] | None, typer.Option(help="As for explain; repeatable. The shipped phantoms are always there.")] = None,
+    weights: Annotated[list[str] | None, typer.Option(help="State dict of each factory, in their order.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 0,
+    token: Annotated[Text, typer.Option(help="Who has it may look. Default: a new one each time.")] = None,
+    out: Annotated[str, typer.Option(help="Folder for results, marks and uploads; what lies there is listed again.")] = "out/viewer",
+    upload: Annotated[int, typer.Option(min=1, help="MiB that one upload may have.")] = 512,
+    unpacked: Annotated[int, typer.Option(min=1, help="MiB that one scan may unpack to.")] = 4096,
+    *,
+    described: Described,
+) -> None:
+    """Serve a folder of scans in the browser: open, ask, look, compare, measure. On 127.0.0.1 alone, and only with the printed address."""
+    with quiet_errors():
+        if any(find_spec(name) is None for name in ("fastapi", "uvicorn")):
+            raise Unsupported("the viewer, which needs FastAPI and uvicorn", "neither or one of them", "pip install 'pellucid[serve]'.")
+        from pellucid.viewer.app import serve as served
+        from pellucid.viewer.limits import Limits
+
+        models = list(dict.fromkeys(model or []))
+        if weights and len(weights) != len(models):
+            raise BadParameter("as many --weights as --model, or none", f"{len(weights)} for {len(models)}", "Give them in the same order.")
+        if token is not None and (len(token) < 8 or not token.isascii() or not token.replace("-", "").replace("_", "").isalnum()):
+            raise BadParameter("a token of at least 8 letters, digits, - or _", f"{len(token)} signs", "Leave it out for a random one.")
+        nets = {m: network(m, w, described) for m, w in zip(models, weights or repeat(None), strict=False)}
+        Path(out).mkdir(parents=True, exist_ok=True)
+        limits = Limits(upload=upload * MEBI, unpacked=unpacked * MEBI)
+        served(Path(folder), Path(out), nets, port=port, token=token, limits=limits, on_ready=_ready)
+
+
+def _ready(address: str) -> None:
+    print(f"viewer: {address}", flush=True)
+    print("Whoever has this address sees the scans. Stop with Ctrl+C.", flush=True)

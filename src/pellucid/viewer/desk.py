@@ -1,0 +1,47 @@
+"""The desk: everything that a request may reach, put together once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pellucid.explanation import Map
+from pellucid.model import Model
+from pellucid.viewer.jobs import OVER, Queue
+from pellucid.viewer.limits import Limits
+from pellucid.viewer.nets import Look, Nets
+from pellucid.viewer.scans import Recent, Scans
+from pellucid.viewer.shelf import Shelf
+from pellucid.viewer.showing import Display
+from pellucid.viewer.store import Store
+
+
+@dataclass(eq=False)
+class Desk:
+    """Folder, store, networks and queue of one viewer; ``looks``, ``displays`` and ``maps`` are kept while it runs."""
+
+    shelf: Shelf
+    store: Store
+    scans: Scans
+    nets: Nets
+    limits: Limits
+    queue: Queue = field(default_factory=Queue)
+    looks: dict[tuple[str, str], Look] = field(default_factory=dict)
+    displays: Recent[Display] = field(default_factory=lambda: Recent(4))
+    maps: Recent[Map] = field(default_factory=lambda: Recent(16))
+
+    @classmethod
+    def over(cls, folder: Path, work: Path, models: Mapping[str, Model], limits: Limits | None = None, phantoms: bool = True) -> Desk:
+        """A desk over a folder of scans; what an earlier viewer left unfinished in ``work`` is marked so."""
+        limits = limits or Limits()
+        store = Store(work)
+        shelf = Shelf(folder, work, limits)
+        for key, record in store.all("runs"):
+            if record.get("state") not in OVER:
+                store.change("runs", key, state="interrupted")
+        return cls(shelf, store, Scans(shelf, store, limits), Nets(models, phantoms), limits)
+
+    def display(self, key: str) -> Display:
+        """How the scan of an id is laid out and packed for the page."""
+        return self.displays.get(key, lambda: Display.of(self.scans.image(key)))

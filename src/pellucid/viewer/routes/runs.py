@@ -1,0 +1,131 @@
+"""Asking: runs in the queue, their progress, cancelling, and the maps that they made."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from pellucid.explanation import Map
+from pellucid.report.words import VERDICTS
+from pellucid.viewer import asking, way
+from pellucid.viewer.desk import Desk
+from pellucid.viewer.forms import part, title
+from pellucid.viewer.jobs import OVER
+from pellucid.viewer.routes.reach import PACKED, PROBLEMS, AtDesk, finite, packed, row
+from pellucid.viewer.shapes import Frame, MapFacts, Question, Ran, RunRecord, Way
+from pellucid.viewer.showing import Display, layer_facts
+
+router = APIRouter(prefix="/api", tags=["runs and maps"], responses=PROBLEMS)
+
+
+@router.post("/runs", response_model=Ran)
+def begin(desk: AtDesk, question: Question) -> dict[str, str]:
+    """Put a question into the queue. What is wrong with it is said at once."""
+    return {"id": asking.begin(desk, question.model_dump())}
+
+
+@router.get("/runs", response_model=list[RunRecord])
+def runs(desk: AtDesk, scan: str | None = None) -> list[dict[str, Any]]:
+    """All runs, or those of a scan, in the order in which they were asked."""
+    return [_record(desk, key) for key, r in desk.store.all("runs") if scan is None or r["question"]["scan"] == scan]
+
+
+@router.get("/runs/{run}", response_model=RunRecord)
+def one(desk: AtDesk, run: str) -> dict[str, Any]:
+    """How far a run is."""
+    return _record(desk, run)
+
+
+@router.post("/runs/{run}/cancel", response_model=RunRecord)
+def cancel(desk: AtDesk, run: str) -> dict[str, Any]:
+    """Stop a run; the network is as it was, and maps that are there stay."""
+    asking.stop(desk, run)
+    return _record(desk, run)
+
+
+@router.delete("/runs/{run}", status_code=204, response_class=Response)
+def drop(desk: AtDesk, run: str) -> Response:
+    """Remove a run and its maps."""
+    asking.stop(desk, run)
+    job = desk.queue.jobs.get(run)
+    if job is not None and job.state not in OVER:
+        job.finished.wait(20)
+    desk.store.drop("runs", run)
+    return Response(status_code=204)
+
+
+@router.get("/maps/{id}", response_model=MapFacts)
+def map_facts(desk: AtDesk, id: str) -> dict[str, Any]:
+    """A map in words and numbers: verdict and reasons, evidence, provenance."""
+    why, scan = asking.map_of(desk, id), asking.scan_of(desk, id)
+    p, e = why.provenance, why.evidence
+    word = e.verdict or "not examined"
+    names = [p.classes[k] if k < len(p.classes) else f"class {k}" for k in range(len(why.probabilities))]
+    run, n = asking.split(id)
+    return {
+        "id": id, "run": run, "scan": scan, "name": title(p.method.partition("(")[0]), "method": p.method, "target": p.target, "site": p.site,
+        "score": finite(why.score), "classes": [{"name": c, "p": v} for c, v in zip(names, why.probabilities, strict=True)],
+        "verdict": word, "sentence": VERDICTS[word], "reasons": list(e.reasons), "cannot": _cannot(why), "caveats": list(p.caveats),
+        "level": e.level, "rows": [row(r) for r in e], "provenance": _provenance(why), "layer": layer_facts(desk.display(scan).layer(why)),
+        "way": way.kind(why), "kept": (desk.store.folder("runs", run) / f"{n}.way.npz").exists(),
+    }  # fmt: skip
+
+
+@router.get("/maps/{id}/samples", response_class=Response, responses=PACKED)
+def samples(desk: AtDesk, id: str) -> Response:
+    """The map over its scan, in viewing order."""
+    return packed(desk.display(asking.scan_of(desk, id)).layer(asking.map_of(desk, id)).data)
+
+
+@router.get("/maps/{id}/way", response_model=Way)
+def path(desk: AtDesk, id: str) -> dict[str, Any]:
+    """The path that the map's method followed, in numbers."""
+    why = asking.map_of(desk, id)
+    run, n = asking.split(id)
+    kept = (desk.store.folder("runs", run) / f"{n}.way.npz").exists()
+    return {**way.told(why), "classes": list(why.provenance.classes), "kept": kept}
+
+
+@router.get("/maps/{id}/way/{step}", response_model=Frame)
+def frame(desk: AtDesk, id: str, step: int) -> dict[str, Any]:
+    """The image at a step of the path, and the map as far as the path has gone."""
+    run, n = asking.split(id)
+    image, so_far = way.frame(desk.store.folder("runs", run) / f"{n}.way.npz", asking.map_of(desk, id), step)
+    display = Display.of(image)
+    layer = None if so_far is None else display.layer(so_far)
+    return {
+        "display": display.facts(), "channels": [base64.b64encode(c.data).decode() for c in display.channels],
+        "layer": layer and layer_facts(layer), "map": layer and base64.b64encode(layer.data).decode(),
+    }  # fmt: skip
+
+
+def _record(desk: Desk, key: str) -> dict[str, Any]:
+    record = asking.progress(desk, key)
+    maps = [{**m, "id": f"{key}.{m['n']}", "score": finite(m["score"])} for m in sorted(record["maps"], key=lambda m: m["n"])]
+    return {**record, "maps": maps}
+
+
+def _cannot(why: Map) -> str:
+    """What the map cannot tell: the method's own *Misleads when*."""
+    import inspect
+
+    from pellucid.errors import PellucidError
+    from pellucid.method import read_method
+
+    try:
+        doc = inspect.cleandoc(read_method(why.provenance.method.partition("(")[0]).fn.__doc__ or "")
+    except PellucidError:  # a method that is not installed here
+        return ""
+    return part(doc, "Misleads when")
+
+
+def _provenance(why: Map) -> list[tuple[str, str]]:
+    p = why.provenance
+    rows = [
+        ("Method", p.method), ("Target", p.target), ("Site", p.site), ("Network", p.model), ("Weights (SHA-256)", p.weights),
+        ("Scan", p.scan), ("Preparation", p.prepare), ("Seed", str(p.seed)), ("Passes", f"{p.forward} forward, {p.backward} backward"),
+        ("Time taken", f"{p.seconds:.3g} s on {p.device}"), ("Made", p.time), ("Source", p.cite),
+    ]  # fmt: skip
+    return [r for r in rows if r[1]]

@@ -1,0 +1,102 @@
+"""Listing, uploading and opening scans."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import PurePosixPath
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from pellucid.errors import BadFile
+from pellucid.report.words import scan_rows
+from pellucid.viewer.routes.reach import PACKED, PROBLEMS, AtDesk, packed
+from pellucid.viewer.shapes import Key, Listing, OpenScan, Scan, SeriesEntry, Upload
+from pellucid.viewer.store import missing
+
+router = APIRouter(prefix="/api", tags=["scans"], responses=PROBLEMS)
+Path = Annotated[str, Query(max_length=2000)]
+
+
+@router.get("/files", response_model=Listing)
+def files(desk: AtDesk, path: Path = "") -> dict[str, object]:
+    """Folders and scans that lie directly in a folder of the shelf."""
+    entries, skipped = desk.shelf.list(path)
+    above = PurePosixPath(path.strip("/")).parent.as_posix()
+    parent = None if not path.strip("/") else "" if above == "." else above
+    return {"path": path.strip("/"), "parent": parent, "entries": [asdict(e) for e in entries], "skipped": skipped}
+
+
+@router.get("/series", response_model=list[SeriesEntry])
+def series(desk: AtDesk, path: Path = "", upload: Key | None = None) -> list[dict[str, object]]:
+    """The DICOM series in a folder, to the bottom, or of an upload."""
+    return [asdict(s) for s in desk.scans.series(path, upload)]
+
+
+@router.post("/scans", response_model=Scan)
+def open_scan(desk: AtDesk, asked: OpenScan) -> dict[str, object]:
+    """Open a scan: read it, and give it an id that outlives a restart."""
+    return _told(desk, desk.scans.open(asked.path, asked.series, asked.upload))
+
+
+@router.get("/scans", response_model=list[dict[str, str]])
+def scans(desk: AtDesk) -> list[dict[str, str]]:
+    """Scans that were opened before."""
+    return [{"id": key, "name": str(r["name"]), "format": str(r["format"])} for key, r in desk.store.all("scans")]
+
+
+@router.get("/scans/{scan}", response_model=Scan)
+def scan(desk: AtDesk, scan: str) -> dict[str, object]:
+    """An opened scan: facts, remarks, and how it is laid out."""
+    return _told(desk, scan)
+
+
+@router.get("/scans/{scan}/channels/{n}", response_class=Response, responses=PACKED)
+def channel(desk: AtDesk, scan: str, n: int) -> Response:
+    """The samples of a channel in viewing order."""
+    channels = desk.display(scan).channels
+    if not 0 <= n < len(channels):
+        raise missing("channels", str(n))
+    return packed(channels[n].data)
+
+
+@router.post("/uploads", response_model=Upload, openapi_extra={"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}, "required": True}})  # fmt: skip
+async def upload(desk: AtDesk, request: Request, name: Annotated[str, Query(max_length=200)], into: Key | None = None) -> dict[str, object]:
+    """Send a file of a scan; further files of one DICOM series go ``into`` the first one's id."""
+    if request.headers.get("content-type", "").partition(";")[0] != "application/octet-stream":
+        raise BadFile(
+            "an upload of type application/octet-stream", repr(request.headers.get("content-type", ""))[:80], "Send the bytes alone."
+        )
+    store, limits = desk.store, desk.limits
+    label = "".join(c for c in PurePosixPath(name.replace("\\", "/")).name if c.isprintable())[:120] or "upload"
+    key = into or store.new("uploads", {"name": label, "files": 0, "size": 0})
+    record = store.get("uploads", key)
+    if record["files"] >= limits.files or shutil.disk_usage(store.root).free < 2 * limits.upload:
+        raise BadFile(f"an upload of at most {limits.files} files, and room for it", f"{record['files']} files", "Use the served folder.")
+    folder = store.folder("uploads", key) / "files"
+    folder.mkdir(parents=True, exist_ok=True)
+    target, size = folder / f"{record['files']:05d}", 0  # a name of ours: what it is called is only told
+    try:
+        with target.open("wb") as file:
+            async for part in request.stream():
+                size += len(part)
+                await run_in_threadpool(file.write, part)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    if size == 0 or record["size"] + size > limits.upload:
+        target.unlink(missing_ok=True)
+        got = "none" if size == 0 else f"{record['size'] + size:,} bytes"
+        raise BadFile(f"an upload of 1 to {limits.upload:,} bytes", got, "Use the served folder.")
+    changed = store.change("uploads", key, files=record["files"] + 1, size=record["size"] + size)
+    return {"id": key, **{k: changed[k] for k in ("name", "files", "size")}}
+
+
+def _told(desk: AtDesk, key: str) -> dict[str, object]:
+    record, image, display = desk.store.get("scans", key), desk.scans.image(key), desk.display(key)
+    return {
+        "id": key, "name": record["name"], "format": record["format"], "dicom": record["format"] == "DICOM", "rows": scan_rows(image),
+        "remarks": list(display.remarks), "display": display.facts(),
+    }  # fmt: skip
