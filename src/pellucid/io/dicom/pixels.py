@@ -130,23 +130,30 @@ def quantity(ds: Any, how: Scaling, photometric: str) -> tuple[str, list[str]]:
     if modality == "CT":
         return "a.u.", [f"CT rescaled to {how.unit}, not to Hounsfield units"]
     if modality == "PT":
-        units = code(ds, "Units") or "a.u."
+        units = _pet_units(ds, how)
         if units == "GML" and str(ds.get("SUVType", "BW") or "BW") == "BW":
             return "SUV", []
         return units, []
     return "a.u.", []
 
 
-def suv_factor(ds: Any) -> tuple[float | None, str]:
+def _pet_units(ds: Any, how: Scaling) -> str:
+    """Units of a PET image; an enhanced one has them as the type of its rescale (PS3.3 C.7.6.16.2.9)."""
+    return code(ds, "Units") or (how.unit if how.unit in ("BQML", "GML", "CNTS", "CPS", "PROPCPS") else "a.u.")
+
+
+def suv_factor(ds: Any, how: Scaling) -> tuple[float | None, str]:
     """Factor from Bq/ml to body-weight SUV (g/ml), or None and what is missing.
 
     SUV = activity * weight / dose, the dose decayed to the time that the images are corrected to: the start of the
     series (DecayCorrection START) or the injection (ADMIN). After the QIBA FDG-PET/CT profile, appendix on vendor-neutral SUV.
     """
-    if code(ds, "Units") != "BQML":
-        return None, f"units {code(ds, 'Units') or 'absent'}"
-    if "ATTN" not in str(ds.get("CorrectedImage", "")) or "DECY" not in str(ds.get("CorrectedImage", "")):
-        return None, "not corrected for attenuation and decay"
+    if (units := _pet_units(ds, how)) != "BQML":
+        return None, f"units {units}"
+    listed = str(ds.get("CorrectedImage", ""))
+    for word, keyword in (("ATTN", "AttenuationCorrected"), ("DECY", "DecayCorrected")):
+        if word not in listed and code(ds, keyword) != "YES":
+            return None, "not corrected for attenuation and decay"
     drugs = ds.get("RadiopharmaceuticalInformationSequence") or []
     weight = numbers(ds, "PatientWeight", 1)
     if len(drugs) != 1 or weight is None or weight[0] <= 0:
@@ -154,8 +161,14 @@ def suv_factor(ds: Any) -> tuple[float | None, str]:
     dose, half_life = numbers(drugs[0], "RadionuclideTotalDose", 1), numbers(drugs[0], "RadionuclideHalfLife", 1)
     if dose is None or half_life is None or dose[0] <= 0 or half_life[0] <= 0:
         return None, "no injected dose or half-life"
-    correction = code(ds, "DecayCorrection")
-    waited = 0.0 if correction == "ADMIN" else _seconds_waited(ds, drugs[0]) if correction == "START" else None
+    correction, at = code(ds, "DecayCorrection"), _moment(_local(ds.get("DecayCorrectionDateTime")))
+    if at is not None:  # an enhanced PET image names the moment that it is corrected to
+        start = drugs[0].get("RadiopharmaceuticalStartDateTime")
+        injected = _moment(_local(start))
+        known = injected is not None and str(start)[14:].lstrip(".0123456789") == str(ds.DecayCorrectionDateTime)[14:].lstrip(".0123456789")
+        waited = (at - injected).total_seconds() if injected is not None and known else None
+    else:
+        waited = 0.0 if correction == "ADMIN" else _seconds_waited(ds, drugs[0]) if correction == "START" else None
     if waited is None or not 0 <= waited <= 20 * half_life[0]:
         return None, "no usable time between injection and scan"
     return weight[0] * 1000.0 / (dose[0] * 2.0 ** (-waited / half_life[0])), ""
@@ -167,13 +180,18 @@ def _seconds_waited(ds: Any, drug: Any) -> float | None:
     acquired = _moment(str(ds.get("AcquisitionDate", "")) + str(ds.get("AcquisitionTime", "")))
     if scan is None or (acquired is not None and scan > acquired):
         return None  # SeriesTime was rewritten by later processing
-    injected = _moment(str(drug.get("RadiopharmaceuticalStartDateTime", "")).split("+")[0].split("-")[0])
+    injected = _moment(_local(drug.get("RadiopharmaceuticalStartDateTime")))
     if injected is not None:
         return (scan - injected).total_seconds()
     injected = _moment(str(ds.get("SeriesDate", "")) + str(drug.get("RadiopharmaceuticalStartTime", "")))
     if injected is None:
         return None
     return (scan - injected + timedelta(days=1 if injected > scan else 0)).total_seconds()
+
+
+def _local(found: Any) -> str:
+    """A DT value without its offset from UTC."""
+    return str(found or "").split("+")[0].split("-")[0]
 
 
 def _moment(text: str) -> datetime | None:

@@ -238,7 +238,7 @@ def _meaning(parts: list[Part], frames: list[Frame], first: Part, path: Source, 
     notes += remarks
     if code(first.ds, "Modality") != "PT" or units == "SUV":
         return units, None
-    factors = {suv_factor(p.ds) for p in parts}
+    factors = {suv_factor(p.ds, f.scaling) for p in parts for f in p.frames}
     factor, missing = next(iter(factors))
     if len(factors) > 1 or factor is None:
         notes.append(f"SUV cannot be computed ({missing or 'the slices disagree'}); values are in {units}")
