@@ -1,6 +1,8 @@
-"""Architectures of the family of networks: three that share no code with the shipped ones."""
+"""Architectures of the family of networks: four that share no code with the shipped ones."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +71,27 @@ class Attending(nn.Module):
         return self.head(self.norm(z[:, 0]))
 
 
-NETS = {"bare": Bare, "residual": Residual, "attending": Attending}
+class Excited(nn.Module):
+    """No shortcuts: convolutions, instance norm, SiLU, squeeze-and-excitation after each stage, mean pooling."""
+
+    def __init__(self, channels: int, dims: int) -> None:
+        super().__init__()
+        conv, norm = (nn.Conv2d, nn.InstanceNorm2d) if dims == 2 else (nn.Conv3d, nn.InstanceNorm3d)
+        widths = (channels, 16, 24, 32, 32)
+        self.stages, self.gates = nn.ModuleList(), nn.ModuleList()
+        for before, width in pairwise(widths):
+            self.stages.append(nn.Sequential(conv(before, width, 3, 1 if before == channels else 2, 1), norm(width, affine=True), nn.SiLU()))
+            self.gates.append(nn.Sequential(nn.Linear(width, 8), nn.ReLU(), nn.Linear(8, width), nn.Sigmoid()))
+        self.head = nn.Linear(widths[-1], 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage, gate in zip(self.stages, self.gates):
+            x = stage(x)
+            x = x * gate(x.flatten(2).mean(2)).view(*x.shape[:2], *[1] * (x.ndim - 2))
+        return self.head(x.flatten(2).mean(2))
+
+
+NETS = {"excited": Excited, "bare": Bare, "residual": Residual, "attending": Attending}
 
 
 def untrained(kind: str, net: str, seed: int) -> nn.Module:

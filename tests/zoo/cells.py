@@ -152,7 +152,9 @@ def _look(cell: Cell, m: Method[Any], net: pl.Model, maps: dict[str, Map]) -> No
         cell.message = "zero everywhere, and says so" if said else ""
         cell.faults += [] if said else ["constant"]
     elif (_difference(first.values, second.values) < 1e-6) == m.facts.hears_target:
-        cell.faults.append("one map for two targets" if m.facts.hears_target else "another map for another target")
+        said = all(any("same for every target" in c for c in why.provenance.caveats) for why in maps.values())
+        cell.message = "one map for two targets, and says so" if said and m.facts.hears_target else ""
+        cell.faults += [] if cell.message else ["one map for two targets" if m.facts.hears_target else "another map for another target"]
     for name, why in maps.items():
         _sum(cell, m, name, why)
     if "largest" in first.trace:

@@ -12,6 +12,8 @@ from pellucid.ops.resample import pull
 from pellucid.params import Flag
 from pellucid.probe.probe import Drawn, Probe
 
+ALIKE = 1.01  # weights that differ by less are one weight
+
 
 @method(
     cite=Cite("Wang, Wang, Du, Yang, Zhang, Ding, Mardziel, Hu", 2020, "Score-CAM", "CVPR workshop", arxiv="1910.01279"),
@@ -59,6 +61,8 @@ def score_cam(probe: Probe, x: Float[Tensor, "c *space"], *, relu: Flag = True, 
     for answer in at_image.scores(((c, f) for c in range(len(x)) for f in fills), of=shown):
         scores[answer.asked[0]] += float(answer.score) / len(fills)
     weights = scores.softmax(0)
+    if len(x) > 1 and float(weights.max() / weights.min()) < ALIKE:
+        probe.notes.append("the channels' scores hardly differ, so that all weigh alike: the map is nearly the same for every target")
     cam = torch.zeros(1, *x.shape[1:], dtype=torch.float64, device=x.device)
     for weight, channel in zip(weights.tolist(), x, strict=True):
         cam += weight * channel.double()
