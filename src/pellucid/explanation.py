@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -208,6 +208,41 @@ class Map(Explanation):
             return io.write_archive(path, arrays, self.grid, facts=self.facts())
         shown = self.on(self.scan.grid, keep=keep)
         return io.write(path, shown.values.detach().cpu(), self.scan.grid, facts=self.facts(), image=self.scan, palette=palette)
+
+    def dicom(
+        self,
+        folder: str | Path,
+        *,
+        source: str | Path,
+        kinds: Sequence[str] | None = None,
+        threshold: float = 0.5,
+        keep_phi: bool = False,
+    ) -> io.Filed:
+        """Write DICOM objects on the grid of the scan's own files: Parametric Map, Segmentation, Secondary Capture, structured report.
+
+        By default nothing in them names the patient: they make a study of their own, under a pseudonym. See ``docs/dicom_out.md``.
+
+        Args:
+            folder: gets the objects, whole or not at all; it may hold nothing but earlier ones.
+            source: folder or file that the scan was read from, unchanged: another one is refused.
+            kinds: some of ``map``, ``segmentation``, ``capture``, ``report``; None: all that the source can carry.
+            threshold: share of the largest |relevance| from which a sample belongs to a segment, for or against.
+            keep_phi: True files them in the patient's own study: same patient, same study and frame of reference.
+
+        Returns:
+            The files, and notes to read before they are sent.
+
+        Raises:
+            BadFile: a scan that was not read from DICOM, another source, a kind that it cannot carry, or somebody else's files in the folder.
+        """
+        facts = self.scan.facts
+        if facts.get("format") != "DICOM" or "sha256" not in facts:
+            got = f"a scan from {facts.get('format', 'memory')}"
+            raise BadFile("write DICOM objects about a scan that was read from DICOM", got, "Save NIfTI or PNG: why.save('why.nii.gz').")
+        origin = io.find_origin(source, self.scan, named=keep_phi)
+        shown = self.on(origin.grid).relevance.detach().cpu().float()
+        slices = shown.movedim(2, 0) if shown.ndim == 3 else shown[None]
+        return io.file_dicom(folder, io.Derived(origin, slices.contiguous().numpy(), self.facts(), threshold), kinds)
 
     def facts(self) -> dict[str, Any]:
         """Provenance, evidence and geometry as plain values."""

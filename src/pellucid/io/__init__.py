@@ -1,6 +1,11 @@
 """Scans in, maps out: DICOM, NIfTI, rasters and the archive. Third-party readers are imported when a file needs them."""
 
 from pellucid.io.archive import read_archive as read_archive
+from pellucid.io.dicom.derived import Derived as Derived
+from pellucid.io.dicom.filing import Filed as Filed
+from pellucid.io.dicom.filing import file_dicom as file_dicom
+from pellucid.io.dicom.origin import Origin as Origin
+from pellucid.io.dicom.origin import find_origin as find_origin
 from pellucid.io.dicom.series import Series as Series
 from pellucid.io.picture import overlay as overlay
 from pellucid.io.reading import read as read

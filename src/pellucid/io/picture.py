@@ -265,7 +265,7 @@ def _page(drawn: list[Any], top: float, flat: np.ndarray, grid: Grid, panels: li
         x += d.width + GAP
     if grid.unit == "mm":
         scale(pen, drawn[0], panels[0], MARGIN, HEAD + tall + 14)
-    _bar(page, pen, x + 4, HEAD, tall, top, flat, colors)
+    bar(page, pen, x + 4, HEAD, tall, top, flat, colors)
     return page
 
 
@@ -279,7 +279,7 @@ def scale(pen: Any, drawn: Any, panel: Panel, x: int, y: int) -> None:
     pen.text((x + pixels + 8, y), f"{mm:g} mm", fill=INK, font=font(14), anchor="lm")
 
 
-def _bar(page: Any, pen: Any, x: int, y: int, tall: int, top: float, flat: np.ndarray, colors: Palette) -> None:
+def bar(page: Any, pen: Any, x: int, y: int, tall: int, top: float, flat: np.ndarray, colors: Palette) -> None:
     """The color bar, over the signs that occur, zero marked."""
     from PIL import Image as Pil
 
