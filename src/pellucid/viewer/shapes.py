@@ -96,18 +96,24 @@ class Channel(BaseModel):
     window: list[float]
 
 
+class Laid(BaseModel):
+    """How viewing order lies in the scan as stored: its shape, and for each axis shown which axis of the scan, whether reversed, how coarse."""
+
+    shape: list[int]
+    order: list[int]
+    flip: list[bool]
+    factors: list[int]
+
+
 class Shown(BaseModel):
-    """How a scan is laid out: shape and affine in viewing order, and how that lies in the scan (``order``, ``flip``, ``factors``)."""
+    """How a scan is laid out: shape and affine in viewing order; what ``Scene`` of the report draws."""
 
     shape: list[int]
     affine: list[list[float]]
     unit: str
     axes: list[dict[str, Any]]
     sided: bool
-    order: list[int]
-    flip: list[bool]
-    factors: list[int]
-    whole: list[int]
+    scan: Laid
     planes: list[Plane]
     color: bool
     inverted: bool

@@ -58,17 +58,19 @@ class Display:
         return packing._layer(self.layout.array(packing._relevance(why, self.scan.grid, self.factors)), 16)
 
     def facts(self) -> dict[str, Any]:
-        """All that the page needs besides the arrays."""
+        """All that the page needs besides the arrays: what ``Scene`` of the report takes."""
         return {
             "shape": list(self.grid.shape),
             "affine": [list(r) for r in self.grid.affine],
             "unit": self.grid.unit,
             "axes": [asdict(axis) for axis in self.grid.axes],
             "sided": self.layout.sided,
-            "order": list(self.layout.order),
-            "flip": list(self.layout.flip),
-            "factors": list(self.factors),
-            "whole": list(self.scan.grid.shape),
+            "scan": {
+                "shape": list(self.scan.grid.shape),
+                "order": list(self.layout.order),
+                "flip": list(self.layout.flip),
+                "factors": list(self.factors),
+            },
             "planes": [
                 {"name": p.name, "x": p.x, "y": p.y, "through": p.through, "flipY": p.flip_y, "edges": list(p.edges)}
                 for p in self.layout.planes

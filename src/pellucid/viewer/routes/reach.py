@@ -42,10 +42,17 @@ def finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else value
 
 
+SHORT = {"roc": "ROC", "auc": "AUC", "auprc": "AUPRC", "iou": "IoU", "f1": "F1", "emd": "EMD", "mae": "MAE", "otsu": "Otsu"}
+
+
+def _said(name: str) -> str:
+    return " ".join(SHORT.get(w, w) for w in name.split("_"))
+
+
 def row(r: Measurement) -> dict[str, Any]:
     """A finding as the page shows it."""
     return {
-        "name": r.name, "title": r.name.replace("_", " "), "value": finite(r.value), "shown": number(r.value), "unit": r.unit,
+        "name": r.name, "title": _said(r.name), "value": finite(r.value), "shown": number(r.value), "unit": r.unit,
         "better": BETTER[r.direction], "reference": finite(r.reference), "held": "" if r.reference is None else number(r.reference),
         "against": r.against, "low": finite(r.low), "high": finite(r.high), "status": r.status, "text": r.text,
     }  # fmt: skip
