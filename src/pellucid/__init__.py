@@ -75,6 +75,7 @@ from pellucid.explanation import load as load
 from pellucid.grid import Grid as Grid
 from pellucid.image import Image as Image
 from pellucid.io import read as read
+from pellucid.io import send as send
 from pellucid.io import series as series
 from pellucid.loading import load_model as load_model
 from pellucid.method import Ask as Ask

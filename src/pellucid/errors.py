@@ -22,6 +22,10 @@ class BadFile(PellucidError, ValueError):
     """A file is missing, corrupt, truncated or of a kind that cannot be read."""
 
 
+class BadServer(PellucidError, ConnectionError):
+    """A server cannot be reached, refuses who asks, or does not answer as DICOMweb says."""
+
+
 class BadGrid(PellucidError, ValueError):
     """Two frames do not fit, or a crop, spacing or affine makes no sense."""
 

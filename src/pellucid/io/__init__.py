@@ -6,6 +6,7 @@ from pellucid.io.dicom.filing import Filed as Filed
 from pellucid.io.dicom.filing import file_dicom as file_dicom
 from pellucid.io.dicom.origin import Origin as Origin
 from pellucid.io.dicom.origin import find_origin as find_origin
+from pellucid.io.dicom.sending import send as send
 from pellucid.io.dicom.series import Series as Series
 from pellucid.io.picture import overlay as overlay
 from pellucid.io.reading import read as read
