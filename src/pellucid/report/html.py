@@ -8,7 +8,6 @@ import json
 import os
 import uuid
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from pellucid.grid import Grid
 from pellucid.report import words
 from pellucid.report.pictures import AGAINST, BEND, FOR, STRENGTH, Pictures, extent, for_script, pictures, ruler
 from pellucid.report.planes import Plane
+from pellucid.report.scripts import REPORT, part, script, style
 
 MARK = '<meta name="generator" content="pellucid">'
 
@@ -96,17 +96,19 @@ def render(maps: Sequence[Map], title: str, note: str | None) -> str:
 
     scan = maps[0].scan
     shown = pictures(scan, maps)
-    script, style = part("report.js"), part("report.css")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    code = script(REPORT)
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters["number"] = words.number
     told = [words.about(m, layer, shown, n) for n, (m, layer) in enumerate(zip(maps, shown.layers, strict=True))]
-    data = for_script(shown, scan) | {"labels": [{k: t[k] for k in ("name", "target", "site", "unit")} for t in told]}
-    return page.from_string(part("template.html.j2")).render(
+    data = for_script(shown, scan)
+    for one, t in zip(data["maps"], told, strict=True):
+        one["label"] = {k: t[k] for k in ("name", "target", "site", "unit")}
+    return page.from_string(part("page/report.html.j2")).render(
         mark=Markup(MARK),
         policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-        style=Markup(style),
-        script=Markup(script),
+        style=Markup(style()),
+        script=Markup(code),
         data=Markup(_inside_script(data)),
         title=title,
         note=note,
@@ -123,11 +125,6 @@ def render(maps: Sequence[Map], title: str, note: str | None) -> str:
         channels=len(shown.channels) if not shown.color else 0,
         color=shown.color,
     )
-
-
-def part(name: str) -> str:
-    """A file that lies beside this one."""
-    return resources.files("pellucid.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _inside_script(data: Any) -> str:

@@ -328,7 +328,7 @@ def for_script(shown: Pictures, scan: Image) -> dict[str, Any]:
             "flip": list(shown.layout.flip),
             "factors": list(shown.factors),
         },
-        "planes": [{"name": p.name, "x": p.x, "y": p.y, "through": p.through, "flipY": p.flip_y} for p in shown.layout.planes],
+        "planes": [{"name": p.name, "x": p.x, "y": p.y, "through": p.through, "flipY": p.flip_y, "edges": list(p.edges)} for p in shown.layout.planes],
         "color": shown.color,
         "inverted": shown.inverted,
         "quantity": scan.quantity,

@@ -9,8 +9,9 @@ from typing import Any
 
 from pellucid.errors import PellucidError
 from pellucid.evidence.intervals import DRAWS
-from pellucid.report.html import MARK, guard, part, put_whole
+from pellucid.report.html import MARK, guard, put_whole
 from pellucid.report.plots import box_plot, curve_plot, rank_plot
+from pellucid.report.scripts import part, style
 from pellucid.study import Study, tables
 from pellucid.study.store import number
 
@@ -41,9 +42,9 @@ def render(study: Study, caption: str = "") -> str:
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters["cell"] = lambda v: f"{v:.3g}" if isinstance(v, float) else v
     maps, shots = list(study.asks), sorted((study.folder / "pictures").glob("*.png"))
-    return page.from_string(part("study.html.j2")).render(
+    return page.from_string(part("page/study.html.j2")).render(
         mark=Markup(MARK),
-        style=Markup(part("report.css")),
+        style=Markup(style()),
         name=study.name,
         version=study.version,
         images=len(study.cases),
