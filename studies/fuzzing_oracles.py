@@ -35,6 +35,8 @@ def dicom(data):
     stored = ds.pixel_array
     photometric = ds.get("PhotometricInterpretation", "MONOCHROME2")
     frames = int(ds.get("NumberOfFrames", 1) or 1)
+    if stored.ndim - (int(ds.get("SamplesPerPixel", 1)) > 1) != (3 if frames > 1 else 2):
+        raise Refused("frames")
     if photometric == "PALETTE COLOR":
         stored, color = _palette(stored, ds), True
     else:
@@ -79,8 +81,9 @@ def _plane(place, turn, measure):
     found = [np.array([float(v) for v in values]) for values in found]
     if [len(v) for v in found] != [3, 6, 2] or not all(np.isfinite(v).all() for v in found):
         return None
-    thick = measure.get("SpacingBetweenSlices") or measure.get("SliceThickness") or 1.0
-    return (*found, abs(float(thick)) if isinstance(thick, (int, float)) and np.isfinite(float(thick)) else 1.0)
+    thick = [measure.get(k) for k in ("SpacingBetweenSlices", "SliceThickness")]
+    thick = [abs(float(t)) for t in thick if isinstance(t, (int, float)) and np.isfinite(float(t))]
+    return (*found, (thick[0] if thick else 1.0) or 1.0)
 
 
 def _affine(planes):
@@ -118,7 +121,9 @@ def nifti(data):
 
     shape = dims[order][1 : 1 + dims[order][0]]
     code, offset = int(field(70, 12, ("h", "h"))[0]), float(field(108, 168, ("f", "q"))[0])
-    count, start = int(np.prod([int(n) for n in shape], dtype=object)), int(offset) or (544 if two else 352)
+    count, start = int(np.prod([int(n) for n in shape], dtype=object)), int(offset)
+    if start < (544 if two else 352):
+        raise Refused("vox_offset")
     if code == 128:
         values = np.frombuffer(data, "u1", 3 * count, start).reshape(3, *shape, order="F")
         return _spatial(values), _nifti_affine(field)
@@ -223,20 +228,57 @@ def jpeg(data):
 
 
 def tiff(data):
-    pages = []
-    with Pil.open(io.BytesIO(data), formats=("TIFF",)) as picture:
-        turn = picture.getexif().get(274, 1)
-        for n in range(picture.n_frames):
-            picture.seek(n)
-            if picture.tag_v2.get(262) == 0 and picture.mode in ("L", "1"):  # PIL inverts MINISWHITE
-                picture = Pil.eval(picture, lambda v: 255 - v)
-            page = picture.convert("RGB") if picture.mode == "P" else picture
-            array = np.asarray(page)
-            pages.append(array[..., None] if array.ndim == 2 else array)
-    if turn != 1:
-        raise Refused("turned")
+    """Directories, strips and samples by hand (TIFF 6.0): bare, deflate and horizontal prediction; LZW strips go through PIL."""
+    order, at, pages = "<" if data[:2] == b"II" else ">", struct.unpack_from("<I" if data[:2] == b"II" else ">I", data, 4)[0], []
+    seen = set()
+    while at:
+        if at in seen:
+            raise Refused("a loop")
+        seen.add(at)
+        count = struct.unpack_from(order + "H", data, at)[0]
+        tags = dict(_entry(data, order, at + 2 + 12 * n) for n in range(count))
+        pages.append(_page(data, order, tags))
+        at = struct.unpack_from(order + "I", data, at + 2 + 12 * count)[0]
     stack = pages[0] if len(pages) == 1 else np.stack(pages, 2)
     return np.moveaxis(stack[..., : {2: 1, 4: 3}.get(stack.shape[-1], stack.shape[-1])], -1, 0), None
+
+
+def _entry(data, order, at):
+    tag, kind, count = struct.unpack_from(order + "HHI", data, at)
+    form = {1: "B", 2: "s", 3: "H", 4: "I", 5: "Q", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d"}.get(kind)
+    if form is None or count > 10**5:
+        return tag, None
+    size = struct.calcsize(form) * count
+    start = at + 8 if size <= 4 else struct.unpack_from(order + "I", data, at + 8)[0]
+    return tag, struct.unpack_from(f"{order}{count}{form}", data, start) if start + size <= len(data) else None
+
+
+def _page(data, order, tags):
+    (width,), (rows,), bits = tags[256], tags[257], tags[258]
+    samples, packing = tags.get(277, (1,))[0], tags.get(259, (1,))[0]
+    photometric, kind, predictor = tags[262][0], tags.get(339, (1,))[0], tags.get(317, (1,))[0]
+    if tags.get(274, (1,))[0] not in (0, 1, *range(9, 70000)) or tags.get(284, (1,))[0] != 1 or len(set(bits)) > 1 or photometric > 2 or 322 in tags:
+        raise Refused("a layout that it does not know")
+    dtype = np.dtype(f"{order}{ {1: 'u', 2: 'i', 3: 'f'}[kind] }{bits[0] // 8}")
+    if packing == 5:
+        with Pil.open(io.BytesIO(data), formats=("TIFF",)) as picture:
+            array = np.asarray(picture)
+        return array[..., None] if array.ndim == 2 else array
+    if packing not in (1, 8, 32946) or bits[0] % 8:
+        raise Refused("a packing that it does not know")
+    per_strip = min(tags.get(278, (rows,))[0], rows)
+    out = []
+    for n, (start, size) in enumerate(zip(tags[273], tags[279], strict=True)):
+        if start + size > len(data):
+            raise Refused("a strip beyond the end")
+        strip = data[start : start + size] if packing == 1 else zlib.decompress(data[start : start + size])
+        here = min(per_strip, rows - n * per_strip)
+        block = np.frombuffer(strip, dtype, here * width * samples).reshape(here, width, samples)
+        out.append(np.cumsum(block, axis=1, dtype=dtype) if predictor == 2 else block)
+    array = np.concatenate(out)
+    if len(array) != rows or predictor > 2:
+        raise Refused("too few rows")
+    return array
 
 
 # --- arrays ----------------------------------------------------------------------------------------------------------

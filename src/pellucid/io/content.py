@@ -179,7 +179,8 @@ def tensor(values: np.ndarray, path: Source) -> Tensor:
         raise BadFile(f"read {path}", f"{bad} of {values.size} samples NaN or infinite", fix)
     whole = values.dtype.kind in "iu" and values.dtype.itemsize > 2
     wide = whole and max(int(values.max()), -int(values.min())) > 2**24
-    out = np.ascontiguousarray(values, dtype=np.float64 if wide else np.float32)
+    with np.errstate(over="ignore"):  # what overflows is refused below
+        out = np.ascontiguousarray(values, dtype=np.float64 if wide else np.float32)
     if not np.isfinite(out).all():
         raise BadFile(f"read {path}", "values beyond the range of float32", "Scale them before saving.")
     return torch.from_numpy(out if out.flags.writeable else out.copy())

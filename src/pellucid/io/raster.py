@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import struct
+import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -48,6 +51,8 @@ def read_picture(data: bytes, digest: str, path: Path) -> Image:
     from PIL import Image as Pil
 
     notes: list[str] = []
+    if data.startswith(b"\x89PNG"):
+        _check_png(data, path)
     with decoding("picture", path), Pil.open(BytesIO(data), formats=("PNG", "JPEG")) as picture:
         kind = str(picture.format)
         if getattr(picture, "n_frames", 1) > 1 and kind == "PNG":
@@ -60,6 +65,25 @@ def read_picture(data: bytes, digest: str, path: Path) -> Image:
             samples = _shallow(picture, notes)
     samples = _turned(samples, orientation, notes)
     return _image(samples, path, {"format": kind, "bits": max(8, depth), "sha256": digest}, notes)
+
+
+def _check_png(data: bytes, path: Path) -> None:
+    """Every critical chunk whole, known and with its checksum, up to IEND: PIL does not look at those of the picture itself."""
+    at, name = 8, b""
+    fix = "It is truncated or corrupt: copy or export it again."
+    while name != b"IEND":
+        if at + 12 > len(data):
+            raise BadFile(f"read {path} as PNG", "a file that ends early", fix)
+        size, name = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + size
+        critical = not name[0] & 32
+        if critical and name not in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
+            raise BadFile(f"read {path} as PNG", "an unknown part without which it cannot be shown", fix)
+        if end > len(data) or (
+            (critical or name == b"tRNS") and data[end - 4 : end] != zlib.crc32(data[at + 4 : end - 4]).to_bytes(4, "big")
+        ):
+            raise BadFile(f"read {path} as PNG", f"a wrong checksum at byte {at}", fix)
+        at = end
 
 
 def _shallow(picture: Any, notes: list[str]) -> np.ndarray:
@@ -102,6 +126,8 @@ def read_tiff(data: bytes, digest: str, path: Path) -> Image:
     notes: list[str] = []
     with decoding("TIFF", path), tifffile.TiffFile(BytesIO(data)) as file:
         pages = list(file.pages)
+        if len(pages) != _count_pages(data):
+            raise BadFile(f"read {path}", f"{len(pages)} pages and then a broken link", "It is truncated or corrupt: export it again.")
         shapes = sorted({tuple(p.shape) for p in pages})
         if len(shapes) != 1:
             fix = "Save one page, or pages of one size (no pyramid, no thumbnail)."
@@ -121,9 +147,32 @@ def read_tiff(data: bytes, digest: str, path: Path) -> Image:
     return _image(samples, path, facts, notes)
 
 
+def _count_pages(data: bytes) -> int:
+    """The chain of directories followed by hand: where it breaks, tifffile stops without a word. A loop or a break counts as one more."""
+    order, big = ("<" if data[:2] == b"II" else ">"), data[2:4] in (b"+\0", b"\0+")
+    offset, count, width = ("Q", "Q", 20) if big else ("I", "H", 12)
+    at, seen = struct.unpack_from(order + offset, data, 8 if big else 4)[0], set[int]()
+    while at and at not in seen:
+        seen.add(at)
+        try:
+            entries = struct.unpack_from(order + count, data, at)[0]
+            at = struct.unpack_from(order + offset, data, at + struct.calcsize(order + count) + entries * width)[0]
+        except (struct.error, OverflowError):
+            return len(seen) + 1
+    return len(seen) + (at in seen)
+
+
 def _check_strips(pages: list[Any], length: int, path: Path) -> None:
     """A strip beyond the end of the file would be read as zeros."""
     for n, page in enumerate(pages):
+        if not page.is_tiled and page.rowsperstrip:
+            planes = page.samplesperpixel if page.planarconfig == 2 else 1
+            strips = math.ceil(page.imagelength / page.rowsperstrip) * planes
+            if strips != len(page.dataoffsets) or strips != len(page.databytecounts):
+                fix = "It is corrupt: export it again."
+                raise BadFile(f"read {path}", f"{len(page.dataoffsets)} of {strips} strips (page {n + 1})", fix)
+        if page.photometric == 1 and 258 not in page.tags and 259 in page.tags and page.compression.value in (1, 5, 8, 32946):
+            raise BadFile(f"read {path}", f"no word on the bits per sample (page {n + 1})", "It is corrupt: export it again.")
         last = max((o + c for o, c in zip(page.dataoffsets, page.databytecounts)), default=0)
         if last > length or not page.dataoffsets:
             fix = "It is truncated: copy or export it again."

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pellucid.errors import BadFile
-from pellucid.io.dicom.geometry import TOGETHER, Plane, numbers, plane_of
+from pellucid.io.dicom.geometry import TOGETHER, Plane, needed, numbers, plane_of
 from pellucid.io.dicom.pixels import Scaling, scaling
 
 # what can differ between pictures taken at one place
@@ -56,7 +56,7 @@ def frames_of(ds: Any, count: int, what: str) -> list[Frame]:
     each = ds.get("PerFrameFunctionalGroupsSequence") or []
     if each and len(each) != count:
         raise BadFile(f"read {what}", f"{count} frames and {len(each)} frame descriptions", "The header is corrupt: export it again.")
-    offsets = numbers(ds, "GridFrameOffsetVector", count) if count > 1 else None
+    offsets = needed(ds, "GridFrameOffsetVector", count, what) if count > 1 else None
     names = _index_names(ds) if each else []
     frames = []
     for n in range(count):
@@ -67,7 +67,7 @@ def frames_of(ds: Any, count: int, what: str) -> list[Frame]:
         plane = plane_of(place, turn, _first(groups, "PixelMeasuresSequence", rest), what)
         if offsets is not None:
             plane = _dose_plane(ds, offsets[n], what)
-        how = scaling(_first(groups, "PixelValueTransformationSequence", ds), ds)
+        how = scaling(_first(groups, "PixelValueTransformationSequence", ds), ds, what)
         content = _first(groups, "FrameContentSequence", Dataset())
         marks = marks_of(*_items(groups)) | _indices(content, names) if each else marks_of(ds)
         frames.append(Frame(plane, how, _window(_first(groups, "FrameVOILUTSequence", ds)), str(content.get("StackID", "")), marks))

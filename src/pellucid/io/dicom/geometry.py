@@ -114,6 +114,21 @@ def numbers(ds: Any, keyword: str, count: int) -> tuple[float, ...] | None:
     return values if len(values) == count and np.isfinite(values).all() else None
 
 
+def needed(ds: Any, keyword: str, count: int, what: str) -> tuple[float, ...] | None:
+    """As ``numbers``, for elements on which values or place depend: there, what cannot be understood may not be passed over.
+
+    Raises:
+        BadFile: present and not empty, but not so many finite numbers.
+    """
+    found = ds.get(keyword)
+    if found is None or found == "" or (isinstance(found, Sequence) and not len(found)):
+        return None
+    values = numbers(ds, keyword, count)
+    if values is None:
+        raise BadFile(f"read {what}", f"{keyword} that is not {count} finite numbers", "The header is corrupt: export it again.")
+    return values
+
+
 def code(ds: Any, keyword: str) -> str:
     """A coded element (DICOM VR CS: capitals, digits, space, underscore), or ``""``: a damaged header must not smuggle text out."""
     text = str(ds.get(keyword, "") or "").strip()
@@ -126,8 +141,8 @@ def plane_of(place: Any, turn: Any, measure: Any, what: str) -> Plane | None:
     Raises:
         BadFile: direction cosines that are not a right angle of unit vectors, or a spacing that is not positive.
     """
-    position, cosines = numbers(place, "ImagePositionPatient", 3), numbers(turn, "ImageOrientationPatient", 6)
-    spacing = numbers(measure, "PixelSpacing", 2)
+    position, cosines = needed(place, "ImagePositionPatient", 3, what), needed(turn, "ImageOrientationPatient", 6, what)
+    spacing = needed(measure, "PixelSpacing", 2, what)
     if position is None or cosines is None or spacing is None:
         return None
     row, column = np.array(cosines[:3]), np.array(cosines[3:])

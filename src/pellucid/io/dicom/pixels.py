@@ -10,7 +10,7 @@ import numpy as np
 
 from pellucid.errors import BadFile
 from pellucid.io.content import Source, decoding
-from pellucid.io.dicom.geometry import code, numbers
+from pellucid.io.dicom.geometry import code, needed, numbers
 
 GRAY = ("MONOCHROME1", "MONOCHROME2")
 
@@ -31,12 +31,16 @@ def decode(ds: Any, path: Source) -> tuple[np.ndarray, str]:
         BadFile: no pixels, too few bytes, a transfer syntax without a decoder, or samples that cannot be shown as gray or RGB.
     """
     from pydicom.pixels import apply_color_lut, get_decoder
-    from pydicom.uid import UID, ImplicitVRLittleEndian
+    from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     with decoding("DICOM", path, private=True):
         if "PhotometricInterpretation" in ds and not code(ds, "PhotometricInterpretation"):
             raise BadFile(f"decode {path}", "an invalid photometric interpretation", "The header is corrupt: export it again.")
-        syntax = UID(ds.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian))
+        implicit, _ = ds.original_encoding
+        named = ds.file_meta.get("TransferSyntaxUID")
+        syntax = UID(named or (ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian))
+        if not named and "PixelData" in ds and ds["PixelData"].is_undefined_length:
+            raise BadFile(f"decode {path}", "compressed pixels without a word how (no TransferSyntaxUID)", "Export it again.")
         try:
             decoder = get_decoder(syntax)
         except NotImplementedError:
@@ -57,7 +61,10 @@ def decode(ds: Any, path: Source) -> tuple[np.ndarray, str]:
         fix = "It is corrupt, or needs another decoder: `pip install pellucid[dicom]`, or convert it with gdcmconv --raw."
         raise BadFile(f"decode {path}", f"{syntax.name} data that the decoder refuses ({error.got})", fix) from None
     photometric = str(now["photometric_interpretation"])  # one of a fixed list: the decoder refuses others
-    frames = int(now.get("number_of_frames", 1) or 1)
+    frames, declared = int(now.get("number_of_frames", 1) or 1), int(ds.get("NumberOfFrames", 1) or 1)
+    if frames != declared:
+        fix = "The header is corrupt: export it again."
+        raise BadFile(f"decode {path}", f"pixels for {frames} frames where the header says {declared}", fix)
     if photometric == "PALETTE COLOR":
         with decoding("DICOM", path, private=True):
             stored, photometric = apply_color_lut(stored, ds)[..., :3], "RGB"
@@ -71,12 +78,24 @@ def decode(ds: Any, path: Source) -> tuple[np.ndarray, str]:
     return stored, photometric
 
 
-def scaling(holder: Any, ds: Any) -> Scaling:
+def surplus(ds: Any, stored: np.ndarray) -> int:
+    """Bytes of bare pixel data beyond the last sample and its padding to an even length; 0 for compressed and packed samples."""
+    found, bits = ds.get("PixelData"), int(ds.get("BitsAllocated", 0) or 0)
+    if found is None or bits % 8 or ds["PixelData"].is_undefined_length or "422" in str(ds.get("PhotometricInterpretation", "")):
+        return 0
+    samples = int(ds.get("SamplesPerPixel", 1) or 1)
+    need = int(np.prod(stored.shape[:3])) * samples * bits // 8
+    return max(0, len(found) - need - need % 2)
+
+
+def scaling(holder: Any, ds: Any, what: str) -> Scaling:
     """Rescale slope, intercept and type from a dataset (or a functional group), dose grids included."""
-    dose = numbers(ds, "DoseGridScaling", 1)
+    dose = needed(ds, "DoseGridScaling", 1, what)
     if dose is not None:
         return Scaling(dose[0], 0.0, "GY" if code(ds, "DoseUnits") == "GY" else "a.u.")
-    slope, intercept = numbers(holder, "RescaleSlope", 1), numbers(holder, "RescaleIntercept", 1)
+    slope, intercept = needed(holder, "RescaleSlope", 1, what), needed(holder, "RescaleIntercept", 1, what)
+    if slope is None and intercept is not None and intercept[0] != 0:
+        raise BadFile(f"rescale {what}", "RescaleIntercept without RescaleSlope", "The header is corrupt: export it again.")
     kind = code(holder, "RescaleType")
     return Scaling(slope[0] if slope else None, intercept[0] if intercept else 0.0, kind)
 

@@ -17,8 +17,9 @@ from pellucid.grid import IDENTITY, Affine, Grid
 from pellucid.image import Image
 from pellucid.io.content import Source, decoding, load, tensor
 from pellucid.io.dicom.frames import Frame, frames_of, piles
-from pellucid.io.dicom.geometry import Stack, code, flat_affine, numbers, stack
-from pellucid.io.dicom.pixels import apply_modality, decode, padding, quantity, suv_factor
+from pellucid.io.dicom.geometry import Stack, code, flat_affine, needed, numbers, stack
+from pellucid.io.dicom.parsing import parsed
+from pellucid.io.dicom.pixels import apply_modality, decode, padding, quantity, suv_factor, surplus
 from pellucid.io.dicom.series import chosen
 from pellucid.io.dicom.straighten import straighten
 
@@ -70,6 +71,7 @@ class Part:
     frames: list[Frame]
     photometric: str
     digest: str
+    surplus: int
 
 
 def read_file(data: bytes, digest: str, path: Source, how: Reading) -> Image:
@@ -90,10 +92,8 @@ def read_series(path: Path | Sequence[Source], series: str | None, how: Reading)
 
 def _part(data: bytes, digest: str, path: Source, picks: tuple[int, ...] | None) -> Part:
     """Parse and decode one file, or the frames of one stack in it."""
-    import pydicom
-
     with decoding("DICOM", path, private=True):
-        ds: Any = pydicom.dcmread(BytesIO(data), force=True)
+        ds: Any = parsed(BytesIO(data), path)
         kind = str(ds.get("SOPClassUID", "")) or str(ds.file_meta.get("MediaStorageSOPClassUID", ""))
         pixels = any(k in ds for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"))
         modality = code(ds, "Modality") or "unknown"
@@ -104,6 +104,7 @@ def _part(data: bytes, digest: str, path: Source, picks: tuple[int, ...] | None)
     if kind == WHOLE_SLIDE:
         raise BadFile(f"read {path}", "a whole-slide image (tiles)", "Export the region of interest as TIFF or PNG.")
     stored, photometric = decode(ds, path)
+    over = surplus(ds, stored)
     with decoding("DICOM", path, private=True):
         frames = frames_of(ds, len(stored), str(path))
         stored, frames = _picked(stored, frames, picks, path)
@@ -114,7 +115,7 @@ def _part(data: bytes, digest: str, path: Source, picks: tuple[int, ...] | None)
             values = np.stack([apply_modality(s, f.scaling, ds, path) for s, f in zip(stored, frames, strict=True)])
         for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
             ds.pop(keyword, None)  # a series would hold its pixels twice
-    return Part(ds, values, padded, frames, photometric, digest)
+    return Part(ds, values, padded, frames, photometric, digest, over)
 
 
 def _picked(stored: np.ndarray, frames: list[Frame], picks: tuple[int, ...] | None, path: Source) -> tuple[np.ndarray, list[Frame]]:
@@ -157,6 +158,10 @@ def _assemble(parts: list[Part], path: Source, how: Reading, notes: list[str]) -
     with decoding("DICOM", path, private=True):
         facts = _facts(parts, frames, order, sided, how.keep_phi)
         notes += _remarks(first.ds, frames, facts)
+    if any(p.surplus for p in parts):
+        notes.append(
+            f"{max(p.surplus for p in parts)} bytes after the last sample were ignored: rows or columns may be wrong in the header"
+        )
     if factor is not None:
         facts["suv_factor"] = factor
     if found.plan is not None:
@@ -218,7 +223,7 @@ def _flat_grid(ds: Any, shape: tuple[int, int], path: Source, notes: list[str]) 
         "NominalScannedPixelSpacing": "lengths are those on the scanned film (NominalScannedPixelSpacing)",
     }
     for keyword, remark in spots.items():
-        spacing = numbers(ds, keyword, 2)
+        spacing = needed(ds, keyword, 2, str(path))
         if spacing is None:
             continue
         if min(spacing) <= 0:

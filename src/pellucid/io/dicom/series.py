@@ -14,6 +14,7 @@ from pellucid.errors import BadFile
 from pellucid.io.content import Source, decoding, kind_of, load
 from pellucid.io.dicom.frames import DIMENSIONS, frames_of, marks_of, piles, unmixed
 from pellucid.io.dicom.geometry import Plane, code, plane_of
+from pellucid.io.dicom.parsing import parsed
 
 HEADER = [
     "SOPClassUID",
@@ -89,8 +90,6 @@ def entries_of(path: Source) -> list[Entry]:
     Raises:
         BadFile: a DICOM file whose header cannot be read: leaving a slice out in silence would be worse.
     """
-    import pydicom
-
     try:
         with path.open("rb") as file:
             head = file.read(348)
@@ -100,7 +99,7 @@ def entries_of(path: Source) -> list[Entry]:
     if kind_of(packed or head) != "DICOM":
         return []
     with decoding("DICOM", path, private=True), path.open("rb") if packed is None else BytesIO(packed) as file:
-        ds: Any = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=list(HEADER))
+        ds: Any = parsed(file, path, HEADER)
         if not ds.get("Rows") or not ds.get("Columns"):
             return []  # a report, a presentation state, a DICOMDIR
         count = int(ds.get("NumberOfFrames", 1) or 1)
