@@ -172,7 +172,7 @@ NETS = {"small": ("Three convolutions of 32 channels, 3 x 64 x 64", small), "res
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("nets", nargs="*", default=list(NETS), choices=[*NETS, []])
+    parser.add_argument("nets", nargs="*", choices=[*NETS, []])
     parser.add_argument("--quick", action="store_true", help="few perturbations: a look, not a measurement")
     parser.add_argument("--out", default="evidence_cost.md", help="a page of docs/, or a path")
     args = parser.parse_args()
@@ -183,7 +183,7 @@ def main():
         "patches accumulate: the cost compares, the numbers do not. For shuffled copies ten methods are asked; Quantus draws new weights by "
         "another rule and is left out. Made by `benchmarks/evidence.py`; random weights, float32."
     )
-    for name in args.nets:
+    for name in (args.nets or list(NETS)):
         title, make = NETS[name]
         net, x = make()
         began = time.perf_counter()

@@ -259,13 +259,13 @@ PARTS = {"flat": flat, "rules": rules, "memory": memory, "deep": deep, "large": 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=list(PARTS), choices=[*PARTS, []])
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []])
     parser.add_argument("--quick", action="store_true", help="few steps and rounds: a look, not a measurement")
     parser.add_argument("--out", default="benchmarks.md", help="a page of docs/, or a path")
     args = parser.parse_args()
     lines = (__doc__ or "").strip().splitlines()
     head = f"# Benchmarks\n\n{lines[2]}\n{lines[3]} `ours / peer` below 1 means that we are faster. Made by `make bench`; random weights, float32.\n"
-    for name in args.parts:
+    for name in args.parts or list(PARTS):
         began = time.perf_counter()
         for title, text in PARTS[name](args.quick):
             put(args.out, head, title, f"{text}\n\n{stamp('benchmarks/speed.py', time.perf_counter() - began)}")

@@ -308,7 +308,8 @@ def figure(found, path):
     axes[0].set_yscale("symlog", linthresh=1)
     axes[0].set_xticks(range(len(METHODS)), METHODS, fontsize=8)
     axes[0].set_title("Positive relevance on the mark over its area (1: chance)")
-    axes[0].legend(frameon=False, fontsize=8, loc="upper right")
+    axes[0].set_ylim(-0.5, 3000)
+    axes[0].legend(frameon=False, fontsize=8, loc="upper right", ncols=3, columnspacing=1, handletextpad=0.1)
     for ax, role in ((axes[1], "confounded"), (axes[2], "clean")):
         member = next(
             (m for m in found if m.kind == "fundus_dme" and m.role == role and not m.tuning and uses(m) == (role == "confounded")), None
@@ -374,7 +375,7 @@ def main():
     count = f"{sum(uses(m) for m in scored)} use the mark, {sum(m.above_chance and not uses(m) for m in scored)} do not, {sum(not m.above_chance and not uses(m) for m in scored)} are untrained or at chance"
     refused = sorted({f"{k}: {r[k]['refused']}" for r in found.values() for k in METHODS if "refused" in r[k]})
     made = stamp(
-        "Made by `studies/shortcuts.py`", time.process_time() - began, f", {len(found)} networks, {len(scored)} for scoring", of="evidence"
+        "Made by `studies/shortcuts.py`", time.process_time() - began, f", {len(found)} networks, {len(scored)} for scoring; kept results of an earlier run on the same code are not in the time", of="evidence"
     )
     text = f"Scored: {len(scored)} networks ({count}).\n\n{table(found)}\n\n![Shortcuts](figures/shortcuts.png)\n\n" + "".join(
         f"Refused: {r}\n\n" for r in refused
