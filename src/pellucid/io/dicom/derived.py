@@ -180,9 +180,14 @@ class Derived:
 
 
 def fit(text: str, length: int = 64) -> str:
-    """Text that fits a short element: control characters and backslashes (which would split it) out, cut at ``length``."""
-    clean = "".join(c if c.isprintable() and c != "\\" else " " for c in text)
-    return clean if len(clean) <= length else clean[: length - 1].rstrip() + "~"
+    """Text that fits a short element: control characters and backslashes (which would split it) out, cut at ``length`` bytes.
+
+    The standard counts characters, some readers bytes.
+    """
+    clean = "".join(c if c.isprintable() and c != "\\" else " " for c in text).strip()
+    if len(clean.encode()) <= length:
+        return clean
+    return clean.encode()[: length - 1].decode(errors="ignore").rstrip() + "~"
 
 
 def concept(value: str, meaning: str) -> Any:

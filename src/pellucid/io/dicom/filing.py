@@ -23,6 +23,8 @@ from pellucid.io.dicom.segmentation import segmentation
 from pellucid.io.dicom.structured_report import structured_report
 
 KINDS = ("map", "segmentation", "capture", "report")
+# CT, MR, PET and their enhanced forms, dose: without a frame of reference they are incomplete, and nothing can refer to a part of them
+IN_SPACE = tuple(f"1.2.840.10008.5.1.4.1.1.{n}" for n in ("2", "2.1", "4", "4.1", "128", "130", "481.2"))
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,8 @@ def _refused(origin: Origin) -> dict[str, str]:
     found = {}
     if not origin.placed:
         found["map"] = "an image without a position in space, which viewers show no Parametric Map over"
-        if many:
-            found |= dict.fromkeys(("segmentation", "report"), "several frames without positions in space, which no segment can refer to")
+        if many or str(origin.headers[0].SOPClassUID) in IN_SPACE:
+            found |= dict.fromkeys(("segmentation", "report"), "frames without positions in space, which no segment can refer to")
     if origin.readable and not origin.named:
         found["capture"] = "pixels that may name the patient (BurnedInAnnotation); keep_phi=True writes them"
     return found

@@ -104,6 +104,8 @@ def _regions(derived: Derived, segmented: Any) -> list[Any]:
         PlanarROIMeasurementsAndQualitativeEvaluations,
         ReferencedSegment,
         ReferencedSegmentationFrame,
+        SourceImageForSegmentation,
+        SourceSeriesForSegmentation,
         TrackingIdentifier,
         VolumetricROIMeasurementsAndQualitativeEvaluations,
     )  # fmt: skip
@@ -126,11 +128,14 @@ def _regions(derived: Derived, segmented: Any) -> list[Any]:
             "algorithm_id": _algorithm(derived),
             "measurements": numbers,
         }
+        named = (str(segmented.SOPClassUID), str(segmented.SOPInstanceUID))
+        first = derived.origin.headers[0]
         if len(derived.values) > 1:
-            segment = ReferencedSegment.from_segmentation(segmented, segment_number=n)
-            found.append(VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=segment, **common))
+            whole = ReferencedSegment(*named, segment_number=n, source_series=SourceSeriesForSegmentation(str(first.SeriesInstanceUID)))
+            found.append(VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=whole, **common))
         else:
-            frame = ReferencedSegmentationFrame.from_segmentation(segmented, segment_number=n)
+            image = SourceImageForSegmentation(str(first.SOPClassUID), str(first.SOPInstanceUID))
+            frame = ReferencedSegmentationFrame(*named, frame_number=n, segment_number=n, source_image=image)
             found.append(PlanarROIMeasurementsAndQualitativeEvaluations(referenced_segment=frame, **common))
             _drop_frames(found[-1][0])
     return found
