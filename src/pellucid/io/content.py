@@ -134,7 +134,7 @@ def decoding(kind: str, path: Source, *, private: bool = False) -> Iterator[None
     a patient. For the same reason its warnings and its log are not shown; what a person must know is noted by us.
     """
     try:
-        with warnings.catch_warnings(), _silent("pydicom", "nibabel.global", "tifffile"):
+        with warnings.catch_warnings(), silent("pydicom", "nibabel.global", "tifffile"):
             warnings.simplefilter("ignore")
             yield
     except PellucidError:
@@ -149,7 +149,7 @@ def decoding(kind: str, path: Source, *, private: bool = False) -> Iterator[None
 
 
 @contextmanager
-def _silent(*names: str) -> Iterator[None]:
+def silent(*names: str) -> Iterator[None]:
     """Drop what this thread logs under these names meanwhile."""
     mine, loggers = threading.get_ident(), [logging.getLogger(n) for n in names]
 

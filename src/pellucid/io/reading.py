@@ -9,25 +9,43 @@ from pellucid.image import Image
 from pellucid.io.archive import image_from_archive
 from pellucid.io.content import KNOWN, kind_of, load
 from pellucid.io.dicom.series import Series, list_series
+from pellucid.io.dicom.web import fetched, is_url, listed
 from pellucid.io.nifti import read_nifti
 from pellucid.io.raster import read_npy, read_picture, read_tiff
 
 
-def read(path: str | Path, *, series: str | None = None, resample: bool = False, keep_phi: bool = False) -> Image:
-    """A scan as an Image: a file of any known format, or a folder that holds one DICOM series.
+def read(
+    path: str | Path,
+    *,
+    series: str | None = None,
+    resample: bool = False,
+    authorization: str | None = None,
+    keep_phi: bool = False,
+) -> Image:
+    """A scan as an Image: a file of any known format, a folder that holds one DICOM series, or one on a DICOMweb server.
 
     The format is told by content, not by name. Values keep the numbers of the file (HU after rescale; 0..255 for a picture): no
     windowing, no inversion, no flip. Tensor axes: (row, column) for pictures and single slices, (row, column, slice)
     for DICOM volumes and TIFF stacks, (i, j, k) as stored for NIfTI; the grid's affine says where they lie, in RAS mm.
 
     Args:
-        path: file or folder.
-        series: for a folder with several DICOM series: a SeriesInstanceUID, ``"uid#2"``, or its number as ``series(path)`` counts.
+        path: file, folder, or ``http(s)://host/dicom-web/studies/<uid>/series/<uid>``.
+        series: of several DICOM series or stacks: a SeriesInstanceUID, ``"uid#2"``, or its number as ``series(path)`` counts.
+        resample: True lets a tilted or unevenly spaced stack of slices be resampled (linearly) to a regular grid; otherwise it is refused.
+        authorization: for a server: the value of the Authorization header, e.g. ``"Bearer ..."``; by default that of the environment
+            variable ``PELLUCID_DICOMWEB_AUTHORIZATION``. It is never logged nor kept.
         keep_phi: True puts the identifying DICOM elements into ``facts["phi"]``; otherwise none is kept.
 
     Raises:
-        BadFile: missing, empty, truncated, corrupt or of an unknown kind; slices missing, doubled or sheared; several series.
+        BadFile: missing, empty, truncated, corrupt or of an unknown kind; slices missing, doubled or sheared; several series; a server that
+            refuses, fails or sends something else.
+        Unsupported: a server, and no ``dicomweb-client`` installed.
     """
+    if is_url(path):
+        from pellucid.io.dicom.scan import Reading, read_series
+
+        whole = "/series/" not in str(path)  # the word names a series of the study, else a stack of the series
+        return read_series(fetched(path, series if whole else None, authorization), None if whole else series, Reading(keep_phi, resample))
     path = Path(path)
     if not path.exists():
         raise BadFile(f"read {path}", "no such file or folder", "Check the path.")
@@ -54,12 +72,16 @@ def read(path: str | Path, *, series: str | None = None, resample: bool = False,
     return readers[kind](data, digest, path)
 
 
-def series(path: str | Path, *, keep_phi: bool = False) -> list[Series]:
-    """The DICOM series in a folder (or of one file), in a fixed order: number ``i`` is what ``read(..., series=str(i))`` takes.
+def series(path: str | Path, *, authorization: str | None = None, keep_phi: bool = False) -> list[Series]:
+    """The DICOM series in a folder, of one file or of a study on a DICOMweb server, in a fixed order.
+
+    Number ``i`` is what ``read(..., series=str(i))`` takes. A server tells how many files a series has, not their size: rows and columns are 0.
 
     Raises:
         BadFile: no such path, or no DICOM image in it.
     """
+    if is_url(path):
+        return listed(path, authorization, keep_phi)
     path = Path(path)
     if not path.exists():
         raise BadFile(f"list the series in {path}", "no such file or folder", "Check the path.")

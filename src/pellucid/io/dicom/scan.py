@@ -19,7 +19,7 @@ from pellucid.io.content import Source, decoding, load, tensor
 from pellucid.io.dicom.frames import Frame, frames_of, piles
 from pellucid.io.dicom.geometry import Stack, code, flat_affine, needed, numbers, stack
 from pellucid.io.dicom.parsing import parsed
-from pellucid.io.dicom.pixels import apply_modality, decode, padding, quantity, suv_factor, surplus
+from pellucid.io.dicom.pixels import apply_modality, decode, padding, quantity, surplus, suv_factor
 from pellucid.io.dicom.series import chosen
 from pellucid.io.dicom.straighten import straighten
 
