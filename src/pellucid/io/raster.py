@@ -18,6 +18,7 @@ from pellucid.io.content import decoding, tensor
 
 FEW = 16  # a leading axis up to this long can be channels
 DENSEST = 1500  # deflate and LZW cannot pack more than this many bytes into one
+SHAPING = {256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 338, 339}  # TIFF tags that say what samples are
 TURNS = {2: "mirrored", 3: "turned by 180 degrees", 4: "flipped", 5: "transposed", 6: "turned right", 7: "transversed", 8: "turned left"}
 
 
@@ -126,8 +127,11 @@ def read_tiff(data: bytes, digest: str, path: Path) -> Image:
     notes: list[str] = []
     with decoding("TIFF", path), tifffile.TiffFile(BytesIO(data)) as file:
         pages = list(file.pages)
-        if len(pages) != _count_pages(data):
+        tags = _directories(data)
+        if len(pages) != len(tags):
             raise BadFile(f"read {path}", f"{len(pages)} pages and then a broken link", "It is truncated or corrupt: export it again.")
+        if any((said - set(p.tags.keys())) & SHAPING for said, p in zip(tags, pages)):
+            raise BadFile(f"read {path}", "an entry for the layout of samples that makes no sense", "It is corrupt: export it again.")
         shapes = sorted({tuple(p.shape) for p in pages})
         if len(shapes) != 1:
             fix = "Save one page, or pages of one size (no pyramid, no thumbnail)."
@@ -147,19 +151,26 @@ def read_tiff(data: bytes, digest: str, path: Path) -> Image:
     return _image(samples, path, facts, notes)
 
 
-def _count_pages(data: bytes) -> int:
-    """The chain of directories followed by hand: where it breaks, tifffile stops without a word. A loop or a break counts as one more."""
+def _directories(data: bytes) -> list[set[int]]:
+    """The tags of each directory, the chain followed by hand: where it breaks, or a tag makes no sense, tifffile goes on without a word.
+
+    A loop or a break counts as one directory more.
+    """
     order, big = ("<" if data[:2] == b"II" else ">"), data[2:4] in (b"+\0", b"\0+")
     offset, count, width = ("Q", "Q", 20) if big else ("I", "H", 12)
-    at, seen = struct.unpack_from(order + offset, data, 8 if big else 4)[0], set[int]()
+    at = struct.unpack_from(order + offset, data, 8 if big else 4)[0]
+    seen: dict[int, set[int]] = {}
     while at and at not in seen:
-        seen.add(at)
+        seen[at] = set()
         try:
             entries = struct.unpack_from(order + count, data, at)[0]
-            at = struct.unpack_from(order + offset, data, at + struct.calcsize(order + count) + entries * width)[0]
+            start = at + struct.calcsize(order + count)
+            following = struct.unpack_from(order + offset, data, start + entries * width)[0]
         except (struct.error, OverflowError):
-            return len(seen) + 1
-    return len(seen) + (at in seen)
+            return [*seen.values(), set()]
+        seen[at] |= {struct.unpack_from(order + "H", data, start + n * width)[0] for n in range(entries)}
+        at = following
+    return [*seen.values(), *([set[int]()] if at else [])]
 
 
 def _check_strips(pages: list[Any], length: int, path: Path) -> None:
@@ -177,6 +188,8 @@ def _check_strips(pages: list[Any], length: int, path: Path) -> None:
         if last > length or not page.dataoffsets:
             fix = "It is truncated: copy or export it again."
             raise BadFile(f"read {path}", f"{length} of {last} bytes (page {n + 1})", fix)
+        if page.samplesperpixel < 1 or (277 in page.tags and page.tags[277].value != page.samplesperpixel):
+            raise BadFile(f"read {path}", f"no samples per pixel (page {n + 1})", "It is corrupt: export it again.")
         need = int(np.prod(page.shape, dtype=object)) * int(np.min(page.bitspersample)) // 8
         have = sum(page.databytecounts) * (1 if page.compression.value == 1 else DENSEST)
         if need > have:
