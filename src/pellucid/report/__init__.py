@@ -1,4 +1,10 @@
-"""Reports for people: one self-contained HTML file per scan; explanations are read, never made, here."""
+"""Reports for people: self-contained HTML files for a scan, a comparison, a cohort, a study; explanations are read, never made, here."""
 
+from pellucid.report.cohort_page import Patient as Patient
+from pellucid.report.cohort_page import write_cohort as write_cohort
+from pellucid.report.comparison_page import write_comparison as write_comparison
 from pellucid.report.html import write_report as write_report
+from pellucid.report.related import Concept as Concept
+from pellucid.report.related import Similar as Similar
+from pellucid.report.related import Step as Step
 from pellucid.report.study_page import write_study as write_study

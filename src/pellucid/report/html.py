@@ -7,32 +7,70 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
 from pellucid.errors import BadFile, BadImage, BadParameter
+from pellucid.evidence.predictions import Calibration, Temperature
 from pellucid.explanation import Map
 from pellucid.grid import Grid
 from pellucid.report import words
-from pellucid.report.pictures import AGAINST, BEND, FOR, STRENGTH, Pictures, extent, for_script, pictures, ruler
+from pellucid.report.curves import removal_curves
+from pellucid.report.pictures import AGAINST, BEND, FOR, STRENGTH, Pictures, extent, for_script, packed_text, pictures, ruler
 from pellucid.report.planes import Plane
-from pellucid.report.scripts import REPORT, part, script, style
+from pellucid.report.process import processes
+from pellucid.report.related import Concept, Similar, Step, concept_rows, similar_cards, strip
+from pellucid.report.scripts import REPORT, niivue, part, script, style
+from pellucid.report.summary import calibrated, summary
 
 MARK = '<meta name="generator" content="pellucid">'
 
 
-def write_report(path: str | Path, maps: Sequence[Map], *, title: str = "Explanation of one scan", note: str | None = None) -> Path:
+@dataclass(frozen=True)
+class Beside:
+    """What a report shows beside its maps, where it is given."""
+
+    temperature: Temperature | None = None
+    calibration: Calibration | None = None
+    similar: Sequence[Similar] = ()
+    concepts: Sequence[Concept] = ()
+    counterfactual: Sequence[Step] = ()
+    alike: Mapping[str, Any] | None = None
+    names: Sequence[str] = ()
+
+
+def write_report(
+    path: str | Path,
+    maps: Sequence[Map],
+    *,
+    title: str = "Explanation of one scan",
+    note: str | None = None,
+    temperature: Temperature | None = None,
+    calibration: Calibration | None = None,
+    similar: Sequence[Similar] = (),
+    concepts: Sequence[Concept] = (),
+    counterfactual: Sequence[Step] = (),
+) -> Path:
     """Write maps of one scan as one HTML page that opens from disk, asks the network for nothing, and says how far to trust it.
 
-    The page shows the scan, the prediction with every class, each map over the scan with its verdict, what was checked, and how the
-    map came about. It holds no identifiers: the case is named by the first 12 digits of the scan's fingerprint. Same maps, same bytes.
+    The page answers in plain sentences what the network says, how sure it is, where it looked and how far that can be trusted; then come the
+    maps over the scan, how they came about, and what was checked. It holds no identifiers: the case is named by the first 12 digits of
+    the scan's fingerprint. Same maps, same bytes.
 
     Args:
         path: where to write; the file appears whole or not at all, and replaces only a report.
         maps: one or several maps of one scan (methods, targets, sites, networks), each on its own grid.
         title: the headline. Title and note are printed as given: keep names of patients out of them.
         note: a remark of the author, shown below the headline.
+        temperature: learned on other cases of the same network; the probabilities are then shown corrected.
+        calibration: what was measured of the network's probabilities; its finding is told.
+        similar, concepts, counterfactual: what else explains the case, see ``report.Similar``, ``Concept`` and ``Step``.
 
     Returns:
         The path written.
@@ -43,9 +81,9 @@ def write_report(path: str | Path, maps: Sequence[Map], *, title: str = "Explana
         BadFile: no such folder, or a file there that is not a report of Pellucid.
     """
     path, maps = Path(path), list(maps)
-    _check(maps)
+    check(maps)
     guard(path)
-    return put_whole(path, render(maps, title, note))
+    return put_whole(path, render(maps, title, note, Beside(temperature, calibration, similar, concepts, counterfactual)))
 
 
 def put_whole(path: Path, html: str) -> Path:
@@ -62,7 +100,7 @@ def put_whole(path: Path, html: str) -> Path:
     return path
 
 
-def _check(maps: list[Map]) -> None:
+def check(maps: list[Map]) -> None:
     if not maps:
         raise BadImage("a report shows at least one map", "none", "Explain the scan first.")
     for m in maps:
@@ -89,42 +127,76 @@ def guard(path: Path) -> None:
         raise BadFile(f"write {path}", "a file that is not a report of Pellucid", "Choose another name, or move that file away.")
 
 
-def render(maps: Sequence[Map], title: str, note: str | None) -> str:
+def render(maps: Sequence[Map], title: str, note: str | None, beside: Beside | None = None) -> str:
     """The page as text."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    scan = maps[0].scan
+    beside = beside or Beside()
+    scan, corrected = maps[0].scan, None
+    if (learned := beside.temperature) is not None:
+        corrected = lambda m: calibrated(m, learned)  # noqa: E731
     shown = pictures(scan, maps)
-    code = script(REPORT)
-    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page.filters["number"] = words.number
     told = [words.about(m, layer, shown, n) for n, (m, layer) in enumerate(zip(maps, shown.layers, strict=True))]
+    for t, name in zip(told, beside.names, strict=False):
+        t["name"] = name
     data = for_script(shown, scan)
     for one, t in zip(data["maps"], told, strict=True):
         one["label"] = {k: t[k] for k in ("name", "target", "site", "unit")}
-    return page.from_string(part("page/report.html.j2")).render(
-        mark=Markup(MARK),
-        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-        style=Markup(style()),
-        script=Markup(code),
+    moving = processes(maps)
+    volume = scan.grid.ndim == 3
+    return page(
+        "report",
+        REPORT,
+        [niivue()] if volume else [],
         data=Markup(_inside_script(data)),
+        moving=moving,
+        moving_data=Markup(_inside_script([p["facts"] for p in moving])),
+        niivue=packed_text(zlib.compress(niivue().encode(), 9)) if volume else "",
+        niivue_license=part("vendor/LICENSE").partition("\n\n")[2] if volume else "",
         title=title,
         note=note,
         case=scan.fingerprint[:12],
         date=words.date(maps),
         version=maps[0].provenance.versions.get("pellucid", ""),
-        predictions=words.predictions(maps),
+        summary=summary(maps, beside.temperature, beside.calibration),
+        predictions=words.predictions(maps, corrected),
+        calibration=beside.calibration,
+        temperature=beside.temperature,
         maps=told,
+        removal=[removal_curves(m) for m in maps],
         panels=_panels(shown),
-        flat=scan.grid.ndim == 2,
+        flat=not volume,
         scan=words.scan_rows(scan),
         remarks=[*shown.remarks, *scan.notes],
-        gradient=_gradient(),
+        gradient=gradient(),
         channels=len(shown.channels) if not shown.color else 0,
         color=shown.color,
+        similar=similar_cards(beside.similar),
+        concepts=concept_rows(beside.concepts),
+        steps=strip(beside.counterfactual),
+        alike=beside.alike,
     )
+
+
+def page(name: str, scripts: Sequence[str], others: Sequence[str] = (), *, scene: bool = True, styles: Sequence[str] = (), **facts: Any) -> str:
+    """A page from its template, with its scripts and a policy that allows those and nothing else; ``others``: scripts that it may run later."""
+    code = script(tuple(scripts), scene=scene) if scripts else ""
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(c.encode()).digest()).decode()}'" for c in (code, *others) if c)
+    policy = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
+    env = environment()
+    return env.get_template(f"{name}.html.j2").render(
+        mark=Markup(MARK),
+        policy=policy + (f"script-src {hashes}; " if hashes else "") + "base-uri 'none'; form-action 'none'",
+        style=Markup(style(*styles)),
+        script=Markup(code),
+        **facts,
+    )
+
+
+def environment() -> Environment:
+    """Templates that escape whatever is said in them."""
+    loader = FunctionLoader(lambda name: part(f"page/{name}"))
+    env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader)
+    env.filters["number"] = words.number
+    return env
 
 
 def _inside_script(data: Any) -> str:
@@ -158,7 +230,7 @@ def _per_sample(plane: Plane, grid: Grid) -> tuple[float, str]:
     return (abs(axis.step), axis.unit) if axis is not None and axis.scale == "linear" else (1.0, grid.unit)
 
 
-def _gradient() -> str:
+def gradient() -> str:
     """The color bar as a CSS gradient: what the map looks like over black, against on the left, for on the right."""
     stops = []
     for k in range(-10, 11):

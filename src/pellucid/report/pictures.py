@@ -19,12 +19,13 @@ from torch.nn import functional
 from pellucid.explanation import Map
 from pellucid.grid import Grid
 from pellucid.image import Image
+from pellucid.report.body import MOST, cut_to_body
 from pellucid.report.planes import Layout, Plane, lay_out
 
 AGAINST, FOR = ((46, 98, 190), (120, 200, 255)), ((214, 96, 22), (255, 214, 120))  # as in the PNG overlay: color-blind safe
 STRENGTH, BEND = 0.88, 0.7  # opacity of the strongest value; how it grows from nothing at zero
 DIM = 0.82  # brightness of the scan under a map
-BUDGET = 8_700_000  # bytes of packed samples; a third more as base64 text, so that a page stays under 12 MB
+BUDGET = 15_000_000  # bytes of packed samples; a third more as base64 text, so that a page stays under 25 MB with all that is in it
 LONGEST = 2048  # samples along an axis of a flat image
 MOST_CHANNELS = 8
 RGB = ("red", "green", "blue")
@@ -70,6 +71,7 @@ class Pictures:
     inverted: bool
     layers: tuple[Layer, ...]
     remarks: tuple[str, ...]
+    start: tuple[int, ...]  # the first voxel of the scan that is shown
     stills: tuple[tuple[Plane, str, str], ...]  # plane, bare PNG and overlaid PNG, as data URIs
 
 
@@ -78,7 +80,8 @@ def pictures(scan: Image, maps: Sequence[Map]) -> Pictures:
     layout = lay_out(scan)
     color = scan.channels == RGB
     kept = scan.channels[: len(RGB) if color else MOST_CHANNELS]
-    remarks = list(layout.remarks)
+    scan, start, cut = cut_to_body(scan, maps)
+    remarks = [*layout.remarks, *cut]
     if len(kept) < len(scan.channels):
         remarks.append(f"The first {len(kept)} of {len(scan.channels)} channels can be shown here.")
     inverted = scan.facts.get("photometric") in ("MONOCHROME1", "MINISWHITE")
@@ -95,7 +98,7 @@ def pictures(scan: Image, maps: Sequence[Map]) -> Pictures:
     shown = layout.grid(_reduced(scan.grid, factors))
     remarks += _precision(scan, factors, channels, layers)
     stills = tuple((p, *_still(p, base, channels, flat[0], layers[0], shown, color, inverted)) for p in layout.planes)
-    return Pictures(layout, shown, factors, tuple(channels), color, inverted, tuple(layers), tuple(remarks), stills)
+    return Pictures(layout, shown, factors, tuple(channels), color, inverted, tuple(layers), tuple(remarks), start, stills)
 
 
 def _packed(
@@ -117,7 +120,8 @@ def _first_factors(grid: Grid, arrays: int) -> tuple[int, ...]:
     if grid.ndim == 2:
         return tuple(math.ceil(n / LONGEST) for n in grid.shape)
     none = (1,) * grid.ndim
-    return _coarser(grid, none, too_large) if (too_large := math.prod(grid.shape) * arrays / (4 * BUDGET)) > 1 else none
+    times = max(math.prod(grid.shape) * arrays / (4 * BUDGET), math.prod(grid.shape) / MOST)
+    return _coarser(grid, none, times) if times > 1 else none
 
 
 def _coarser(grid: Grid, factors: tuple[int, ...], times: float) -> tuple[int, ...]:
@@ -267,6 +271,7 @@ def _still(
     grid: Grid,
     color: bool,
     inverted: bool,
+    longest: int = 480,
 ) -> tuple[str, str]:
     """A slice through the peak as two PNGs: bare, and with the map."""
     shades = []
@@ -280,7 +285,43 @@ def _still(
     share = np.clip(np.abs(values) / layer.full, 0, 1)[..., None]
     ink = np.where(values[..., None] > 0, _ramp(share, FOR), _ramp(share, AGAINST))
     cover = STRENGTH * share**BEND
-    return _png(rgb * 255, plane, grid), _png(gray * 255 * DIM * (1 - cover) + ink * cover, plane, grid)
+    return _png(rgb * 255, plane, grid, longest), _png(gray * 255 * DIM * (1 - cover) + ink * cover, plane, grid, longest)
+
+
+def still_of(scan: Image, m: Map | None = None, longest: int = 192) -> str:
+    """One small picture of a scan as a data URI: a flat one whole, a volume cut through its middle or the strongest place of its map."""
+    layout = lay_out(scan)
+    plane = layout.planes[0]
+    color = scan.channels == RGB
+    base = [layout.array(c) for c in scan.values[: 3 if color else 1].detach().cpu().float().numpy()]
+    channels = _channels(scan, base, scan.channels[: len(base)], color, 8 if color else 16)
+    grid = layout.grid(scan.grid)
+    inverted = scan.facts.get("photometric") in ("MONOCHROME1", "MINISWHITE")
+    if m is None:
+        middle = Layer(b"", 16, 1.0, 1.0, tuple(n // 2 for n in grid.shape), 0.0, 0.0)
+        return _still(plane, base, channels, np.zeros(grid.shape, np.float32), middle, grid, color, inverted, longest)[0]
+    flat = layout.array(_relevance(m, scan.grid, (1,) * scan.grid.ndim))
+    return _still(plane, base, channels, flat, _layer(flat, 16), grid, color, inverted, longest)[1]
+
+
+def flat_picture(channels: Sequence[np.ndarray], image: Image, color: bool, raw: bool = False) -> Any:
+    """A slice (rows, columns) of each channel as a PNG of as many pixels, in the image's own window; ``raw``: the first pixel's color."""
+    from PIL import Image as Pil
+
+    if color:
+        low, high = _color_span([c.detach().cpu().numpy() for c in image.values[:3].float()])
+    else:
+        low, high = _window(image, 0, image.values[0].detach().cpu().float().numpy())
+    shades = [np.clip((c - low) / (high - low), 0, 1) for c in channels]
+    rgb = np.stack(shades if color else shades * 3, -1)
+    if image.facts.get("photometric") in ("MONOCHROME1", "MINISWHITE"):
+        rgb = 1 - rgb
+    whole = np.clip(rgb * 255 + 0.5, 0, 255).astype(np.uint8)
+    if raw:
+        return whole[0, 0]
+    file = BytesIO()
+    Pil.fromarray(whole).save(file, format="PNG", optimize=True)
+    return "data:image/png;base64," + packed_text(file.getvalue())
 
 
 def _ramp(share: np.ndarray, ends: tuple[tuple[int, int, int], tuple[int, int, int]]) -> np.ndarray:
@@ -327,19 +368,20 @@ def for_script(shown: Pictures, scan: Image) -> dict[str, Any]:
             "order": list(shown.layout.order),
             "flip": list(shown.layout.flip),
             "factors": list(shown.factors),
+            "start": list(shown.start),
         },
         "planes": [{"name": p.name, "x": p.x, "y": p.y, "through": p.through, "flipY": p.flip_y, "edges": list(p.edges)} for p in shown.layout.planes],
         "color": shown.color,
         "inverted": shown.inverted,
         "quantity": scan.quantity,
         "channels": [
-            {"name": c.name, "bits": c.bits, "low": c.low, "step": c.step, "window": list(c.window), "data": _text(c.data)}
+            {"name": c.name, "bits": c.bits, "low": c.low, "step": c.step, "window": list(c.window), "data": packed_text(c.data)}
             for c in shown.channels
         ],
         "maps": [
             {
                 "bits": v.bits, "most": v.most, "full": v.full, "peak": list(v.peak),
-                "positive": v.positive, "negative": v.negative, "data": _text(v.data),
+                "positive": v.positive, "negative": v.negative, "data": packed_text(v.data),
             }
             for v in shown.layers
         ],
@@ -347,5 +389,6 @@ def for_script(shown: Pictures, scan: Image) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _text(data: bytes) -> str:
+def packed_text(data: bytes) -> str:
+    """Bytes as text of a page."""
     return base64.b64encode(data).decode()

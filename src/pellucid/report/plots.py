@@ -143,3 +143,29 @@ def reliability_plot(tables: Mapping[str, Table], title: str, of: str = "predict
     axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
     axes.legend(fontsize=8.5, frameon=False, loc="upper left")
     return _svg(figure)
+
+
+def effort_plot(arms: Sequence[Mapping[str, Any]], title: str) -> str:
+    """IoU with its interval against a reader's minutes; what costs nothing stands at zero or as a line across."""
+    figure, axes = _axes(6.4, 3.6)
+    lines = {"corrected": OWN, "drawn by hand": COLORS[1]}
+    start = next(a for a in arms if a["name"] == "proposals")
+    for name, color in lines.items():
+        own = [a for a in arms if a["name"] == name]
+        points = [start, *own] if name == "corrected" else own
+        across = [a["seconds"] / 60 for a in points]
+        reach = [[a["iou"] - (a["low"] or a["iou"]) for a in points], [(a["high"] or a["iou"]) - a["iou"] for a in points]]
+        axes.errorbar(across, [a["iou"] for a in points], yerr=reach, color=color, marker="o", markersize=4.5, linewidth=1.6, capsize=2, label=name)
+    styles = {"true boxes": (INK, "--"), "the map itself": (COLORS[2], ":"), "nothing": (SOFT, "-.")}
+    for name, (color, style) in styles.items():
+        for a in (a for a in arms if a["name"] == name):
+            axes.axhline(a["iou"], color=color, linestyle=style, linewidth=1.1, label=name)
+    axes.annotate("raw proposals", (0, start["iou"]), xytext=(6, -12), textcoords="offset points", fontsize=8.5, color=OWN)
+    axes.set_ylim(0, 1)
+    axes.set_xlim(left=-0.1)
+    axes.set_xlabel("minutes of a reader's work", color=SOFT, fontsize=9)
+    axes.set_ylabel("IoU on held-out cases", color=SOFT, fontsize=9)
+    axes.grid(axis="y", color=LINE, linewidth=0.6)
+    axes.set_title(title, fontsize=10, color=INK)
+    axes.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1, 0.5))
+    return _svg(figure)

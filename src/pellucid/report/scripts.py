@@ -10,7 +10,8 @@ from __future__ import annotations
 from importlib import resources
 
 SEAM = ("numbers", "samples", "scene", "panel", "gestures", "board")
-REPORT = ("theme", "controls", "main")
+SOLID = ("solid",)  # NiiVue on a scene; wants ``vendor/niivue-0.69.0.umd.js``, in the pages of volumes only
+REPORT = ("theme", "controls", "inside", "process", "main")
 
 
 def part(name: str) -> str:
@@ -19,13 +20,18 @@ def part(name: str) -> str:
 
 
 def seam() -> str:
-    """Scene, Panel, Board and what they need, as one script."""
-    return "\n".join(part(f"scene/{name}.js") for name in SEAM)
+    """Scene, Panel, Board, Solid and what they need, as one script."""
+    return "\n".join(part(f"scene/{name}.js") for name in (*SEAM, *SOLID))
 
 
 def seam_style() -> str:
     """The look of panels; it takes the colors of controls from the page (``--accent``)."""
     return part("scene/scene.css")
+
+
+def niivue() -> str:
+    """NiiVue with its license, as the page runs it."""
+    return f"/*! {part('vendor/LICENSE')}*/\n{part('vendor/niivue-0.69.0.umd.js')}"
 
 
 def script(names: tuple[str, ...], *, scene: bool = True) -> str:

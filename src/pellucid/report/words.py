@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from pellucid.explanation import Map, Measurement
+from pellucid.explanation import Map, Measurement, Provenance
 from pellucid.grid import Grid
 from pellucid.image import Image
 from pellucid.report.pictures import Layer, Pictures
@@ -61,14 +61,17 @@ def _asks_for(target: str, k: int, name: str) -> bool:
     return re.search(rf"\b(logit|probability|region)\(({re.escape(repr(name))}|{k})[,)]", target) is not None
 
 
-def predictions(maps: Sequence[Map]) -> list[dict[str, Any]]:
-    """For each network its probabilities of all classes, those explained marked; many classes sorted, the first ten up front."""
+def predictions(maps: Sequence[Map], corrected: Callable[[Map], tuple[float, ...]] | None = None) -> list[dict[str, Any]]:
+    """For each network its probabilities of all classes, those explained marked; many classes sorted, the first ten up front.
+
+    ``corrected`` gives calibrated probabilities; what the network itself stated is then told beside them.
+    """
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for m in maps:
         if not m.probabilities:
             continue
         key = (m.provenance.model, m.probabilities, m.provenance.classes)
-        group = found.setdefault(key, {"model": m.provenance.model, "bars": _bars(m)})
+        group = found.setdefault(key, {"model": m.provenance.model, "bars": _bars(m, corrected), "corrected": corrected is not None})
         for k, bar in enumerate(group["bars"]):
             bar["explained"] |= _asks_for(m.provenance.target, k, bar["name"])
     for group in found.values():
@@ -81,15 +84,19 @@ def predictions(maps: Sequence[Map]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _bars(m: Map) -> list[dict[str, Any]]:
-    best = max(m.probabilities)
+def _bars(m: Map, corrected: Callable[[Map], tuple[float, ...]] | None) -> list[dict[str, Any]]:
+    shown = m.probabilities if corrected is None else corrected(m)
+    best = max(shown)
     return [
-        {"name": name, "p": p, "percent": _percent(p), "width": 100 * min(max(p, 0.0), 1.0), "highest": p == best, "explained": False}
-        for name, p in zip(_names(m), m.probabilities, strict=True)
-    ]
+        {
+            "name": name, "p": p, "percent": percent(p), "width": 100 * min(max(p, 0.0), 1.0), "highest": p == best, "explained": False,
+            "stated": "" if corrected is None else percent(stated),
+        }
+        for name, p, stated in zip(_names(m), shown, m.probabilities, strict=True)
+    ]  # fmt: skip
 
 
-def _percent(p: float) -> str:
+def percent(p: float) -> str:
     if 0 < p < 0.0005:
         return "< 0.1 %"
     return "> 99.9 %" if 0.9995 < p < 1 else f"{100 * p:.1f} %"
@@ -118,6 +125,7 @@ def about(m: Map, layer: Layer, shown: Pictures, n: int) -> dict[str, Any]:
         "level": e.level,
         "rows": [_row(r) for r in e.measurements],
         "caveats": list(p.caveats),
+        "misleads": misleads(p.method),
         "full": number(layer.full),
         "beyond": (layer.negative < -layer.full * 1.001, layer.positive > layer.full * 1.001),
         "signs": _signs(layer),
@@ -132,6 +140,22 @@ def _title(method: str) -> str:
     return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
 
 
+def misleads(text: str) -> list[str]:
+    """What a map cannot tell, in the words of its methods' own docstrings (their paragraph *Misleads when*), wrapped methods included."""
+    from pellucid import attribution as attribution  # registers them
+    from pellucid.method import methods
+
+    known = {m.name: m.doc for m in methods()}
+    names = [n for n in dict.fromkeys(re.findall(r"[a-z_]\w*", text.split("(")[0] + " " + " ".join(re.findall(r"(?:inner|method)=(\w+)", text)))) if n in known]
+    found = []
+    for name in names:
+        match = re.search(r"\*{0,2}Misleads when\*{0,2}:\s*(.*?)(?:\n\s*\n|\n\s*\*{0,2}Source|\Z)", known[name], re.DOTALL)
+        if match:
+            said = re.sub(r"``|\*\*", "", " ".join(match[1].split()))
+            found.append(said[:1].lower() + said[1:])
+    return found
+
+
 def _target(target: str, classes: Sequence[str]) -> tuple[str, str]:
     """A target in short, and the unit of its score."""
     unit = "probability" if "probability" in target else "logit" if "logit" in target else "score"
@@ -142,6 +166,11 @@ def _target(target: str, classes: Sequence[str]) -> tuple[str, str]:
     if isinstance(k, str):
         return k, unit
     return (classes[k] if k < len(classes) else f"class {k}"), unit
+
+
+def short_target(p: Provenance) -> tuple[str, str]:
+    """What is explained, in short, and the unit of its score."""
+    return _target(p.target, p.classes)
 
 
 def _signs(layer: Layer) -> str:

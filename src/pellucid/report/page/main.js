@@ -9,6 +9,9 @@
     document.documentElement.classList.remove("still");
     await controls.show(byId("stage").dataset.first === "all" ? "all" : 0);
     document.documentElement.dataset.ready = "yes";
+    inside(scene, board);
+    await processes();
+    document.documentElement.dataset.whole = "yes";
   } catch (error) {
     document.documentElement.classList.add("still");
     byId("trouble").hidden = false;
