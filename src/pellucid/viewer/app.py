@@ -22,7 +22,7 @@ from pellucid.errors import BadFile, PellucidError, Untrusted
 from pellucid.model import Model
 from pellucid.viewer import marks
 from pellucid.viewer.desk import Desk
-from pellucid.viewer.guard import Guard
+from pellucid.viewer.guard import Guard, TooLarge
 from pellucid.viewer.jobs import problem
 from pellucid.viewer.limits import Limits
 from pellucid.viewer.routes import exports, nets, runs, scans
@@ -30,6 +30,7 @@ from pellucid.viewer.routes import marks as mark_routes
 from pellucid.viewer.routes.reach import PROBLEMS, AtDesk
 from pellucid.viewer.shapes import About
 from pellucid.viewer.showing import colors
+from pellucid.viewer.store import Missing
 
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".txt": "text/plain"}
 SHARED = {"report": "pellucid.report", "viewer": "pellucid.viewer"}
@@ -45,7 +46,13 @@ def application(desk: Desk, token: str) -> Any:
 
     about = "Explanations of medical-imaging networks, on this machine. Every request carries the token, as a cookie or as a Bearer token."
     app = FastAPI(
-        title="Pellucid viewer", version=versions()["pellucid"], description=about, lifespan=lifespan, docs_url=None, redoc_url=None
+        title="Pellucid viewer",
+        version=versions()["pellucid"],
+        description=about,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.desk = desk
     for routes in (scans, nets, runs, mark_routes, exports):
@@ -104,7 +111,7 @@ def _about(desk: AtDesk) -> dict[str, Any]:
     """What the page must know first."""
     return {
         "version": versions()["pellucid"], "folder": desk.shelf.root.resolve().name, "upload": desk.limits.upload, "colors": colors(),
-        "metrics": marks.offered(), "dicom": False,
+        "metrics": marks.offered(),
     }  # fmt: skip
 
 
@@ -130,7 +137,7 @@ def _file(package: str, path: str) -> Response:
 
 # ---------------------------------------------------------------------------------------------------- errors as JSON
 async def _told(request: Request, error: Exception) -> JSONResponse:
-    status = 403 if isinstance(error, Untrusted) else 404 if "not among them" in str(error) else 400
+    status = 413 if isinstance(error, TooLarge) else 403 if isinstance(error, Untrusted) else 404 if isinstance(error, Missing) else 400
     return JSONResponse(problem(error), status)
 
 

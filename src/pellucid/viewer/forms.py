@@ -6,7 +6,7 @@ import ast
 import inspect
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,7 +64,7 @@ def forms() -> list[Form]:
 def form(m: Method[Any]) -> Form:
     """One method's form."""
     doc = inspect.cleandoc(m.fn.__doc__ or "")
-    told, facts = _arguments(doc), m.facts
+    told, facts = _arguments(doc, m.params), m.facts
     promises = (("signed", SIGNED), ("complete", COMPLETE), ("conserving", CONSERVING))
     return Form(
         m.name, title(m.name), doc.splitlines()[0], part(doc, "Misleads when"), str(facts.cite), tuple(sorted(facts.space)),
@@ -139,16 +139,9 @@ def _text(value: Any) -> str | None:
     return f"{value.value:g}{value.unit or ''}" if isinstance(value, Distance) else repr(value).strip("'")
 
 
-def _arguments(doc: str) -> dict[str, str]:
-    """What the docstring says of each parameter."""
+def _arguments(doc: str, names: Iterable[str]) -> dict[str, str]:
+    """What the docstring says of each parameter; several may stand in one line."""
     section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc, re.M)
-    found: dict[str, str] = {}
-    name = ""
-    for line in section[1].splitlines() if section else ():
-        head = re.match(r"    (\w+): (.*)", line)
-        if head:
-            name = head[1]
-            found[name] = head[2]
-        elif name and line.strip():
-            found[name] += " " + line.strip()
-    return found
+    text = " ".join(section[1].split()) if section else ""
+    parts = re.split(rf"(?<!\w)({'|'.join(map(re.escape, names)) or '$.'}): ", text)
+    return {name: said.strip() for name, said in zip(parts[1::2], parts[2::2], strict=True)}

@@ -10,6 +10,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
+from pellucid.errors import BadFile
 from pellucid.viewer.limits import Limits
 
 Scope = dict[str, Any]
@@ -31,7 +32,7 @@ HEADERS = {
 WRONG_TOKEN = ("the token that `pellucid serve` printed", "none, or another one", "Open the printed address, or send it as a Bearer token.")
 
 
-class TooLarge(Exception):
+class TooLarge(BadFile):
     """A body grew beyond its limit while it was read."""
 
 
@@ -80,7 +81,7 @@ class Guard:
         length = headers.get("content-length", "0")
         most = self._most(scope["path"])
         if not length.isdigit() or int(length) > most:
-            return 413, (f"a body of at most {most:,} bytes", f"{length[:20]} bytes", "Start the viewer with a larger --upload.")
+            return 413, _too_large(most, f"{length[:20]} bytes")
         return None
 
     def _most(self, path: str) -> int:
@@ -113,20 +114,18 @@ class Guard:
         await _answer(send, 303, None, {"set-cookie": cookie, "location": path})
 
     async def _pass(self, scope: Scope, receive: Any, send: Any, headers: Mapping[str, str]) -> None:
-        read, most, began = 0, self._most(scope["path"]), False
+        read, most = 0, self._most(scope["path"])
 
         async def counted() -> Any:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
             if read > most:
-                raise TooLarge
+                raise TooLarge(*_too_large(most, "a longer one"))
             return message
 
         async def dressed(message: Any) -> None:
-            nonlocal began
             if message["type"] == "http.response.start":
-                began = True
                 have = {k.lower() for k, _ in message["headers"]}
                 message["headers"] = [
                     *message["headers"],
@@ -134,11 +133,11 @@ class Guard:
                 ]
             await send(message)
 
-        try:
-            await self.app(scope, counted, dressed)
-        except TooLarge:
-            if not began:
-                await _answer(send, 413, (f"a body of at most {most:,} bytes", "a longer one", "Start the viewer with a larger --upload."))
+        await self.app(scope, counted, dressed)
+
+
+def _too_large(most: int, got: str) -> tuple[str, str, str]:
+    return f"a body of at most {most:,} bytes", got, "Start the viewer with a larger --upload."
 
 
 def _name(host: str) -> str:

@@ -212,7 +212,7 @@ class MethodAsk(Strict):
     """A method with the parameters that differ from their defaults."""
 
     name: Annotated[str, Field(max_length=80)]
-    params: Annotated[dict[str, Annotated[Value, Field(union_mode="left_to_right")]], Field(max_length=40)] = {}
+    params: Annotated[dict[str, Value], Field(max_length=40)] = {}
 
 
 class Priced(BaseModel):
@@ -401,4 +401,3 @@ class About(BaseModel):
     upload: int
     colors: dict[str, Any]
     metrics: list[str]
-    dicom: bool

@@ -87,6 +87,10 @@ class Store:
         return self.root / kind / key
 
 
-def missing(kind: str, key: str) -> BadFile:
+class Missing(BadFile):
     """Nothing is kept under that id."""
-    return BadFile(f"one of the {kind}", f"{key[:60]!r}, which is not among them", "Reload the page: it lists what there is.")
+
+
+def missing(kind: str, key: str) -> Missing:
+    """The error about an id under which nothing is kept."""
+    return Missing(f"one of the {kind}", f"{key[:60]!r}, which is not among them", "Reload the page: it lists what there is.")

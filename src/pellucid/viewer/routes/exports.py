@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,6 +35,25 @@ def map_file(desk: AtDesk, id: str, kind: Literal["nii.gz", "npz", "png", "json"
         return path.with_name("map.json") if kind == "json" else path
 
     return _sent(make, f"{name}.{kind}", TYPES[kind])
+
+
+@router.get("/maps/{id}/dicom", response_class=Response, responses=FILE)
+def map_dicom(desk: AtDesk, id: str, keep_phi: bool = False) -> Response:
+    """A map of a DICOM scan as DICOM objects, zipped; under a pseudonym unless ``keep_phi`` files them in the patient's own study."""
+    why = asking.map_of(desk, id)
+    source = desk.scans.where(desk.store.get("scans", asking.scan_of(desk, id)))
+
+    def make(folder: Path) -> Path:
+        filed = why.dicom(folder / "dicom", source=source, keep_phi=keep_phi)
+        with zipfile.ZipFile(folder / "dicom.zip", "w", zipfile.ZIP_DEFLATED) as pack:
+            for file in sorted((folder / "dicom").rglob("*")):
+                if file.is_file():
+                    pack.write(file, file.relative_to(folder / "dicom"))
+            if filed.notes:
+                pack.writestr("notes.txt", "\n".join(filed.notes))
+        return folder / "dicom.zip"
+
+    return _sent(make, f"{why.provenance.scan[:10]}-dicom.zip", TYPES["npz"])
 
 
 @router.get("/marks/{mark}/file", response_class=Response, responses=FILE)

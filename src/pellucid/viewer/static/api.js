@@ -49,4 +49,14 @@ export async function samples(path, bits) {
   return found;
 }
 
+// Fetched first, so that an error is told on the page and not saved as a file.
+export async function save(href) {
+  const answer = await asked(href);
+  const name = /filename="([^"]+)"/.exec(answer.headers.get("content-disposition") || "");
+  const address = URL.createObjectURL(await answer.blob());
+  const link = Object.assign(document.createElement("a"), { href: address, download: name ? name[1] : "pellucid" });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}
+
 export const fileOf = (path, given) => `/api/${path}${query(given)}`;

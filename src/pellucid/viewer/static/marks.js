@@ -2,6 +2,7 @@
 import { bytes, drop, fileOf, get, post, sendBytes } from "/static/viewer/api.js";
 import { byId, fill, h, options } from "/static/viewer/dom.js";
 import { Ink } from "/static/viewer/ink.js";
+import { link } from "/static/viewer/take.js";
 import { chip } from "/static/viewer/words.js";
 
 const TOOLS = [["Look", ""], ["Box", "box"], ["Brush", "brush"], ["Polygon", "polygon"], ["Eraser", "erase"]];
@@ -43,7 +44,7 @@ export function marks(desk) {
       await choose(null);
     };
     fill(parts.list, h("div", { class: "buttons" }, pick,
-      current ? h("a", { class: "quiet button", href: fileOf(`marks/${current.id}/file`), download: "" }, "NIfTI") : null,
+      current ? link(app, "NIfTI", fileOf(`marks/${current.id}/file`), "On the scan's own grid") : null,
       current ? h("button", { type: "button", class: "quiet", onclick: () => app.attempt(remove) }, "Remove") : null),
       h("details", {}, h("summary", {}, "Take a mask from the folder"), h("div", { class: "buttons" }, file, h("button", { type: "button", class: "quiet", onclick: take }, "Take"))));
   }

@@ -59,6 +59,7 @@ export function screen(desk) {
     byId("controls").addEventListener("submit", (e) => e.preventDefault());
     desk.scene = await sceneOf(desk.scan, { ...app.about.colors });
     desk.board = new Board(desk.scene, byId("stage"));
+    window.pellucid = { scene: desk.scene, board: desk.board }; // for whoever works with the console
     controls = new Controls(desk.scene, desk.board);
     solid = null;
     byId("palette").addEventListener("change", () => paint(byId("palette").value));
@@ -74,7 +75,7 @@ export function screen(desk) {
     Object.assign(desk.scene.colors, app.about.colors, PALETTES[name] || {});
     byId("gradient").style.background = gradient(desk.scene.colors);
     desk.scene.redraw();
-    if (solid) solid.paint();
+    if (solid && !byId("volume").hidden) app.attempt(inside);
   }
 
   desk.on("shown", async () => {
@@ -89,18 +90,41 @@ export function screen(desk) {
     byId("plane-label").hidden = !(scene.volume && maps.length > 1);
     if (first) scene.toPeak(maps[0]);
     await desk.tell("drawn");
-    if (solid) await solid.show();
+    if (solid && !byId("volume").hidden) await app.attempt(inside);
   });
 
   async function toggle() {
-    const pressed = byId("in-3d").getAttribute("aria-pressed") === "true";
-    byId("in-3d").setAttribute("aria-pressed", String(!pressed));
-    byId("volume").hidden = pressed;
-    if (pressed) return;
-    const { Solid } = await import("/static/viewer/solid.js");
-    solid ||= new Solid(desk, byId("volume"));
-    await solid.show();
+    const open = byId("in-3d").getAttribute("aria-pressed") !== "true";
+    byId("in-3d").setAttribute("aria-pressed", String(open));
+    byId("volume").hidden = !open;
+    if (open) await inside();
   }
+
+  // NiiVue is fetched when it is first wanted; a palette that has changed since needs it anew.
+  async function inside() {
+    const place = byId("volume");
+    for (const src of ["vendor/niivue-0.69.0.umd.js", "scene/solid.js"]) await script(`/static/report/${src}`);
+    const colors = JSON.stringify(desk.scene.colors);
+    if (!solid || solid.colors !== colors) {
+      const canvas = h("canvas", { role: "img", "aria-label": "Volume with its map in three dimensions" });
+      fill(place, canvas);
+      await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+      solid = { view: new Solid(desk.scene, canvas, window.niivue), colors };
+    }
+    await solid.view.show(desk.board.maps.length ? desk.board.maps[0] : null);
+    place.dataset.ready = "yes";
+  }
+}
+
+const scripts = new Map();
+
+function script(src) {
+  if (!scripts.has(src)) {
+    scripts.set(src, new Promise((done, fail) => {
+      document.head.append(h("script", { src, onload: done, onerror: () => fail(new Error(`${src} could not be read`)) }));
+    }));
+  }
+  return scripts.get(src);
 }
 
 function webgl2() {

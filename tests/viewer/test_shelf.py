@@ -1,0 +1,173 @@
+"""What may be opened: the folder and nothing else; uploads; bombs and broken files refused in words."""
+
+import gzip
+import io
+import struct
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+from tests.viewer.conftest import BYTES, said, samples_of
+
+import pellucid as pl
+
+OUTSIDE = [
+    "..",
+    "../",
+    "/etc",
+    "/etc/passwd",
+    "fundus/../..",
+    "fundus/../../etc",
+    "..\\x",
+    "a\0b",
+    ".hidden",
+    "C:/x",
+    "//etc",
+    "~/x",
+    "fundus/..",
+]
+
+
+def test_a_folder_is_listed_a_level_at_a_time(viewer):
+    found = viewer.api.get("/api/files").json()
+    assert [(e["name"], e["kind"]) for e in found["entries"]] == [
+        ("fundus", "folder"), ("series", "folder"), ("brain.nii.gz", "NIfTI"), ("broken.png", "PNG"),
+    ]  # fmt: skip
+    assert found["skipped"] == 2 and found["parent"] is None
+    series = viewer.api.get("/api/files?path=series").json()
+    assert [(e["path"], e["kind"], e["files"]) for e in series["entries"]] == [("series", "DICOM", 48)] and series["parent"] == ""
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_nothing_outside_is_listed_or_opened(viewer, path):
+    for answer in (
+        viewer.api.get("/api/files", params={"path": path}),
+        viewer.api.post("/api/scans", json={"path": path}),
+        viewer.api.get("/api/series", params={"path": path}),
+        viewer.api.post("/api/marks/file", json={"scan": "0" * 16, "path": path}),
+    ):
+        assert answer.status_code in (400, 404) and "passwd" not in answer.text.replace(path.strip("/"), ""), path
+
+
+def test_links_out_of_the_folder_are_not_followed(start, tmp_path):
+    home, secret = tmp_path / "home", tmp_path / "secret"
+    (home / "slices").mkdir(parents=True)
+    secret.mkdir()
+    np.save(secret / "scan.npy", np.zeros((4, 4), np.float32))
+    (home / "link.npy").symlink_to(secret / "scan.npy")
+    (home / "folder").symlink_to(secret)
+    (home / "slices" / "one.dcm").symlink_to(secret / "scan.npy")
+    (home / "loop").symlink_to(home / "loop")
+    one = start(home, home / "work")
+    assert [e["name"] for e in one.api.get("/api/files").json()["entries"]] == ["slices"]  # nor the viewer's own folder inside
+    for path in ("link.npy", "folder", "folder/scan.npy", "slices", "loop", "work"):
+        assert one.api.post("/api/scans", json={"path": path}).status_code == 400, path
+    one.end()
+
+
+def test_a_scan_is_the_one_that_read_gives(viewer):
+    scan = viewer.scan("fundus/image.png")
+    display, image = scan["display"], pl.read(viewer.folder / "fundus" / "image.png")
+    for n in range(3):
+        raw = samples_of(viewer.api.get(f"/api/scans/{scan['id']}/channels/{n}"), display["channels"][n]["bits"])
+        assert np.array_equal(raw.reshape(display["shape"]), image.values[n].numpy().astype(np.uint8))
+    assert viewer.scan("fundus/image.png")["id"] == scan["id"]
+    assert viewer.api.get(f"/api/scans/{scan['id']}/channels/3").status_code == 404
+
+
+def test_a_volume_comes_in_viewing_order_with_its_letters(viewer):
+    scan = viewer.scan("brain.nii.gz")["display"]
+    assert [p["edges"] for p in scan["planes"]] == [["R", "L", "A", "P"], ["R", "L", "S", "I"], ["A", "P", "S", "I"]]
+    affine = np.array(scan["affine"])[:3, :3]
+    assert affine[0, 0] < 0 and affine[1, 1] < 0 and affine[2, 2] > 0  # toward left, back and head
+
+
+def test_a_dicom_series_is_found_and_opened(viewer):
+    (one,) = viewer.api.get("/api/series", params={"path": "series"}).json()
+    assert one["slices"] == 48 and one["modality"] == "MR"
+    scan = viewer.scan("series", series=one["uid"])
+    assert scan["dicom"] and scan["display"]["sided"] and "Doe" not in str(scan)
+
+
+def test_uploads_are_opened_like_files_and_named_by_no_path(viewer):
+    data = (viewer.folder / "fundus" / "image.png").read_bytes()
+    sent = viewer.api.post("/api/uploads", params={"name": "../../evil.png"}, content=data, headers=BYTES).json()
+    assert sent["name"] == "evil.png" and sent["size"] == len(data)
+    scan = viewer.api.post("/api/scans", json={"upload": sent["id"]}).json()
+    assert scan["name"] == "evil.png" and scan["display"]["shape"] == [128, 128]
+    files = sorted((viewer.folder / "series").iterdir())
+    key = None
+    for f in files[:5]:
+        more = {"into": key} if key else {}
+        key = viewer.api.post("/api/uploads", params={"name": f.name, **more}, content=f.read_bytes(), headers=BYTES).json()["id"]
+    assert len(viewer.api.get("/api/series", params={"upload": key}).json()) == 1
+    wrong = viewer.api.post("/api/uploads?name=a", content=b"x", headers={"content-type": "text/plain"})
+    assert wrong.status_code == 400
+    assert viewer.api.post("/api/uploads?name=a&into=../../x", content=b"x", headers=BYTES).status_code == 404
+
+
+def bombs(most: int) -> dict[str, bytes]:
+    """Small files that unpack to more than ``most`` bytes."""
+    pack = io.BytesIO()
+    with zipfile.ZipFile(pack, "w", zipfile.ZIP_DEFLATED) as z:
+        z.writestr("pellucid.json", b"{}")
+        z.writestr("values.npy", b"\0" * (most + 1))
+    wide = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + b"IHDR" + wide + struct.pack(">I", zlib.crc32(b"IHDR" + wide))
+    jpeg = b"\xff\xd8\xff\xc0" + struct.pack(">HBHHB", 11, 8, 60_000, 60_000, 1) + b"\1\x11\0\xff\xd9"
+    return {
+        "bomb.nii.gz": gzip.compress(b"\0" * (most + 400)),
+        "twice.nii.gz": gzip.compress(b"\0" * (most // 2 + 400)) * 3,  # several streams, one after the other
+        "bomb.npz": pack.getvalue(),
+        "bomb.png": b"\x89PNG\r\n\x1a\n" + chunk,
+        "bomb.jpg": jpeg,
+    }
+
+
+def test_bombs_are_refused_before_they_are_unpacked(start, tmp_path):
+    from pellucid.viewer.limits import Limits
+
+    most = 4 * 2**20
+    (tmp_path / "scans").mkdir()
+    for name, data in bombs(most).items():
+        (tmp_path / "scans" / name).write_bytes(data)
+        assert len(data) < most / 20
+    np.save(tmp_path / "scans" / "large.npy", np.zeros((1100, 1100), np.float32))
+    one = start(tmp_path / "scans", tmp_path / "work", limits=Limits(unpacked=most))
+    for name in (*bombs(most), "large.npy"):
+        answer = one.api.post("/api/scans", json={"path": name})
+        assert answer.status_code == 400 and "a scan of at most 4 MiB" in said(answer)["asked"], name
+    one.end()
+
+
+def test_broken_files_are_told_in_words(viewer):
+    answer = viewer.api.post("/api/scans", json={"path": "broken.png"})
+    assert answer.status_code == 400 and said(answer)["kind"] == "BadFile" and "Traceback" not in answer.text
+    for data in (
+        b"",
+        b"\0",
+        b"\x89PNG\r\n\x1a\n",
+        b"PK\x03\x04",
+        b"\x1f\x8b\x08\0\0",
+        b"II*\0" + b"\xff" * 40,
+        b"\0" * 128 + b"DICM" + b"\xff" * 30,
+    ):
+        sent = viewer.api.post("/api/uploads?name=x", content=data, headers=BYTES)
+        if sent.status_code == 200:
+            answer = viewer.api.post("/api/scans", json={"upload": sent.json()["id"]})
+            assert answer.status_code == 400 and said(answer)["kind"] == "BadFile", data
+
+
+def test_a_scan_that_changed_on_disk_is_not_taken_for_the_old_one(start, tmp_path):
+    (tmp_path / "scans").mkdir()
+    path = tmp_path / "scans" / "a.npy"
+    np.save(path, np.zeros((8, 8), np.float32))
+    one = start(tmp_path / "scans", tmp_path / "work")
+    key = one.scan("a.npy")["id"]
+    one.end()
+    np.save(path, np.ones((8, 8), np.float32))
+    two = start(tmp_path / "scans", tmp_path / "work")
+    answer = two.api.get(f"/api/scans/{key}")
+    assert answer.status_code == 400 and "changed" in said(answer)["got"]
+    two.end()
