@@ -240,6 +240,10 @@ def tiff(data):
         pages.append(_page(data, order, tags))
         at = struct.unpack_from(order + "I", data, at + 2 + 12 * count)[0]
     stack = pages[0] if len(pages) == 1 else np.stack(pages, 2)
+    turn = tags.get(274, (1,))[0] if len(pages) == 1 else 1
+    stack = stack.swapaxes(0, 1) if turn in (5, 6, 7, 8) else stack
+    stack = stack[::-1] if turn in (3, 4, 7, 8) else stack
+    stack = stack[:, ::-1] if turn in (2, 3, 6, 7) else stack
     return np.moveaxis(stack[..., : {2: 1, 4: 3}.get(stack.shape[-1], stack.shape[-1])], -1, 0), None
 
 
@@ -257,10 +261,10 @@ def _page(data, order, tags):
     (width,), (rows,), bits = tags[256], tags[257], tags[258]
     samples, packing = tags.get(277, (1,))[0], tags.get(259, (1,))[0]
     photometric, kind, predictor = tags[262][0], tags.get(339, (1,))[0], tags.get(317, (1,))[0]
-    if tags.get(274, (1,))[0] not in (0, 1, *range(9, 70000)) or tags.get(284, (1,))[0] != 1 or len(set(bits)) > 1 or photometric > 2 or 322 in tags:
+    if tags.get(284, (1,))[0] != 1 or len(set(bits)) > 1 or photometric > 2 or 322 in tags:
         raise Refused("a layout that it does not know")
     dtype = np.dtype(f"{order}{ {1: 'u', 2: 'i', 3: 'f'}[kind] }{bits[0] // 8}")
-    if packing == 5:
+    if packing in (5, 32773):
         with Pil.open(io.BytesIO(data), formats=("TIFF",)) as picture:
             array = np.asarray(picture)
         return array[..., None] if array.ndim == 2 else array

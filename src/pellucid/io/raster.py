@@ -18,7 +18,9 @@ from pellucid.io.content import decoding, tensor
 
 FEW = 16  # a leading axis up to this long can be channels
 DENSEST = 1500  # deflate and LZW cannot pack more than this many bytes into one
-SHAPING = {256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 338, 339}  # TIFF tags that say what samples are
+SINGLE = {256, 257, 259, 262, 274, 277, 278, 284, 317, 322, 323}  # TIFF tags that say what samples are, of one value
+PER_SAMPLE = {258, 339}  # of one value for each channel
+SHAPING = SINGLE | PER_SAMPLE | {273, 279, 324, 325}
 TURNS = {2: "mirrored", 3: "turned by 180 degrees", 4: "flipped", 5: "transposed", 6: "turned right", 7: "transversed", 8: "turned left"}
 
 
@@ -130,8 +132,8 @@ def read_tiff(data: bytes, digest: str, path: Path) -> Image:
         tags = _directories(data)
         if len(pages) != len(tags):
             raise BadFile(f"read {path}", f"{len(pages)} pages and then a broken link", "It is truncated or corrupt: export it again.")
-        if any((said - set(p.tags.keys())) & SHAPING for said, p in zip(tags, pages)):
-            raise BadFile(f"read {path}", "an entry for the layout of samples that makes no sense", "It is corrupt: export it again.")
+        for entries, page in zip(tags, pages):
+            _check_entries(entries, page, path)
         shapes = sorted({tuple(p.shape) for p in pages})
         if len(shapes) != 1:
             fix = "Save one page, or pages of one size (no pyramid, no thumbnail)."
@@ -151,26 +153,41 @@ def read_tiff(data: bytes, digest: str, path: Path) -> Image:
     return _image(samples, path, facts, notes)
 
 
-def _directories(data: bytes) -> list[set[int]]:
-    """The tags of each directory, the chain followed by hand: where it breaks, or a tag makes no sense, tifffile goes on without a word.
-
-    A loop or a break counts as one directory more.
-    """
+def _directories(data: bytes) -> list[dict[int, tuple[int, int]]]:
+    """Type and count of each tag of each directory, the chain followed by hand; a loop or a break counts as one directory more."""
     order, big = ("<" if data[:2] == b"II" else ">"), data[2:4] in (b"+\0", b"\0+")
     offset, count, width = ("Q", "Q", 20) if big else ("I", "H", 12)
     at = struct.unpack_from(order + offset, data, 8 if big else 4)[0]
-    seen: dict[int, set[int]] = {}
+    seen: dict[int, dict[int, tuple[int, int]]] = {}
     while at and at not in seen:
-        seen[at] = set()
+        seen[at] = {}
         try:
             entries = struct.unpack_from(order + count, data, at)[0]
             start = at + struct.calcsize(order + count)
             following = struct.unpack_from(order + offset, data, start + entries * width)[0]
         except (struct.error, OverflowError):
-            return [*seen.values(), set()]
-        seen[at] |= {struct.unpack_from(order + "H", data, start + n * width)[0] for n in range(entries)}
+            return [*seen.values(), {}]
+        for n in range(entries):
+            tag, kind, many = struct.unpack_from(f"{order}HH{offset}", data, start + n * width)
+            seen[at][tag] = kind, many
         at = following
-    return [*seen.values(), *([set[int]()] if at else [])]
+    return [*seen.values(), *([{}] if at else [])]
+
+
+def _check_entries(said: dict[int, tuple[int, int]], page: Any, path: Path) -> None:
+    """Where an entry for the layout makes no sense, tifffile goes on with a default or with bytes instead of a number."""
+    samples = max(1, int(page.samplesperpixel))
+    known = set(page.tags.keys())
+    for tag, (kind, many) in said.items():
+        fits = many == 1 if tag in SINGLE else many in (1, samples) if tag in PER_SAMPLE else True
+        if tag in SHAPING and (tag not in known or kind not in (3, 4, 16) or not fits):
+            raise BadFile(f"read {path}", f"an entry {tag} for the layout that makes no sense", "It is corrupt: export it again.")
+    if 277 in said and int(page.tags[277].value) != samples:
+        raise BadFile(f"read {path}", "no samples per pixel", "It is corrupt: export it again.")
+    if len(set(np.atleast_1d(page.bitspersample).tolist())) > 1 or (
+        page.photometric == 1 and 258 not in said and page.compression.value < 9
+    ):
+        raise BadFile(f"read {path}", "unequal or no bits per sample", "Save it with 8, 16 or 32 bits.")
 
 
 def _check_strips(pages: list[Any], length: int, path: Path) -> None:
@@ -182,14 +199,10 @@ def _check_strips(pages: list[Any], length: int, path: Path) -> None:
             if strips != len(page.dataoffsets) or strips != len(page.databytecounts):
                 fix = "It is corrupt: export it again."
                 raise BadFile(f"read {path}", f"{len(page.dataoffsets)} of {strips} strips (page {n + 1})", fix)
-        if page.photometric == 1 and 258 not in page.tags and 259 in page.tags and page.compression.value in (1, 5, 8, 32946):
-            raise BadFile(f"read {path}", f"no word on the bits per sample (page {n + 1})", "It is corrupt: export it again.")
         last = max((o + c for o, c in zip(page.dataoffsets, page.databytecounts)), default=0)
         if last > length or not page.dataoffsets:
             fix = "It is truncated: copy or export it again."
             raise BadFile(f"read {path}", f"{length} of {last} bytes (page {n + 1})", fix)
-        if page.samplesperpixel < 1 or (277 in page.tags and page.tags[277].value != page.samplesperpixel):
-            raise BadFile(f"read {path}", f"no samples per pixel (page {n + 1})", "It is corrupt: export it again.")
         need = int(np.prod(page.shape, dtype=object)) * int(np.min(page.bitspersample)) // 8
         have = sum(page.databytecounts) * (1 if page.compression.value == 1 else DENSEST)
         if need > have:
