@@ -2,6 +2,7 @@
 
 from pellucid.io.archive import read_archive as read_archive
 from pellucid.io.dicom.derived import Derived as Derived
+from pellucid.io.dicom.drawn import write_drawn as write_drawn
 from pellucid.io.dicom.filing import Filed as Filed
 from pellucid.io.dicom.filing import file_dicom as file_dicom
 from pellucid.io.dicom.origin import Origin as Origin
