@@ -66,8 +66,8 @@ def test_a_tilted_gantry_is_refused_and_straightened_on_request(tmp_path, axes, 
     assert scan.grid.shape[2] == 7
     assert scan.grid.shape[1 - along] > (18, 16)[along]
     check_field(scan, 0.5)
-    assert scan.facts["resampled"]["slices"] == 7
-    assert "tilt" in scan.facts["resampled"]["from"]
+    assert scan.facts["resampled_slices"] == 7
+    assert "tilt" in scan.facts["resampled"]
     assert any("resampled linearly" in n for n in scan.notes)
     assert scan.values[0][scan.background].unique().numel() == 1
 

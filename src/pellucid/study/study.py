@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,7 +13,7 @@ from typing import Any
 
 from pellucid.asking import explain_all
 from pellucid.comparison import Comparison
-from pellucid.errors import BadParameter, PellucidError
+from pellucid.errors import BadFile, BadParameter, PellucidError
 from pellucid.evidence.case import Level
 from pellucid.evidence.controls import CONTROLS
 from pellucid.evidence.examine import examine
@@ -90,7 +91,7 @@ class Study:
             except PellucidError as error:
                 if run.cancel.is_set():
                     raise
-                self.problems.append(f"case {i + 1}: {error}")
+                self.problems.append(f"case {i + 1}: {nameless(error)}")
             if on_case is not None:
                 on_case(i + 1, len(self.cases))
         return self
@@ -248,3 +249,9 @@ class Study:
     def groups(self) -> list[str]:
         """The patient of each case, by a name that says nothing of them."""
         return [case.group for case in self.cases]
+
+
+def nameless(error: PellucidError) -> str:
+    """What went wrong, fit to be kept: without the path that was asked for and without UIDs, either of which may name a patient."""
+    said = f"{error.got}. {error.fix}" if isinstance(error, BadFile) else str(error)
+    return re.sub(r"\b[0-9]+(?:\.[0-9]+){3,}\b", "(uid)", said)

@@ -165,7 +165,7 @@ def _assemble(parts: list[Part], path: Source, how: Reading, notes: list[str]) -
     if factor is not None:
         facts["suv_factor"] = factor
     if found.plan is not None:
-        facts["resampled"] = {"from": found.plan.wrong, "slices": len(order), "step_mm": found.plan.step, "how": "linear"}
+        facts |= {"resampled": found.plan.wrong, "resampled_slices": len(order), "resampled_step_mm": found.plan.step}
     names = ("red", "green", "blue") if color else ()
     return Image(
         tensor(values, path), grid, units, names, None if background is None else torch.from_numpy(background), facts, tuple(notes)
