@@ -1,100 +1,153 @@
-"""Damaged files: an image or a PellucidError, never anything else."""
+"""Damaged files: the right array or a PellucidError, never anything else. ``studies/fuzzing.py`` reads 10,000 of them; here are a few, and what it found."""
 
 from __future__ import annotations
 
+import gzip
+import io
+import struct
 import warnings
-from pathlib import Path
+import zlib
 
-import nibabel
 import numpy as np
+import pydicom
 import pytest
-import tifffile
-import torch
-from PIL import Image as Pil
-from pydicom.data import get_testdata_file
-from tests.io.dicoms import AXIAL, bare, enhanced, save
+from studies.fuzzing import RIGHT, attempt, judged, mutant
+from studies.fuzzing_corpus import chunk, corpus
 
-from pellucid.errors import PellucidError
-from pellucid.grid import Grid
-from pellucid.image import Image
-from pellucid.io import read, write
+from pellucid.errors import BadFile
+from pellucid.io import read
 
-ROUNDS = 60
+EACH = 10
 
 
-def sources(folder: Path) -> dict[str, Path]:
-    rng = np.random.default_rng(0)
-    gray, color = rng.integers(0, 255, (12, 14)).astype(np.uint8), rng.integers(0, 255, (12, 14, 3)).astype(np.uint8)
-    volume = rng.integers(0, 900, (3, 8, 9)).astype(np.uint16)
-    made = {n: folder / n for n in ("g.png", "c.png", "c.jpg", "p.png", "z.tif", "r.tif", "a.npy", "v.nii", "v.nii.gz", "m.npz")}
-    Pil.fromarray(gray).save(made["g.png"])
-    Pil.fromarray(color).save(made["c.png"])
-    Pil.fromarray(color).save(made["c.jpg"])
-    Pil.fromarray(color).quantize(6).save(made["p.png"])
-    tifffile.imwrite(made["z.tif"], volume, compression="zlib", photometric="minisblack")
-    tifffile.imwrite(made["r.tif"], color)
-    np.save(made["a.npy"], gray)
-    nibabel.save(nibabel.Nifti1Image(volume, np.diag([2.0, 1, 1, 1])), made["v.nii"])
-    nibabel.save(nibabel.Nifti2Image(volume, np.diag([2.0, 1, 1, 1])), made["v.nii.gz"])
-    write(made["m.npz"], torch.randn(8, 9), Grid((8, 9)))
-    place = {"ImagePositionPatient": [0, 0, 0], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [1, 1]}
-    made["slice.dcm"] = save(bare(volume[0], RescaleSlope=1, RescaleIntercept=0, WindowCenter=1, WindowWidth=2, **place), folder / "s")
-    made["enhanced.dcm"] = save(enhanced(volume, AXIAL, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), [2, 0, 1], [1.0] * 3), folder / "e")
-    for name in ("MR_small_RLE.dcm", "SC_rgb_small_odd_jpeg.dcm", "MR_small_implicit.dcm"):
-        made[name] = Path(str(get_testdata_file(name, download=False)))
-    return made
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory):
+    return corpus(tmp_path_factory.mktemp("seeds"))
 
 
-def damaged(data: bytes, rng: np.random.Generator) -> bytes:
-    out = bytearray(data)
-    kind = rng.choice(4, p=[0.5, 0.3, 0.1, 0.1])
-    if kind == 0:  # some bytes anywhere
-        for _ in range(rng.integers(1, 6)):
-            out[rng.integers(len(out))] = rng.integers(256)
-    elif kind == 1:  # a byte of the header
-        for _ in range(rng.integers(1, 3)):
-            out[rng.integers(min(len(out), 600))] = rng.integers(256)
-    elif kind == 2:  # cut
-        del out[rng.integers(len(out)) :]
-    else:  # a run lost or doubled
-        a = int(rng.integers(len(out)))
-        b = min(len(out), a + int(rng.integers(1, 9)))
-        out[a:b] = b"" if rng.integers(2) else bytes(out[a:b]) * 2
-    return bytes(out)
+def test_mutants_give_the_right_array_or_a_refusal(seeds, tmp_path):
+    path, verdicts = tmp_path / "mutant", []
+    for name, data in seeds.items():
+        path.write_bytes(data)
+        oracle, error = attempt(path)
+        assert error is None, name
+        assert judged(name, data, oracle, None, oracle) == ("as unmutated", ""), name
+        for number in range(1000, 1000 + EACH):
+            kind, damaged = mutant(name, data, number)
+            path.write_bytes(damaged)
+            verdict = judged(name, damaged, *attempt(path), oracle)
+            assert verdict[0] in RIGHT, (name, number, kind, verdict)
+            verdicts.append(verdict[0])
+    assert sum(v != "refused" for v in verdicts) >= 0.3 * len(verdicts)
+    assert verdicts.count("as the bytes say") > 10 and verdicts.count("refused") > 50
 
 
-def test_damaged_files_give_an_image_or_a_clear_refusal(tmp_path):
-    made = sources(tmp_path)
-    rng = np.random.default_rng(20)
-    parsed, refused = 0, []
-    for name, source in made.items():
-        assert isinstance(read(source), Image)
-        whole = source.read_bytes()
-        for _ in range(ROUNDS):
-            path = tmp_path / f"fuzz-{name}"
-            path.write_bytes(damaged(whole, rng))
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("error")
-                    found = read(path)
-            except PellucidError as error:
-                refused.append(str(error))
-            else:
-                parsed += 1
-                assert bool(found.values.isfinite().all())
-    assert parsed >= 0.3 * (parsed + len(refused))
-    assert len(refused) > 100
-    assert not [r for r in refused if "\n" in r or not r.isprintable()]  # one line, and no stray bytes of a header
+def test_a_byte_in_bare_pixels_changes_its_sample_alone(seeds, tmp_path):
+    path = tmp_path / "x"
+    for name in ("dicom-native", "nifti1", "tiff-pages", "npy-f4"):
+        data = bytearray(seeds[name])
+        path.write_bytes(data)
+        before = read(path).values
+        size = 4 if name == "npy-f4" else 2
+        payload = {"tiff-pages": 176}.get(name, len(data) - before.numel() * size)
+        for sample in (0, 17, before.numel() // 3 - 1):
+            flipped = bytearray(data)
+            flipped[payload + sample * size] ^= 3
+            path.write_bytes(flipped)
+            assert int((read(path).values != before).sum()) == 1, (name, sample)
 
 
-@pytest.mark.parametrize("keep", [0.02, 0.3, 0.7, 0.99])
-def test_truncated_files_are_refused(tmp_path, keep):
-    for name, source in sources(tmp_path).items():
-        whole = source.read_bytes()
+@pytest.mark.parametrize("keep", [0.02, 0.3, 0.7, 0.95])
+def test_truncated_files_are_refused(seeds, tmp_path, keep):
+    for name, data in seeds.items():
         path = tmp_path / f"short-{name}"
-        path.write_bytes(whole[: int(len(whole) * keep)])
-        # the last bytes of these hold nothing but an end mark or padding
-        if keep == 0.99 and name.endswith((".png", ".jpg", "jpeg.dcm", "RLE.dcm", "implicit.dcm")):
-            continue
-        with pytest.raises(PellucidError):
+        path.write_bytes(data[: int(len(data) * keep)])
+        with pytest.raises(BadFile):
             read(path)
+
+
+def refused(path, data, match):
+    path.write_bytes(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(BadFile, match=match):
+            read(path)
+
+
+def test_what_other_readers_mend_in_silence_is_refused(seeds, tmp_path):
+    path = tmp_path / "x"
+    nifti = bytearray(seeds["nifti1-qform"])
+    struct.pack_into("<h", nifti, 252, 1024)
+    refused(path, bytes(nifti), "qform code 1024")  # nibabel drops the orientation
+    nifti = bytearray(seeds["nifti1"])
+    struct.pack_into("<f", nifti, 108, 0.0)
+    refused(path, bytes(nifti), "inside the header")  # and takes header bytes for samples
+    png = bytearray(seeds["png-gray"])
+    png[-30] ^= 1
+    refused(path, bytes(png), "checksum")  # PIL does not look
+    tiff = bytearray(seeds["tiff-raw"])
+    at = tiff.index(struct.pack("<HH", 284, 3))
+    struct.pack_into("<H", tiff, at + 2, 1)
+    refused(path, bytes(tiff), "entry 284")  # tifffile reads bytes for a number, and planes for pixels
+    tiff = bytearray(seeds["tiff-pages"])
+    start = struct.unpack_from("<I", tiff, 4)[0]
+    end = start + 2 + 12 * struct.unpack_from("<H", tiff, start)[0]
+    struct.pack_into("<I", tiff, end, len(tiff) + 9)
+    refused(path, bytes(tiff), "broken link")  # tifffile reads one page of three
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "match"),
+    [
+        ("RescaleSlope", ["1", "2"], "RescaleSlope that is not 1 finite"),
+        ("RescaleIntercept", "1e400", "RescaleIntercept"),
+        ("RescaleSlope", None, "RescaleIntercept without"),
+        ("PixelSpacing", ["1"], "PixelSpacing that is not 2"),
+        ("ImagePositionPatient", ["1", "nan", "2"], "ImagePositionPatient that is not 3"),
+        ("Rows", 6, "2 frames where the header says 1"),
+    ],
+)
+def test_malformed_dicom_numbers_are_not_passed_over(seeds, tmp_path, keyword, value, match):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ds = pydicom.dcmread(io.BytesIO(seeds["dicom-explicit-mr"]))
+        if value is None:
+            del ds[keyword]
+        else:
+            ds.add_new(keyword, ds[keyword].VR, value)
+        buffer = io.BytesIO()
+        ds.save_as(buffer)
+    refused(tmp_path / "x", buffer.getvalue(), match)
+
+
+def test_bytes_after_the_last_sample_are_told(seeds, tmp_path):
+    ds = pydicom.dcmread(io.BytesIO(seeds["dicom-native"]))
+    ds.Rows = 11
+    ds.save_as(tmp_path / "x")
+    assert any("20 bytes after the last sample" in n for n in read(tmp_path / "x").notes)
+
+
+def test_bombs_are_refused_before_they_unfold(seeds, tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    inside = gzip.decompress(seeds["nifti1-gz"])
+    refused(path, gzip.compress(inside + bytes(2**25), 1), "more than [0-9,]+ bytes inside")
+    from pellucid.io import content
+    from pellucid.io.dicom import parsing
+
+    monkeypatch.setattr(content, "MOST_UNPACKED", 2**20)
+    refused(path, gzip.compress(bytes(2**22)), "more than 1,048,576 bytes")
+    monkeypatch.setattr(parsing, "MOST_UNPACKED", 2**20)
+    data = seeds["dicom-deflated"]
+    start = 144 + struct.unpack_from("<I", data, 140)[0]
+    packer = zlib.compressobj(6, zlib.DEFLATED, -15)
+    refused(path, data[:start] + packer.compress(bytes(2**22)) + packer.flush(), "more than 1,048,576 bytes")
+    refused(path, seeds["dicom-native"] + bytes(2**20), "more than 50000 elements")
+    head = struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
+    refused(
+        path,
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b""),
+        "DecompressionBomb",
+    )
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": (99999, 99999)})
+    refused(path, stream.getvalue(), "of 79998400008 bytes")

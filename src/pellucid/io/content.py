@@ -150,8 +150,10 @@ def decoding(kind: str, path: Source, *, private: bool = False) -> Iterator[None
 
 @contextmanager
 def silent(*names: str) -> Iterator[None]:
-    """Drop what this thread logs under these names meanwhile."""
-    mine, loggers = threading.get_ident(), [logging.getLogger(n) for n in names]
+    """Drop what this thread logs under these names and below them meanwhile."""
+    below = tuple(f"{n}." for n in names)
+    known = [n for n in list(logging.root.manager.loggerDict) if n.startswith(below)]
+    mine, loggers = threading.get_ident(), [logging.getLogger(n) for n in (*names, *known)]
 
     def others(record: logging.LogRecord) -> bool:
         return record.thread != mine

@@ -71,22 +71,32 @@ def read_picture(data: bytes, digest: str, path: Path) -> Image:
 
 
 def _check_png(data: bytes, path: Path) -> None:
-    """Every critical chunk whole, known and with its checksum, up to IEND: PIL does not look at those of the picture itself."""
-    at, name = 8, b""
-    fix = "It is truncated or corrupt: copy or export it again."
+    """IHDR first, every critical chunk whole, known and with its checksum, the packed samples with theirs: PIL does not look at all of them."""
+    at, name, fix = 8, b"", "It is truncated or corrupt: copy or export it again."
+    packed: list[bytes] = []
     while name != b"IEND":
         if at + 12 > len(data):
             raise BadFile(f"read {path} as PNG", "a file that ends early", fix)
         size, name = struct.unpack_from(">I4s", data, at)
         end = at + 12 + size
         critical = not name[0] & 32
-        if critical and name not in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
-            raise BadFile(f"read {path} as PNG", "an unknown part without which it cannot be shown", fix)
+        if (name == b"IHDR") != (at == 8) or (critical and name not in (b"IHDR", b"PLTE", b"IDAT", b"IEND")):
+            raise BadFile(f"read {path} as PNG", "parts in a wrong order, or an unknown one without which it cannot be shown", fix)
         if end > len(data) or (
             (critical or name == b"tRNS") and data[end - 4 : end] != zlib.crc32(data[at + 4 : end - 4]).to_bytes(4, "big")
         ):
             raise BadFile(f"read {path} as PNG", f"a wrong checksum at byte {at}", fix)
+        packed += [data[at + 8 : end - 4]] if name == b"IDAT" else []
         at = end
+    width, height = struct.unpack_from(">II", data, 16)
+    unpack, left = zlib.decompressobj(), 8 * (width + 8) * (height + 8) * 2  # 16 bits, four samples, and room for interlacing
+    try:
+        for piece in packed:
+            while piece and left > 0 and not unpack.eof:
+                left -= len(unpack.decompress(piece, 2**22))
+                piece = unpack.unconsumed_tail
+    except zlib.error as error:
+        raise BadFile(f"read {path} as PNG", f"damaged samples ({error})", fix) from error
 
 
 def _shallow(picture: Any, notes: list[str]) -> np.ndarray:
@@ -94,6 +104,8 @@ def _shallow(picture: Any, notes: list[str]) -> np.ndarray:
     mode = str(picture.mode)
     if mode == "P":
         notes.append("palette turned into RGB")
+        if np.asarray(picture).max() >= len(picture.getpalette()) // 3:
+            raise BadFile("read a picture with a palette", "a sample beyond its last color", "It is corrupt: export it again.")
         picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
     elif mode == "CMYK":
         notes.append("CMYK turned into RGB")
