@@ -71,13 +71,14 @@ from pellucid.explanation import Explanation as Explanation
 from pellucid.explanation import Map as Map
 from pellucid.explanation import Measurement as Measurement
 from pellucid.explanation import Provenance as Provenance
-from pellucid.explanation import load as load
 from pellucid.grid import Grid as Grid
 from pellucid.image import Image as Image
+from pellucid.io import check_audit as check_audit
 from pellucid.io import read as read
 from pellucid.io import send as send
 from pellucid.io import series as series
 from pellucid.loading import load_model as load_model
+from pellucid.loading.saved import load as load
 from pellucid.method import Ask as Ask
 from pellucid.method import Cite as Cite
 from pellucid.method import Cost as Cost

@@ -14,7 +14,7 @@ from torch import Tensor
 from pellucid import io
 from pellucid.errors import BadFile, BadParameter
 from pellucid.grid import Grid
-from pellucid.image import Image
+from pellucid.image import Image, digest
 from pellucid.ops.resample import Keep, pull, push
 
 Status = Literal["pass", "fail", "inconclusive", "void"]
@@ -156,7 +156,7 @@ class Map(Explanation):
     score: float
     trace: Mapping[str, Any] = field(default_factory=dict)
     probabilities: tuple[float, ...] = ()
-    ask: Any = None  # the settled question (method.Ask), so that it can be asked again; None once read from disk
+    ask: Any = None  # the settled question (method.Ask), so that it can be asked again; None where text could not hold it
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "trace", MappingProxyType(dict(self.trace)))
@@ -200,12 +200,12 @@ class Map(Explanation):
     def save(self, path: str | Path, *, keep: Keep = "density", palette: str = "blue-orange") -> Path:
         """Write the map by suffix: ``.nii``/``.nii.gz`` and ``.png`` on the scan's own grid, ``.npz`` on the map's own (exact).
 
-        Provenance and evidence go with it (a JSON sidecar for NIfTI and PNG, inside for NPZ). Identifiers of patients do not.
+        Provenance and evidence go with it (a JSON sidecar for NIfTI, inside for NPZ, which ``pl.load`` reads back). Identifiers of patients do not.
         ``palette="green-red"`` of a PNG writes the signs into the picture.
         """
         if Path(path).suffix == ".npz":
-            arrays = {"values": self.values, "image": self.image.values, "scan": self.scan.values}
-            return io.write_archive(path, arrays, self.grid, facts=self.facts())
+            arrays, grid, facts = _archived(self)
+            return io.write_archive(path, arrays, grid, facts=facts)
         shown = self.on(self.scan.grid, keep=keep)
         return io.write(path, shown.values.detach().cpu(), self.scan.grid, facts=self.facts(), image=self.scan, palette=palette)
 
@@ -243,6 +243,42 @@ class Map(Explanation):
         shown = self.on(origin.grid).relevance.detach().cpu().float()
         slices = shown.movedim(2, 0) if shown.ndim == 3 else shown[None]
         return io.file_dicom(folder, io.Derived(origin, slices.contiguous().numpy(), self.facts(), threshold), kinds)
+
+    def audit(self, path: str | Path) -> str:
+        """Append to an audit record what was explained, how, and with what verdict; see ``pl.check_audit``.
+
+        One JSON line: fingerprints of scan, image and weights, the question, its answer, measurements, versions; no identifiers. Each line
+        is sealed with the hash of the one before, so that a changed or missing line is noticed.
+
+        Returns:
+            The line's seal; kept elsewhere, it proves that the record was not cut off before it.
+        """
+        said = self.provenance.as_dict()
+        kept = "method target site model classes prepare normalize seed device versions caveats weights scan image".split()
+        numbers = {m.name: {"value": m.value, "unit": m.unit, "status": m.status} for m in self.evidence}
+        found = {"level": self.evidence.level, "verdict": self.evidence.verdict, "reasons": self.evidence.reasons, "measurements": numbers}
+        answer = {"score": self.score, "probabilities": self.probabilities, "explained": said["time"], "map": digest(self.values)}
+        return io.append_record(path, {**{k: said[k] for k in kept}, **found, **answer})
+
+    def animate(self, path: str | Path, *, frames: int = 60, most: int = 8_000_000) -> Path:
+        """Write how the map came about as an animated ``.gif`` or ``.webp``: what the network was shown step by step, and what it answered.
+
+        Of ``occlusion`` and ``lime``, and of ``integrated_gradients(keep=True)`` and ``blur_ig(keep=True)``, which hold their way in the trace.
+
+        Args:
+            path: the suffix chooses the format.
+            frames: at most so many steps are shown, evenly spread, and the map at the end.
+            most: bytes; the pictures are made smaller until they fit.
+
+        Raises:
+            Unsupported: another method, or one that was not asked to keep its way.
+        """
+        image, said = self.image, self.provenance
+        sided = image.grid.unit == "mm" and (image.grid.frame is not None or bool(image.facts.get("sided")))
+        known = [k for k, c in enumerate(said.classes) if f"({c!r})" in said.target or f"({k})" in said.target]
+        shown = known[0] if len(known) == 1 else None
+        told = io.Told(image, self.values, self.trace, said.method, said.target, self.score, sided, shown, said.classes)
+        return io.write_film(path, told, frames=frames, most=most)
 
     def facts(self) -> dict[str, Any]:
         """Provenance, evidence and geometry as plain values."""
@@ -282,11 +318,10 @@ def image_facts(image: Image) -> dict[str, Any]:
     }
 
 
-def image_from(values: Tensor, facts: Mapping[str, Any]) -> Image:
+def image_from(values: Tensor, facts: Mapping[str, Any], background: Tensor | None = None) -> Image:
     """The reverse of ``image_facts``."""
-    return Image(
-        values, Grid.of_facts(facts["grid"]), facts["quantity"], tuple(facts["channels"]), None, facts["facts"], tuple(facts["notes"])
-    )
+    grid, known = Grid.of_facts(facts["grid"]), facts["facts"]
+    return Image(values, grid, facts["quantity"], tuple(facts["channels"]), background, known, tuple(facts["notes"]))
 
 
 def evidence_facts(evidence: Evidence) -> dict[str, Any]:
@@ -301,19 +336,43 @@ def evidence_from(facts: Mapping[str, Any]) -> Evidence:
     return Evidence(facts["level"], rows, facts["verdict"], tuple(facts["reasons"]))
 
 
+MAPS = 2  # version of what an archive of a map holds; 1 had neither tensors in its trace nor backgrounds
+TRACED = "trace_"
+
+
+def _archived(why: Map) -> tuple[dict[str, Tensor], Grid, dict[str, Any]]:
+    """Everything of a map that can be written: arrays, grid, facts."""
+    arrays = {"values": why.values, "image": why.image.values}
+    if why.scan is not why.image:
+        arrays["scan"] = why.scan.values
+    for name, image in (("image", why.image), ("scan", why.scan)):
+        if image.background is not None and name in arrays:
+            arrays[f"{name}_background"] = image.background
+    told = {k: v for k, v in why.trace.items() if plain_value(v) or (isinstance(v, Mapping) and all(plain_value(n) for n in v.values()))}
+    arrays |= {f"{TRACED}{k}": v for k, v in why.trace.items() if isinstance(v, Tensor)}
+    return arrays, why.grid, why.facts() | {"trace": told, "version": MAPS}
+
+
 def load(path: str | Path) -> Map:
-    """Read a Map back from the ``.npz`` that ``Map.save`` wrote; every number is as it was."""
+    """Read a Map back from the ``.npz`` that ``Map.save`` wrote; every number is as it was (lists come back as tuples).
+
+    Raises:
+        BadFile: no map in it, or one that a newer Pellucid wrote.
+    """
     arrays, facts, grid = io.read_archive(path)
     if facts.get("kind") != "map":
         raise BadFile(f"read a map from {path}", "an archive without one", "Save it with why.save('why.npz').")
+    if facts.get("version", 1) > MAPS:
+        raise BadFile(f"read a map from {path}", f"version {facts['version']}, newer than {MAPS}", "Update Pellucid.")
+    image = image_from(arrays["image"], facts["image"], arrays.get("image_background"))
     return Map(
         grid=grid,
         provenance=Provenance.from_dict(facts["provenance"]),
         evidence=evidence_from(facts["evidence"]),
         values=arrays["values"],
-        image=image_from(arrays["image"], facts["image"]),
-        scan=image_from(arrays["scan"], facts["scan"]),
+        image=image,
+        scan=image_from(arrays["scan"], facts["scan"], arrays.get("scan_background")) if "scan" in arrays else image,
         score=facts["score"],
-        trace=facts["trace"],
+        trace=facts["trace"] | {k.removeprefix(TRACED): v for k, v in arrays.items() if k.startswith(TRACED)},
         probabilities=tuple(facts["probabilities"]),
     )

@@ -1,14 +1,19 @@
-"""Table: rows of plain values under named columns; read by people as text, by programs as dicts or CSV."""
+"""Table: rows of plain values under named columns; read by people as text, by programs as dicts, CSV, JSON or Parquet."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+import json
+import math
+import os
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from pellucid.errors import BadParameter
+from pellucid.errors import BadFile, BadParameter
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,69 @@ class Table:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerows([self.columns, *self.rows])
         return text.getvalue()
+
+    def json(self) -> str:
+        """The table as JSON text: ``{"columns": [...], "rows": [[...], ...]}``; nan and infinity as strings."""
+        return (
+            json.dumps({"columns": self.columns, "rows": [[_strict(v) for v in row] for row in self.rows]}, ensure_ascii=False, indent=1)
+            + "\n"
+        )
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write ``.csv``, ``.json`` or ``.parquet`` (needs pyarrow), whole or not at all.
+
+        Raises:
+            BadFile: another suffix, no such folder, or a file that is there already (``overwrite=True`` replaces it).
+            BadParameter: Parquet without pyarrow.
+        """
+        path = Path(path)
+        makers: dict[str, Callable[[], bytes]] = {
+            ".csv": lambda: self.csv().encode(), ".json": lambda: self.json().encode(), ".parquet": self._parquet,
+        }  # fmt: skip
+        maker = makers.get(path.suffix.lower())
+        if maker is None:
+            raise BadFile(f"write a table to {path}", f"suffix {path.suffix!r}", f"Use one of {', '.join(makers)}.")
+        if not path.parent.is_dir():
+            raise BadFile(f"write {path}", f"no folder {path.parent}", "Create it first.")
+        if path.exists() and not overwrite:
+            raise BadFile(f"write {path}", "a file of that name", "Choose another name, or give overwrite=True.")
+        data = maker()
+        aside = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
+        try:
+            with aside.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+        return path
+
+    def _parquet(self) -> bytes:
+        """Columns of one kind keep it; columns of several kinds (numbers and words) become text."""
+        try:
+            import pyarrow  # type: ignore[import-untyped]
+            from pyarrow import parquet  # type: ignore[import-untyped]
+        except ImportError as error:
+            raise BadParameter("a table as Parquet", "no pyarrow", "pip install pyarrow, or write .csv.") from error
+        out = io.BytesIO()
+        columns = {name: _alike([row[at] for row in self.rows]) for at, name in enumerate(self.columns)}
+        parquet.write_table(pyarrow.table(columns), out)
+        return out.getvalue()
+
+
+def _alike(values: list[Any]) -> list[Any]:
+    kinds = {bool if isinstance(v, bool) else type(v) for v in values if v is not None}
+    if kinds <= {int, float}:
+        return [float(v) if v is not None and float in kinds else v for v in values]
+    return values if len(kinds) <= 1 and kinds <= {str, bool} else [None if v is None else str(v) for v in values]
+
+
+def _strict(value: Any) -> Any:
+    """What JSON can hold; other values as their text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, (str, bool, int, float)) else str(value)
 
 
 def _plain(value: Any) -> str:

@@ -1,6 +1,9 @@
 """Scans in, maps out: DICOM, NIfTI, rasters and the archive. Third-party readers are imported when a file needs them."""
 
+from pellucid.io.animation import Told as Told
 from pellucid.io.archive import read_archive as read_archive
+from pellucid.io.audit import append_record as append_record
+from pellucid.io.audit import check_audit as check_audit
 from pellucid.io.dicom.derived import Derived as Derived
 from pellucid.io.dicom.drawn import write_drawn as write_drawn
 from pellucid.io.dicom.filing import Filed as Filed
@@ -16,4 +19,5 @@ from pellucid.io.sheet import Tile as Tile
 from pellucid.io.sheet import full_color as full_color
 from pellucid.io.writing import write as write
 from pellucid.io.writing import write_archive as write_archive
+from pellucid.io.writing import write_film as write_film
 from pellucid.io.writing import write_sheet as write_sheet

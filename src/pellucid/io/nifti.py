@@ -127,6 +127,7 @@ def write_nifti(target: Path, values: Tensor, grid: Grid, facts: Mapping[str, An
     import nibabel
 
     from pellucid.io.archive import VERSION
+    from pellucid.io.picture import top_of
 
     array = values.detach().cpu().numpy().astype(np.float32)
     array = array[..., None] if grid.ndim == 2 else array
@@ -138,6 +139,8 @@ def write_nifti(target: Path, values: Tensor, grid: Grid, facts: Mapping[str, An
     scan.header.set_xyzt_units("mm" if grid.unit == "mm" else "unknown")
     scan.header.set_slope_inter(1.0, 0.0)
     scan.header.set_intent("none", (), name="saliency")
+    full = top_of(array)  # where viewers (FSLeyes, MRIcroGL, NiiVue) begin and end their colors
+    scan.header["cal_max"], scan.header["cal_min"] = full, -full if float(array.min()) < 0 else 0.0
     said = f"pellucid archive {VERSION}; {'' if sided else UNSIDED + '; '}{facts.get('method', '')}"
     scan.header["descrip"] = said.encode("ascii", "replace")[:79]
     packed = scan.to_bytes()

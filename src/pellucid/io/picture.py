@@ -88,12 +88,18 @@ def top_of(flat: np.ndarray) -> float:
     return top or float(size.max()) or 1.0
 
 
-def gray_of(image: Image | None, shape: tuple[int, ...]) -> np.ndarray:
-    """The scan between 0 and 1: its own window where that fits its values, else the 1st to 99th percentile; color as luminance."""
+def gray_of(image: Image | None, shape: tuple[int, ...], window: tuple[float, float] | None = None) -> np.ndarray:
+    """The scan between 0 and 1, in ``window`` or its own; color as luminance."""
     if image is None:
         return np.full(shape, 0.06)
-    v = image.values.detach().cpu().float().numpy()
-    flat = np.tensordot([0.2126, 0.7152, 0.0722], v, 1) if is_color(image) else v[0]
+    low, high = window_of(image) if window is None else window
+    gray = np.clip((_luminance(image) - low) / ((high - low) or 1.0), 0, 1)
+    return 1 - gray if image.facts.get("photometric") in ("MONOCHROME1", "MINISWHITE") else gray
+
+
+def window_of(image: Image) -> tuple[float, float]:
+    """Black and white: the scan's own window where that fits its values, else the 1st to 99th percentile."""
+    flat = _luminance(image)
     seen = flat if image.background is None else flat[~image.background.cpu().numpy()]
     some = (seen if seen.size else flat).reshape(-1)[:: max(1, seen.size // 500_000)]  # enough for a window
     low, high = (float(q) for q in np.quantile(some, (0.01, 0.99)))
@@ -102,8 +108,12 @@ def gray_of(image: Image | None, shape: tuple[int, ...]) -> np.ndarray:
         a, b = window[0] - window[1] / 2, window[0] + window[1] / 2
         if a < high and b > low and b - a < 4 * (high - low):  # else it belongs to other units
             low, high = a, b
-    gray = np.clip((flat - low) / ((high - low) or 1.0), 0, 1)
-    return 1 - gray if image.facts.get("photometric") in ("MONOCHROME1", "MINISWHITE") else gray
+    return low, high
+
+
+def _luminance(image: Image) -> np.ndarray:
+    v = image.values.detach().cpu().float().numpy()
+    return np.asarray(np.tensordot([0.2126, 0.7152, 0.0722], v, 1) if is_color(image) else v[0])
 
 
 def is_color(image: Image) -> bool:

@@ -17,7 +17,8 @@ from torch import Tensor
 from pellucid.errors import BadFile, BadImage
 from pellucid.grid import Grid
 from pellucid.image import Image
-from pellucid.io import archive, nifti, picture
+from pellucid.io import animation, archive, nifti, picture
+from pellucid.io.animation import Told
 from pellucid.io.sheet import Tile, sheet
 
 SUFFIXES = (".nii.gz", ".nii", ".npz", ".png")
@@ -111,6 +112,25 @@ def write_sheet(path: str | Path, tiles: Sequence[Tile], *, columns: int, palett
     return path
 
 
+def write_film(path: str | Path, told: Told, *, frames: int = 60, most: int = 8_000_000) -> Path:
+    """The way of a method as an animated ``.gif`` or ``.webp``, whole or not at all, of at most ``most`` bytes; see ``Map.animate``.
+
+    Raises:
+        BadFile: another suffix, no such folder, or a file there that is not Pellucid's to replace.
+        Unsupported: a map whose trace does not hold the way.
+        BadParameter: fewer than two frames, or a limit too small for any picture.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".gif", ".webp"):
+        raise BadFile(f"write a film to {path}", f"suffix {path.suffix!r}", "Use .gif or .webp.")
+    _guard(path, suffix, {str(told.image.facts["sha256"])} if "sha256" in told.image.facts else set())
+    data = animation.packed(*animation.film(told, frames=frames), suffix, most)
+    with _whole(path, suffix) as target:
+        target.write_bytes(data)
+    return path
+
+
 def _fitting(values: Tensor, grid: Grid) -> Tensor:
     """Values as (c, *space), checked against the grid."""
     values = values.detach()
@@ -141,7 +161,14 @@ def _guard(path: Path, suffix: str, scans: set[str]) -> None:
         raise BadFile(f"write {path}", "a folder of that name", "Choose another name.")
     if scans and hashlib.sha256(path.read_bytes()).hexdigest() in scans:
         raise BadFile(f"write {path}", "the scan that was explained", "Choose another name: a scan is never overwritten.")
-    ours = {".npz": archive.is_ours, ".png": picture.is_ours, ".json": _is_our_sidecar}.get(suffix, nifti.is_ours)
+    known = {
+        ".npz": archive.is_ours,
+        ".png": picture.is_ours,
+        ".json": _is_our_sidecar,
+        ".gif": animation.is_ours,
+        ".webp": animation.is_ours,
+    }
+    ours = known.get(suffix, nifti.is_ours)
     if not ours(path):
         raise BadFile(f"write {path}", "a file that Pellucid did not write", "Choose another name, or move that file away.")
 

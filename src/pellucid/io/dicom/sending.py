@@ -97,15 +97,17 @@ def _one(client: Any, path: Path, shown: str) -> tuple[str, bool, str]:
     """Send one file: its UID, whether it is stored, and why not."""
     import pydicom
     from requests import RequestException
+    from requests.exceptions import InvalidJSONError
 
     with decoding("DICOM", path, private=True):
         ds = pydicom.dcmread(path)
         uid = str(ds.SOPInstanceUID)
     try:
         answer = client.store_instances([ds])
-    except RequestException as error:
-        return uid, False, _refused(error, shown)
-    except (ValueError, KeyError, AttributeError, TypeError) as error:  # what the client makes of an answer that is no DICOM JSON or XML
+    except Exception as error:
+        if isinstance(error, RequestException) and not isinstance(error, InvalidJSONError):
+            return uid, False, _refused(error, shown)
+        # what the client makes of an answer that is neither DICOM JSON nor XML
         raise BadServer(f"store a DICOM object at {shown}", "an answer that is not DICOMweb's", "Check the address.") from error
     failed = [i for i in answer.get("FailedSOPSequence") or [] if str(i.get("ReferencedSOPInstanceUID", uid)) == uid]
     stored = [i for i in answer.get("ReferencedSOPSequence") or [] if str(i.get("ReferencedSOPInstanceUID", "")) == uid]

@@ -1,0 +1,119 @@
+"""Objects sent to a real Orthanc by STOW and fetched by WADO: the same voxels in the same place."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import numpy as np
+import pydicom
+import pytest
+from tests.io.derived import made_of
+from tests.io.dicoms import oblique, write_series
+from tests.io.orthanc import orthanc
+
+import pellucid as pl
+from pellucid.errors import BadFile, BadParameter, BadServer
+
+pytest.importorskip("dicomweb_client", reason="needs dicomweb-client")
+SECRET = "sesame-1234"
+
+
+@pytest.fixture(scope="module")
+def filed(tmp_path_factory):
+    home = tmp_path_factory.mktemp("filed")
+    volume = (np.random.default_rng(0).normal(0, 50, (12, 40, 48)) + 1000).astype(np.int16)
+    write_series(home / "scan", volume, oblique(), modality="MR", BodyPartExamined="BRAIN")
+    return made_of(pl.read(home / "scan")).dicom(home / "out", source=home / "scan", keep_phi=True)
+
+
+def test_what_comes_back_is_what_was_sent(filed, tmp_path):
+    from dicomweb_client.api import DICOMwebClient
+
+    with orthanc(tmp_path) as server:
+        sent = pl.send(filed, server.dicomweb_url)
+        assert len(sent) == len(filed) and set(sent["stored"]) == {True} and set(sent["reason"]) == {""}
+        client = DICOMwebClient(server.dicomweb_url)
+        for path in filed.files:
+            mine = pydicom.dcmread(path)
+            back = client.retrieve_instance(str(mine.StudyInstanceUID), str(mine.SeriesInstanceUID), str(mine.SOPInstanceUID))
+            for keyword in ("FloatPixelData", "PixelData", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+                assert back.get(keyword) == mine.get(keyword), (path.name, keyword)
+            assert back.get("ImagePositionPatient") == mine.get("ImagePositionPatient")
+            assert back.get("FrameOfReferenceUID") == mine.get("FrameOfReferenceUID")
+        assert set(pl.send(filed.folder / "map.dcm", server.dicomweb_url)["stored"]) == {True}  # once more: no harm
+
+
+def test_a_server_that_asks_who_is_there(filed, tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    with orthanc(tmp_path, users={"ann": SECRET}) as server:
+        with pytest.raises(BadServer, match="HTTP 401: it refuses who asks"):
+            pl.send(filed.folder / "map.dcm", server.dicomweb_url)
+        with pytest.raises(BadServer, match="HTTP 401") as error:
+            pl.send(filed.folder / "map.dcm", server.dicomweb_url, token=SECRET)
+        assert SECRET not in str(error.value) + caplog.text
+        basic = {"Authorization": "Basic " + base64.b64encode(f"ann:{SECRET}".encode()).decode()}
+        assert pl.send(filed.folder / "map.dcm", server.dicomweb_url, headers=basic)["stored"] == (True,)
+    assert SECRET not in caplog.text and basic["Authorization"] not in caplog.text
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A server that takes nothing: 200 with a list of failures, 415, or a web page."""
+
+    answers = {
+        "/failing/studies": (200, "application/dicom+json", b'{"00081198":{"vr":"SQ","Value":[{"00081197":{"vr":"US","Value":[290]}}]}}'),
+        "/odd/studies": (415, "text/plain", b"no"),
+        "/page/studies": (200, "text/html", b"<html>hello</html>"),
+        "/noise/studies": (200, "application/dicom+json", b"hello"),
+    }
+
+    def do_POST(self) -> None:
+        left = int(self.headers.get("Content-Length") or 0)
+        self.rfile.read(left)
+        status, kind, body = self.answers.get(self.path, (404, "text/plain", b""))
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_refusals_are_told_file_by_file_or_named(filed, tmp_path):
+    small = tmp_path / "report.dcm"
+    small.write_bytes((filed.folder / "report.dcm").read_bytes())
+    server = HTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        failed = pl.send(small, f"{url}/failing")
+        assert (failed["stored"], failed["reason"]) == ((False,), ("SOP class not supported",))
+        assert pl.send([small], f"{url}/odd")["reason"] == ("HTTP 415",)
+        assert pl.send([small], f"{url}/page")["reason"] == ("the server did not say that it was stored",)
+        with pytest.raises(BadServer, match="not DICOMweb's"):
+            pl.send(small, f"{url}/noise")
+        with pytest.raises(BadServer, match="HTTP 404: no STOW service"):
+            pl.send(small, f"{url}/nothing")
+    finally:
+        server.shutdown()
+        server.server_close()
+    with pytest.raises(BadServer, match="no answer"):
+        pl.send(small, url, timeout=1)
+
+
+def test_bad_requests(filed, tmp_path):
+    with pytest.raises(BadParameter, match="travels encrypted"):
+        pl.send(filed, "http://pacs.example/dicom-web", token=SECRET)
+    with pytest.raises(BadParameter, match="travels encrypted") as error:
+        pl.send(filed, f"http://ann:{SECRET}@pacs.example/dicom-web")
+    assert SECRET not in str(error.value)
+    with pytest.raises(BadParameter, match="a DICOMweb address"):
+        pl.send(filed, "ftp://pacs.example")
+    with pytest.raises(BadFile, match="no such file"):
+        pl.send(tmp_path / "none", "https://pacs.example")
+    with pytest.raises(BadFile, match="no files"):
+        pl.send(tmp_path, "https://pacs.example")
