@@ -12,6 +12,8 @@ from pellucid.errors import BadFile
 from pellucid.io.content import Source, decoding
 from pellucid.io.dicom.geometry import code, needed, numbers
 
+DESCRIBING = """Rows Columns NumberOfFrames SamplesPerPixel PhotometricInterpretation PlanarConfiguration BitsAllocated BitsStored HighBit
+    PixelRepresentation ExtendedOffsetTable ExtendedOffsetTableLengths""".split()
 GRAY = ("MONOCHROME1", "MONOCHROME2")
 
 
@@ -36,6 +38,8 @@ def decode(ds: Any, path: Source) -> tuple[np.ndarray, str]:
     with decoding("DICOM", path, private=True):
         if "PhotometricInterpretation" in ds and not code(ds, "PhotometricInterpretation"):
             raise BadFile(f"decode {path}", "an invalid photometric interpretation", "The header is corrupt: export it again.")
+        for keyword in DESCRIBING:  # parsed here: what pydicom says of a value that it cannot parse quotes it
+            ds.get(keyword)
         implicit, _ = ds.original_encoding
         named = ds.file_meta.get("TransferSyntaxUID")
         syntax = UID(named or (ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian))

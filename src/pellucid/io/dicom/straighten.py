@@ -24,7 +24,7 @@ def straighten(
     rows, columns, count = plan.shape(*first.shape[:2])
     out = np.empty((rows, columns, count, *first.shape[2:]), np.float32)
     bare = np.empty((rows, columns, count), bool)
-    lowest, held = np.inf, {}
+    lowest, held = np.inf, dict[int, tuple[np.ndarray, np.ndarray]]()
     depths = plan.depths
     for k in range(count):
         at = min(k * plan.step, depths[-1])

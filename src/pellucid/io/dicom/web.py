@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from pellucid.errors import BadFile, Unsupported
@@ -107,7 +107,7 @@ class Server:
         session.trust_env = not local  # no proxy on the way to this machine
         session.auth = _Signed(secret)  # also keeps .netrc out
         self.session = session
-        self.client = DICOMwebClient(url=place.base, session=_Bounded(self))
+        self.client = DICOMwebClient(url=place.base, session=cast(Any, _Bounded(self)))
         self.client.set_http_retry_params(retry=False)  # a refusal is an answer
 
     def get(self, url: str, accept: str, most: int | None = None) -> Answer:
