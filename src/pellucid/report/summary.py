@@ -88,8 +88,9 @@ def _says(m: Map, temperature: Temperature | None) -> tuple[str, str]:
     ranked = sorted(range(len(p)), key=lambda k: -p[k])
     best = ranked[0]
     if exclusive:
-        rest = f"; next is {names[ranked[1]]} with {percent(p[ranked[1]])}" if len(p) > 1 else ""
-        strong, more = f"{names[best]}: {percent(p[best])}", f"Of {len(p)} answers that it can give{rest}."
+        strong, more = f"{names[best]}: {percent(p[best])}", "It knows this one answer only."
+        if len(p) > 1:
+            more = f"Of the {len(p)} answers that it can give, the next is {names[ranked[1]]} with {percent(p[ranked[1]])}."
     else:
         found = [k for k in ranked if p[k] >= 0.5]
         strong = ", ".join(f"{names[k]} {percent(p[k])}" for k in found[:4]) or f"Nothing above 50 %; most likely {names[best]}, {percent(p[best])}"

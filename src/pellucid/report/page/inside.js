@@ -26,7 +26,7 @@ function inside(scene, board) {
     try {
       await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
       if (!solid) {
-        if (!window.niivue) await opened("niivue");
+        if (!window.niivue) await opened("packed-niivue");
         solid = new Solid(scene, byId("solid-canvas"), window.niivue);
       }
       await solid.show(shown());

@@ -25,15 +25,17 @@ class Process {
     this.canvas.width = this.pictures[0].naturalWidth;
     this.canvas.height = this.pictures[0].naturalHeight;
     if (facts.kind === "segments") await this.#segments();
-    this.slider.addEventListener("input", () => { this.stop(); this.show(Number(this.slider.value)); });
+    this.slider.addEventListener("input", () => { this.stop(); this.fresh = false; this.show(Number(this.slider.value)); });
     this.button.hidden = matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.button.addEventListener("click", () => (this.timer ? this.stop() : this.play()));
-    this.show(0);
+    this.fresh = true;
+    this.show(Math.floor(0.55 * facts.frames)); // where there is something to see
   }
 
   play() {
     this.button.textContent = "Pause";
-    if (this.at >= this.facts.frames - 1) this.show(0);
+    if (this.fresh || this.at >= this.facts.frames - 1) this.show(0);
+    this.fresh = false;
     this.timer = setInterval(() => {
       if (this.at >= this.facts.frames - 1) this.stop();
       else this.show(this.at + 1);
