@@ -143,6 +143,7 @@ def test_maps_side_by_side_move_as_one_and_a_cancelled_run_says_so(opened):
     page.select_option("#method", "integrated_gradients")
     page.click("summary:has-text('Parameters')")
     page.fill("#p-steps", "30000")
+    page.select_option("#p-rule", "right")
     page.uncheck("#p-keep")
     page.click("#run")
     page.click(".going button")

@@ -33,6 +33,7 @@ from pellucid.viewer.showing import colors
 from pellucid.viewer.store import Missing
 
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".txt": "text/plain"}
+ROUTES = (scans, nets, runs, mark_routes, exports)  # a further work mode is another entry here, and a line in static/modes.js
 SHARED = {"report": "pellucid.report", "viewer": "pellucid.viewer"}
 
 
@@ -55,7 +56,7 @@ def application(desk: Desk, token: str) -> Any:
         redirect_slashes=False,
     )
     app.state.desk = desk
-    for routes in (scans, nets, runs, mark_routes, exports):
+    for routes in ROUTES:
         app.include_router(routes.router)
     app.add_api_route("/api/about", _about, response_model=About, responses=PROBLEMS, tags=["viewer"])
     app.add_api_route("/", _page, include_in_schema=False)

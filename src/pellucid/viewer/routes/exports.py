@@ -21,6 +21,7 @@ router = APIRouter(prefix="/api", tags=["exports"], responses=PROBLEMS)
 TYPES = {"nii.gz": "application/gzip", "npz": "application/zip", "png": "image/png", "html": "text/html", "json": "application/json"}
 FILE: dict[int | str, dict[str, Any]] = {200: {"content": {t: {} for t in sorted(set(TYPES.values()))}, "description": "The file."}}
 Palette = Literal["blue-orange", "green-red"]
+Dicom = Literal["map", "segmentation", "capture", "report"]
 
 
 @router.get("/maps/{id}/file", response_class=Response, responses=FILE)
@@ -38,13 +39,16 @@ def map_file(desk: AtDesk, id: str, kind: Literal["nii.gz", "npz", "png", "json"
 
 
 @router.get("/maps/{id}/dicom", response_class=Response, responses=FILE)
-def map_dicom(desk: AtDesk, id: str, keep_phi: bool = False) -> Response:
-    """A map of a DICOM scan as DICOM objects, zipped; under a pseudonym unless ``keep_phi`` files them in the patient's own study."""
+def map_dicom(desk: AtDesk, id: str, kinds: Annotated[list[Dicom] | None, Query(max_length=4)] = None, keep_phi: bool = False) -> Response:
+    """A map of a DICOM scan as DICOM objects, zipped; under a pseudonym unless ``keep_phi`` files them in the patient's own study.
+
+    ``kinds``: all that the scan can carry, if none is named.
+    """
     why = asking.map_of(desk, id)
     source = desk.scans.where(desk.store.get("scans", asking.scan_of(desk, id)))
 
     def make(folder: Path) -> Path:
-        filed = why.dicom(folder / "dicom", source=source, keep_phi=keep_phi)
+        filed = why.dicom(folder / "dicom", source=source, kinds=kinds, keep_phi=keep_phi)
         with zipfile.ZipFile(folder / "dicom.zip", "w", zipfile.ZIP_DEFLATED) as pack:
             for file in sorted((folder / "dicom").rglob("*")):
                 if file.is_file():
