@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,6 +187,11 @@ def test_addresses_that_are_none(url):
     with pytest.raises(BadFile) as refused:
         read(url)
     assert "geheim" not in str(refused.value) and "Doe" not in str(refused.value)
+
+
+def test_an_address_as_a_path_is_an_address():
+    with fake() as url, pytest.raises(BadFile, match="status 404"):
+        read(Path(url + SERIES))
 
 
 def test_without_the_extra_the_way_out_is_named(monkeypatch):

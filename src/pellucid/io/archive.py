@@ -17,7 +17,7 @@ from torch import Tensor
 from pellucid.errors import BadFile, BadParameter
 from pellucid.grid import Grid
 from pellucid.image import Image
-from pellucid.io.content import decoding, load
+from pellucid.io.content import MOST_UNPACKED, decoding, load
 
 VERSION = 1
 ENTRY = "pellucid.json"
@@ -94,9 +94,23 @@ def _unpack(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str, Any],
         arrays = {}
         for name, kind in meta["dtypes"].items():
             with pack.open(f"{name}.npy") as file:
+                _check_size(file, pack.getinfo(f"{name}.npy").file_size, path)
+            with pack.open(f"{name}.npy") as file:
                 value = torch.from_numpy(np.lib.format.read_array(cast(Any, file), allow_pickle=False))
+                if file.read(1):  # at its end, zipfile compares the checksum
+                    raise BadFile(f"read {path}", f"bytes after the last sample of {name!r}", "It is corrupt: copy or save it again.")
             arrays[name] = value.view(torch.bfloat16) if kind == "bfloat16" else value
         return arrays, _frozen(meta["facts"]), grid
+
+
+def _check_size(file: Any, size: int, path: Path) -> None:
+    """Compare what a member's header promises with what the archive says it holds, before anything is allocated."""
+    version = np.lib.format.read_magic(file)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = reader(file)
+    need = math.prod(shape) * dtype.itemsize
+    if need > size or size > MOST_UNPACKED:
+        raise BadFile(f"read {path}", f"an array of {need:,} bytes in a member of {size:,}", "It is corrupt: copy or save it again.")
 
 
 def image_from_archive(data: bytes, digest: str, path: Path) -> Image:
