@@ -230,6 +230,17 @@ def test_one_slice_and_a_multi_frame_file_are_sources_too(tmp_path):
         assert np.abs(place(segment, strongest(np.asarray(segment.dataobj))) - truth).max() < NEAR
 
 
+def test_a_cine_loop_has_captures_only(tmp_path):
+    loop = bare(VOLUME[:4].astype(np.uint16), "1.2.840.10008.5.1.4.1.1.3.1", "US", NumberOfFrames=4, FrameOfReferenceUID=None)
+    save(loop, tmp_path / "us.dcm")
+    out = made_of(pl.read(tmp_path / "us.dcm"), {(12, 9, 2): HIGH}).dicom(tmp_path / "out", source=tmp_path / "us.dcm")
+    assert [f.name for f in out.files] == ["capture-0003.dcm"]
+    assert errors_in(out.files[0]) == []
+    ds = pydicom.dcmread(out.files[0])
+    assert ds.SourceImageSequence[0].ReferencedFrameNumber == 3 and "PixelSpacing" not in ds
+    assert len([n for n in out.notes if n.startswith(("no map", "no segmentation", "no report"))]) == 3
+
+
 def test_another_source_is_refused(plain, tmp_path):
     home, why = plain
     write_series(tmp_path / "other", VOLUME + 1, oblique(), modality="MR")

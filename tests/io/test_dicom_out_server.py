@@ -117,3 +117,35 @@ def test_bad_requests(filed, tmp_path):
         pl.send(tmp_path / "none", "https://pacs.example")
     with pytest.raises(BadFile, match="no files"):
         pl.send(tmp_path, "https://pacs.example")
+
+
+@pytest.mark.realdata
+def test_an_explanation_of_a_real_series_comes_back_from_the_pacs(realdata, tmp_path):
+    """192 oblique slices, explained on a coarse grid in another orientation: Map and Segmentation return with the same voxels and geometry,
+    and the house reads the map where the explanation lies."""
+    import torch
+    from dicomweb_client.api import DICOMwebClient
+
+    torch.manual_seed(0)
+    scan = pl.read(realdata("dicom-mr"))
+    net = torch.nn.Sequential(
+        torch.nn.Conv3d(1, 2, 3, stride=2), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool3d(2), torch.nn.Flatten(), torch.nn.Linear(16, 2)
+    )
+    model = pl.Model(net, classes=("a", "b"), prepare=pl.Prepare(orientation="RAS", spacing=6.0, range=(0, 1)))
+    why = pl.explain(model, scan, "b", method="occlusion", window=40.0)
+    out = why.dicom(tmp_path / "out", source=realdata("dicom-mr"), kinds=("map", "segmentation"))
+    with orthanc(tmp_path) as server:
+        assert set(pl.send(out, server.dicomweb_url)["stored"]) == {True}
+        client = DICOMwebClient(server.dicomweb_url)
+        for path in out.files:
+            mine = pydicom.dcmread(path)
+            back = client.retrieve_instance(str(mine.StudyInstanceUID), str(mine.SeriesInstanceUID), str(mine.SOPInstanceUID))
+            for keyword in ("FloatPixelData", "PixelData", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+                assert back.get(keyword) == mine.get(keyword), (path.name, keyword)
+            back.save_as(tmp_path / path.name, enforce_file_format=True)
+    seen = pl.read(tmp_path / "map.dcm")
+    expected = why.on(scan.grid).relevance
+    assert np.abs(np.array(seen.grid.affine) - np.array(scan.grid.affine)).max() < 1e-6
+    scale = float(seen.values.abs().max() / expected.abs().max())
+    assert scale == 2.0 ** round(np.log2(scale))
+    assert torch.equal(seen.values[0], expected.float() * scale)
