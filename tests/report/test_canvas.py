@@ -57,7 +57,7 @@ def opened(browser, tmp_path):
         page.on("dialog", lambda d: (trouble.append("dialog"), d.dismiss()))
         page.on("request", lambda r: None if r.url.startswith("data:") or r.url == path.as_uri() else trouble.append(r.url))
         page.goto(path.as_uri())
-        page.wait_for_selector("html[data-ready]", timeout=10_000)
+        page.wait_for_selector("html[data-ready]", timeout=90_000)
         page.uncheck("#smooth")
         return settle(page)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pellucid.errors import BadParameter
 from pellucid.explanation import Map
-from pellucid.report.html import check, guard, gradient, page, put_whole
+from pellucid.report.html import check, gradient, guard, page, put_whole
 from pellucid.report.pictures import still_of
 from pellucid.report.words import VERDICTS, date, number, percent, short_target
 
@@ -69,7 +69,9 @@ def _row(case: Patient, n: int) -> dict[str, Any]:
     check(maps)
     link = PurePosixPath(case.report)
     if case.report and (link.is_absolute() or ":" in case.report or case.report.startswith("/")):
-        raise BadParameter("a link relative to the page", repr(case.report), "Give the path from the page's folder, such as 'case1/report.html'.")
+        raise BadParameter(
+            "a link relative to the page", repr(case.report), "Give the path from the page's folder, such as 'case1/report.html'."
+        )
     first = maps[0]
     names, p = first.provenance.classes, first.probabilities
     best = max(range(len(p)), key=lambda k: p[k]) if p else None

@@ -15,7 +15,9 @@ from pellucid.report.words import number
 ALIKE, UNLIKE = 0.5, 0.2  # rank correlations from which maps are called alike, and below which they are not
 
 
-def write_comparison(path: str | Path, found: Comparison, *, title: str = "Comparison of maps of one scan", note: str | None = None) -> Path:
+def write_comparison(
+    path: str | Path, found: Comparison, *, title: str = "Comparison of maps of one scan", note: str | None = None
+) -> Path:
     """Write what ``pl.compare`` found as one HTML page: all maps side by side with linked zoom and slices, and how alike they are.
 
     Args:
@@ -37,7 +39,10 @@ def alike(found: Comparison) -> dict[str, Any]:
     """The matrix of rank correlations, as cells with their color, and what it says in a sentence."""
     matrix = found.correlations.tolist()
     rows = [
-        {"label": label, "cells": [{"text": "–" if math.isnan(r) else f"{r:.2f}".replace("-", "−"), "share": 0 if math.isnan(r) else r} for r in row]}
+        {
+            "label": label,
+            "cells": [{"text": "–" if math.isnan(r) else f"{r:.2f}".replace("-", "−"), "share": 0 if math.isnan(r) else r} for r in row],
+        }
         for label, row in zip(found.labels, matrix, strict=True)
     ]
     table = found.table()

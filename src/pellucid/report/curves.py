@@ -36,22 +36,33 @@ def plot(
     for at in (0.0, 0.5, 1.0):
         y = BOTTOM - (BOTTOM - TOP) * at
         said = f"{100 * at:.0f} %" if share else number(low + (high - low) * at)
-        parts.append(Markup('<path class="grid" d="M{} {}H{}"/><text class="tick" x="{}" y="{}">{}</text>').format(LEFT, y, RIGHT, LEFT - 5, y + 3.5, said))
+        parts.append(
+            Markup('<path class="grid" d="M{} {}H{}"/><text class="tick" x="{}" y="{}">{}</text>').format(
+                LEFT, y, RIGHT, LEFT - 5, y + 3.5, said
+            )
+        )
     for k, n in enumerate(names):
         if dots:
-            parts += [Markup('<circle class="dot-{}" cx="{}" cy="{}" r="1.8"/>').format(k, _n(x), _n(y)) for x, y in zip(xs, ys[n], strict=True)]
+            parts += [
+                Markup('<circle class="dot-{}" cx="{}" cy="{}" r="1.8"/>').format(k, _n(x), _n(y)) for x, y in zip(xs, ys[n], strict=True)
+            ]
         else:
             path = "M" + "L".join(f"{_n(x)} {_n(y)}" for x, y in zip(xs, ys[n], strict=True))
             parts.append(Markup('<path class="line line-{}" d="{}"/>').format(k, path))
-    parts += [Markup('<text class="name name-{}" x="{}" y="{}">{}</text>').format(k, RIGHT + 7, _n(y), n) for k, (n, y) in enumerate(_apart(ys).items())]
+    parts += [
+        Markup('<text class="name name-{}" x="{}" y="{}">{}</text>').format(k, RIGHT + 7, _n(y), n)
+        for k, (n, y) in enumerate(_apart(ys).items())
+    ]
     foot = BOTTOM + 15
     parts.append(Markup('<text class="end" x="{}" y="{}">{}</text>').format(LEFT, foot, ends[0]))
     parts.append(Markup('<text class="end last" x="{}" y="{}">{}</text>').format(RIGHT, foot, ends[1]))
     parts.append(Markup('<text class="axis-name" x="{}" y="{}">{}</text>').format((LEFT + RIGHT) / 2, foot + 16, label))
-    cursor = Markup("").join(Markup('<circle class="dot-{}" r="4" cx="{}" cy="{}"/>').format(k, _n(xs[0]), _n(ys[n][0])) for k, n in enumerate(names))
-    svg = Markup('<svg class="curve" viewBox="0 0 340 168" role="img" aria-label="{}">{}<g class="cursor"><path d="M{} 8V132"/>{}</g></svg>').format(
-        f"{label}: {', '.join(names)}", Markup("").join(parts), _n(xs[0]), cursor
+    cursor = Markup("").join(
+        Markup('<circle class="dot-{}" r="4" cx="{}" cy="{}"/>').format(k, _n(xs[0]), _n(ys[n][0])) for k, n in enumerate(names)
     )
+    svg = Markup(
+        '<svg class="curve" viewBox="0 0 340 168" role="img" aria-label="{}">{}<g class="cursor"><path d="M{} 8V132"/>{}</g></svg>'
+    ).format(f"{label}: {', '.join(names)}", Markup("").join(parts), _n(xs[0]), cursor)
     return Plot(svg, [[_n(x), *(_n(ys[n][i]) for n in names)] for i, x in enumerate(xs)])
 
 
@@ -92,5 +103,3 @@ def removal_curves(m: Map) -> list[dict[str, Any]]:
         drawn = plot([float(a) for a in across], lines, "share of the image", share=False, ends=("none", "all"))
         found.append({"name": name, "svg": drawn.svg, "text": row.text})
     return found
-
-

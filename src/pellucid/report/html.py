@@ -100,7 +100,8 @@ def put_whole(path: Path, html: str) -> Path:
     return path
 
 
-def check(maps: list[Map]) -> None:
+def check(maps: Sequence[Map]) -> None:
+    """Maps of one scan that can be drawn, or an error that says why not."""
     if not maps:
         raise BadImage("a report shows at least one map", "none", "Explain the scan first.")
     for m in maps:
@@ -176,7 +177,9 @@ def render(maps: Sequence[Map], title: str, note: str | None, beside: Beside | N
     )
 
 
-def page(name: str, scripts: Sequence[str], others: Sequence[str] = (), *, scene: bool = True, styles: Sequence[str] = (), **facts: Any) -> str:
+def page(
+    name: str, scripts: Sequence[str], others: Sequence[str] = (), *, scene: bool = True, styles: Sequence[str] = (), **facts: Any
+) -> str:
     """A page from its template, with its scripts and a policy that allows those and nothing else; ``others``: scripts that it may run later."""
     code = script(tuple(scripts), scene=scene) if scripts else ""
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(c.encode()).digest()).decode()}'" for c in (code, *others) if c)

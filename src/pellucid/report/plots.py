@@ -155,7 +155,9 @@ def effort_plot(arms: Sequence[Mapping[str, Any]], title: str) -> str:
         points = [start, *own] if name == "corrected" else own
         across = [a["seconds"] / 60 for a in points]
         reach = [[a["iou"] - (a["low"] or a["iou"]) for a in points], [(a["high"] or a["iou"]) - a["iou"] for a in points]]
-        axes.errorbar(across, [a["iou"] for a in points], yerr=reach, color=color, marker="o", markersize=4.5, linewidth=1.6, capsize=2, label=name)
+        axes.errorbar(
+            across, [a["iou"] for a in points], yerr=reach, color=color, marker="o", markersize=4.5, linewidth=1.6, capsize=2, label=name
+        )
     styles = {"true boxes": (INK, "--"), "the map itself": (COLORS[2], ":"), "nothing": (SOFT, "-.")}
     for name, (color, style) in styles.items():
         for a in (a for a in arms if a["name"] == name):

@@ -147,7 +147,9 @@ def _windows(m: Map, method: Method[Any]) -> tuple[str, str, Plot, dict[str, Any
     kept = [kept[i] for i in _chosen(len(kept))]
     windows = []
     for k in kept:
-        (left, wide), (top, tall) = (_along(grid, view.layout, a, corners[k][view.layout.order[a]], edges[view.layout.order[a]]) for a in (x, y))
+        (left, wide), (top, tall) = (
+            _along(grid, view.layout, a, corners[k][view.layout.order[a]], edges[view.layout.order[a]]) for a in (x, y)
+        )
         windows.append([round(v, 4) for v in (left, 1 - top - tall if view.plane.flip_y else top, wide, tall)])
     target, unit = short_target(m.provenance)
     values = [float(scores[k]) for k in kept]

@@ -93,7 +93,10 @@ def _says(m: Map, temperature: Temperature | None) -> tuple[str, str]:
             more = f"Of the {len(p)} answers that it can give, the next is {names[ranked[1]]} with {percent(p[ranked[1]])}."
     else:
         found = [k for k in ranked if p[k] >= 0.5]
-        strong = ", ".join(f"{names[k]} {percent(p[k])}" for k in found[:4]) or f"Nothing above 50 %; most likely {names[best]}, {percent(p[best])}"
+        strong = (
+            ", ".join(f"{names[k]} {percent(p[k])}" for k in found[:4])
+            or f"Nothing above 50 %; most likely {names[best]}, {percent(p[best])}"
+        )
         more = "Each finding is judged by itself; several can hold at once."
     if target not in names or (exclusive and target != names[best]):
         more += f" Explained below is {target}" + (f", which it gives {percent(p[names.index(target)])}." if target in names else ".")
@@ -179,4 +182,7 @@ def _trusted(maps: Sequence[Map]) -> tuple[str, str]:
     if len(maps) == 1:
         return strong, "It shows what the network used, which need not be what matters in the patient."
     counted = [f"{words.count(w)} {w}" for w in TRUST if w in words]
-    return strong, f"Of {len(maps)} maps: {', '.join(counted)}. They show what the network used, which need not be what matters in the patient."
+    return (
+        strong,
+        f"Of {len(maps)} maps: {', '.join(counted)}. They show what the network used, which need not be what matters in the patient.",
+    )

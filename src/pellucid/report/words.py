@@ -97,6 +97,7 @@ def _bars(m: Map, corrected: Callable[[Map], tuple[float, ...]] | None) -> list[
 
 
 def percent(p: float) -> str:
+    """A probability as a person reads it."""
     if 0 < p < 0.0005:
         return "< 0.1 %"
     return "> 99.9 %" if 0.9995 < p < 1 else f"{100 * p:.1f} %"
@@ -146,7 +147,11 @@ def misleads(text: str) -> list[str]:
     from pellucid.method import methods
 
     known = {m.name: m.doc for m in methods()}
-    names = [n for n in dict.fromkeys(re.findall(r"[a-z_]\w*", text.split("(")[0] + " " + " ".join(re.findall(r"(?:inner|method)=(\w+)", text)))) if n in known]
+    names = [
+        n
+        for n in dict.fromkeys(re.findall(r"[a-z_]\w*", text.split("(")[0] + " " + " ".join(re.findall(r"(?:inner|method)=(\w+)", text))))
+        if n in known
+    ]
     found = []
     for name in names:
         match = re.search(r"\*{0,2}Misleads when\*{0,2}:\s*(.*?)(?:\n\s*\n|\n\s*\*{0,2}Source|\Z)", known[name], re.DOTALL)

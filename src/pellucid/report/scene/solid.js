@@ -2,6 +2,8 @@
 /* Solid: a scene's volume and one map in NiiVue: three planes and a rendering, WebGL 2. It takes the arrays of the scene as they lie (the
  * last axis runs fastest, so that the axes of the NIfTI are the scene's, reversed). The crosshair is one with the scene's.
  *   if (Solid.works()) { const solid = new Solid(scene, canvas, niivue); await solid.show(0); } */
+const FADE = 0.35; // share of full color below which the map fades out
+
 class Solid {
   static works() {
     try {
@@ -19,7 +21,7 @@ class Solid {
   async #start() {
     const sided = this.scene.sided;
     this.nv = new this.niivue.Niivue({
-      isRadiologicalConvention: sided, isOrientationTextVisible: sided, show3Dcrosshair: true, crosshairColor: [1, 1, 1, 0.6], crosshairWidth: 0.5,
+      isRadiologicalConvention: sided, sagittalNoseLeft: true, isOrientationTextVisible: sided, show3Dcrosshair: true, crosshairColor: [1, 1, 1, 0.6], crosshairWidth: 0.5,
       backColor: [0.043, 0.055, 0.071, 1], dragAndDropEnabled: false, logLevel: "error", isColorbar: false, loadingText: "",
     });
     await this.nv.attachToCanvas(this.canvas);
@@ -85,9 +87,15 @@ class Solid {
   }
 
   #moved(at) {
-    if (this.quiet || !at.vox) return;
-    const [k, j, i] = at.vox;
-    this.scene.change({ at: [i, j, k], hover: null });
+    if (this.quiet || !at.mm) return;
+    const { affine } = this.scene;
+    const off = affine.slice(0, 3).map((row, w) => at.mm[w] - row[3]);
+    const cofactor = (r, c) => { // of the 3 x 3 part: its inverse takes millimeters back to samples, whatever NiiVue calls a voxel
+      const [a, b, p, q] = [(r + 1) % 3, (r + 2) % 3, (c + 1) % 3, (c + 2) % 3];
+      return affine[a][p] * affine[b][q] - affine[a][q] * affine[b][p];
+    };
+    const size = [0, 1, 2].reduce((sum, c) => sum + affine[0][c] * cofactor(0, c), 0);
+    this.scene.change({ at: [0, 1, 2].map((c) => [0, 1, 2].reduce((sum, r) => sum + cofactor(r, c) * off[r], 0) / size), hover: null });
   }
 
   #follow(now = false) {
@@ -97,10 +105,11 @@ class Solid {
     const told = JSON.stringify([at, threshold, opacity, overlay]);
     if (told === this.told) return;
     this.quiet = true; // what follows must not come back as a move
-    nv.scene.crosshairPos = nv.vox2frac([at[2], at[1], at[0]]);
+    nv.scene.crosshairPos = nv.mm2frac(scene.world(at));
     const over = nv.volumes[1];
     if (over) {
-      over.cal_min = threshold * scene.maps[this.map].full;
+      over.colormapType = threshold > 0 ? 1 : 2; // clear below what is hidden; or fading out toward zero
+      over.cal_min = Math.max(threshold, threshold > 0 ? 0 : FADE) * scene.maps[this.map].full;
       over.opacity = overlay ? opacity : 0;
       const look = JSON.stringify([threshold, opacity, overlay]);
       if (look !== this.look) nv.updateGLVolume();
