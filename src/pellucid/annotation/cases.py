@@ -76,7 +76,7 @@ def session_cases(work: str | Path, scans: str | Path) -> list[Case]:
         BadFile: nothing annotated there.
     """
     home, found = Path(work), []
-    for folder, record in _records(home / "annotations"):
+    for record in _records(home / "annotations"):
         annotation = Annotation.read(record)
         if annotation.open:
             continue
@@ -93,10 +93,10 @@ def session_cases(work: str | Path, scans: str | Path) -> list[Case]:
     return found
 
 
-def _records(home: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _records(home: Path) -> Iterator[dict[str, Any]]:
     for folder in sorted(home.iterdir()) if home.is_dir() else ():
         try:
-            yield folder, json.loads((folder / "record.json").read_text(encoding="utf-8"))
+            yield json.loads((folder / "record.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, PellucidError):
             continue
 

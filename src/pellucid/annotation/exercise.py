@@ -75,7 +75,7 @@ class Exercise:
         rows = []
         for a in self.arms:
             span = "" if math.isnan(a.iou.low) else f"{a.iou.low:.3f} to {a.iou.high:.3f}"
-            gain = ("", "") if math.isnan(a.more[0]) else (f"{a.more[0]:+.3f}", f"{a.more[1]:.3f}")
+            gain = ("", "") if math.isnan(a.more[0]) else (f"{a.more[0]:+.3f}", _rare(a.more[1]))
             spread = f"± {np.std(a.by_seed, ddof=1):.3f}" if len(a.by_seed) > 1 else ""
             rows.append((a.name, a.cases, round(a.actions, 1), round(a.seconds, 1), f"{a.iou.value:.3f}", span, spread,
                          f"{a.found:.2f}", f"{a.false:.2f}", *gain))  # fmt: skip
@@ -218,7 +218,9 @@ def _said(e: Exercise) -> list[str]:
     full, hand = e[CORRECTED][-1], e[HAND][-1]
     gain, p = full.more
     clear = "" if p < 0.05 else ", which chance alone may make"
-    said.append(f"Correcting all of them changes the IoU by {gain:+.2f} (p = {p:.3f}){clear}, for {full.seconds:.0f} s of a reader's work.")
+    said.append(
+        f"Correcting all of them changes the IoU by {gain:+.2f} (p {'' if p < 0.001 else '= '}{_rare(p)}){clear}, for {full.seconds:.0f} s of a reader's work."
+    )
     word = "saves" if full.seconds < hand.seconds else "costs"
     difference = abs(hand.seconds - full.seconds) / max(hand.seconds, 1e-9)
     said.append(
@@ -229,3 +231,7 @@ def _said(e: Exercise) -> list[str]:
         least = min(reached, key=lambda a: a.seconds)
         said.append(f"{least.cases} cases drawn by hand ({least.seconds:.0f} s) do as well as all raw proposals.")
     return said
+
+
+def _rare(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

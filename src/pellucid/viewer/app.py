@@ -25,7 +25,8 @@ from pellucid.viewer.desk import Desk
 from pellucid.viewer.guard import Guard, TooLarge
 from pellucid.viewer.jobs import problem
 from pellucid.viewer.limits import Limits
-from pellucid.viewer.routes import exports, nets, runs, scans
+from pellucid.viewer.routes import annotate, exports, nets, runs, scans
+from pellucid.viewer.routes import read as read_routes
 from pellucid.viewer.routes import marks as mark_routes
 from pellucid.viewer.routes.reach import PROBLEMS, AtDesk
 from pellucid.viewer.shapes import About
@@ -33,7 +34,7 @@ from pellucid.viewer.showing import colors
 from pellucid.viewer.store import Missing
 
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".txt": "text/plain"}
-ROUTES = (scans, nets, runs, mark_routes, exports)  # a further work mode is another entry here, and a line in static/modes.js
+ROUTES = (scans, nets, runs, mark_routes, exports, annotate, read_routes)  # a further work mode is another entry here, and a line in static/modes.js
 SHARED = {"report": "pellucid.report", "viewer": "pellucid.viewer"}
 
 
