@@ -213,7 +213,7 @@ class Map(Explanation):
         self,
         folder: str | Path,
         *,
-        source: str | Path,
+        source: str | Path | Sequence[str | Path],
         kinds: Sequence[str] | None = None,
         threshold: float = 0.5,
         keep_phi: bool = False,
@@ -224,7 +224,7 @@ class Map(Explanation):
 
         Args:
             folder: gets the objects, whole or not at all; it may hold nothing but earlier ones.
-            source: folder or file that the scan was read from, unchanged: another one is refused.
+            source: folder, file or files that the scan was read from, unchanged: another one is refused.
             kinds: some of ``map``, ``segmentation``, ``capture``, ``report``; None: all that the source can carry.
             threshold: share of the largest |relevance| from which a sample belongs to a segment, for or against.
             keep_phi: True files them in the patient's own study: same patient, same study and frame of reference.

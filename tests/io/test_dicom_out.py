@@ -108,23 +108,24 @@ def test_nothing_in_them_names_the_patient_or_the_day(filed):
     assert "de-identified" in out.notes[0]
 
 
-def test_the_same_explanation_gives_the_same_bytes_and_another_one_other_uids(filed):
-    why, out, _, home = filed
-    again = why.dicom(home / "again", source=home / "scan")
-    assert {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in again.files} == {
-        f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in out.files
-    }
-    other = why.dicom(home / "again", source=home / "scan", threshold=0.6, kinds=("map",))
-    assert [f.name for f in (home / "again").iterdir()] == ["map.dcm"]
-    a, b = (pydicom.dcmread(f.files[0]) for f in (out, other))
-    assert a.SOPInstanceUID != b.SOPInstanceUID and a.StudyInstanceUID == b.StudyInstanceUID
-
-
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     home = tmp_path_factory.mktemp("plain")
     write_series(home / "scan", VOLUME, oblique(), modality="MR", BodyPartExamined="BRAIN")
     return home, made_of(pl.read(home / "scan"))
+
+
+def test_the_same_explanation_gives_the_same_bytes_and_another_one_other_uids(plain, tmp_path):
+    home, why = plain
+    out = why.dicom(tmp_path / "out", source=home / "scan")
+    again = why.dicom(tmp_path / "again", source=home / "scan")
+    assert {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in again.files} == {
+        f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in out.files
+    }
+    other = why.dicom(tmp_path / "again", source=home / "scan", threshold=0.6, kinds=("map",))
+    assert [f.name for f in (tmp_path / "again").iterdir()] == ["map.dcm"]
+    a, b = (pydicom.dcmread(f.files[0]) for f in (out, other))
+    assert a.SOPInstanceUID != b.SOPInstanceUID and a.StudyInstanceUID == b.StudyInstanceUID
 
 
 def test_with_phi_the_objects_are_filed_in_the_patients_study(plain, tmp_path):

@@ -13,7 +13,7 @@ from pellucid import phantoms
 from pellucid.errors import BadFile, BadImage, BadParameter
 from pellucid.grid import Grid, as_affine
 from pellucid.image import Image
-from pellucid.io import Tile, overlay, read, read_archive, write, write_archive, writing
+from pellucid.io import Tile, overlay, picture, read, read_archive, write, write_archive, writing
 from pellucid.io.sheet import sheet
 
 GRID = Grid((4, 5, 6), as_affine([[0.1, 0.7, 0, 1 / 3], [1.3, 0, 0, 2], [0, 0, -2.7, 3], [0, 0, 0, 1]]), "mm", "abc")
@@ -183,3 +183,8 @@ def test_the_sidecar_holds_grid_and_provenance(tmp_path):
 def test_the_file_hash_is_of_the_bytes_on_disk(tmp_path):
     path = write(tmp_path / "m.nii.gz", torch.zeros(4, 5, 6), GRID)
     assert read(path).facts["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_words_with_letters_that_the_small_font_lacks_get_another_font():
+    assert picture.font(12, "ödem, 3 μm").getname()[0] == "DejaVu Sans"
+    assert picture.font(12, "edema · 3 mm…").getname() == picture.font(12).getname()

@@ -167,7 +167,7 @@ def test_nifti_lies_where_the_scan_lies_for_a_reader_of_our_own(suffix, tmp_path
     assert beside["facts"]["provenance"]["method"] == why.provenance.method and beside["sides_known"] is True
 
 
-def test_nilearn_and_monai_read_the_same(tmp_path):
+def test_nilearn_reads_the_same(tmp_path):
     why = asked(3, "saliency")
     path = why.save(tmp_path / "why.nii.gz")
     peak = np.unravel_index(int(why.values.abs().argmax()), why.values.shape)[1:]

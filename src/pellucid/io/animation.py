@@ -259,8 +259,8 @@ def _draw(told: Told, scene: Scene, made: Film, shot: Shot, *, end: bool = False
     tall = max(left.height, 220)
     page = Pil.new("RGB", (4 * GAP + 2 * left.width + SIDE + 60, HEAD + tall + FOOT), PAPER)
     pen = ImageDraw.Draw(page)
-    font = picture.font(16)
     text = f"{told.target} by {told.method}"
+    font = picture.font(16, text)
     while pen.textlength(text, font=font) > page.width - 2 * GAP:
         text = text[:-2] + "…"
     pen.text((GAP, 22), text, fill=INK, font=font, anchor="lm")

@@ -36,7 +36,7 @@ def draw_curve(pen: Any, curve: Curve, at: int, frame: tuple[int, int, int, int]
         x = left + (across[k] - first) / (last - first) * (right - left)
         return x, bottom - (value - low) / (high - low) * (bottom - top)
 
-    pen.text((frame[0], frame[1] + 10), curve.title, fill=FAINT, font=picture.font(13), anchor="lm")
+    pen.text((frame[0], frame[1] + 10), curve.title, fill=FAINT, font=picture.font(13, curve.title), anchor="lm")
     for share in (0.0, 0.5, 1.0):
         height, value = bottom - share * (bottom - top), low + share * (high - low)
         pen.line(((left, height), (right, height)), fill=GRID)

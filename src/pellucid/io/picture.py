@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -250,10 +251,15 @@ def _mark(pen: Any, shares: np.ndarray, apart: int = 26, least: float = 0.35) ->
                     pen.line(((x - arm, y), (x + arm, y)), fill=ink, width=width)
 
 
-def font(size: int) -> Any:
-    """The font that comes with Pillow."""
+def font(size: int, text: str = "") -> Any:
+    """The font that comes with Pillow; for words with letters that it lacks (Ö, é, μ) the one that comes with matplotlib."""
     from PIL import ImageFont
 
+    if not all(c.isascii() or c in "…·°±" for c in text):
+        home = find_spec("matplotlib")
+        file = Path(home.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf" if home is not None and home.origin else None
+        if file is not None and file.exists():
+            return ImageFont.truetype(str(file), size)
     return ImageFont.load_default(size)
 
 

@@ -86,7 +86,7 @@ def _tile(tile: Tile, colors: Palette, sided: bool, zoom: float) -> Any:
     made = Pil.new("RGB", (max(wide, 200), HEAD + tall + FOOT), PAPER)
     pen = ImageDraw.Draw(made)
     for text, y, size, ink in ((tile.title, 17, 15, INK), (tile.note, 37, 12, FAINT)):
-        pen.text((0, y), _fitting(pen, text, made.width, size), fill=ink, font=picture.font(size), anchor="ls")
+        pen.text((0, y), _fitting(pen, text, made.width, size), fill=ink, font=picture.font(size, text), anchor="ls")
     x = 0
     for c in cut:
         made.paste(c, (x, HEAD))
@@ -126,7 +126,7 @@ def _outline(drawn: Any, of: Grid, grid: Grid) -> None:
 
 def _fitting(pen: Any, text: str, wide: int, size: int) -> str:
     """The text, shortened until it fits."""
-    font = picture.font(size)
+    font = picture.font(size, text)
     if pen.textlength(text, font=font) <= wide:
         return text
     while text and pen.textlength(text + "…", font=font) > wide:

@@ -14,7 +14,7 @@ import numpy as np
 from pellucid.errors import BadFile
 from pellucid.grid import Grid
 from pellucid.image import Image
-from pellucid.io.content import decoding, load
+from pellucid.io.content import Source, decoding, load
 from pellucid.io.dicom.geometry import LPS_TO_RAS, code
 from pellucid.io.dicom.series import Entry, described, scan
 
@@ -59,18 +59,21 @@ class Origin:
         return tuple(float(v) for v in _orientation(self.headers[0]))
 
 
-def find_origin(source: str | Path, scan_of: Image, *, named: bool) -> Origin:
-    """The series in a folder, or the file, whose bytes are those that a scan was read from (its ``facts["sha256"]``).
+def find_origin(source: str | Path | Sequence[str | Path], scan_of: Image, *, named: bool) -> Origin:
+    """The series in a folder, a file or among files whose bytes are those that a scan was read from (its ``facts["sha256"]``).
 
     Raises:
         BadFile: none of the series there is the scan's, or it is one stack of several in one file.
     """
     from pellucid.io.dicom.scan import Reading, read_series
 
-    source, digest = Path(source), str(scan_of.facts["sha256"])
-    if not source.exists():
-        raise BadFile(f"find the scan's DICOM files in {source}", "no such file or folder", "Give the folder it was read from.")
-    groups, _ = scan(source)
+    given: list[Source] = [Path(p) for p in ([source] if isinstance(source, (str, Path)) else source)]
+    where, digest = given[0], str(scan_of.facts["sha256"])
+    missing = next((p for p in given if isinstance(p, Path) and not p.exists()), None)
+    if missing is not None:
+        raise BadFile(f"find the scan's DICOM files in {missing}", "no such file or folder", "Give the folder it was read from.")
+    place = given[0] if len(given) == 1 and isinstance(given[0], Path) else given
+    groups, _ = scan(place)
     found = []
     for group, series in zip(groups, described(groups), strict=True):
         digests = [load(e.path)[1] for e in group]
@@ -78,16 +81,16 @@ def find_origin(source: str | Path, scan_of: Image, *, named: bool) -> Origin:
             found.append((group, series.uid, digests))
     if not found:
         got = f"{len(groups)} series, none with the bytes of the scan that was explained"
-        raise BadFile(f"find the scan's DICOM files in {source}", got, "Give the folder or file it was read from, unchanged.")
+        raise BadFile(f"find the scan's DICOM files in {where}", got, "Give the folder or file it was read from, unchanged.")
     if len(found) > 1:
         got = f"{len(found)} stacks in the file that the scan was read from"
-        raise BadFile(f"derive DICOM objects from {source}", got, "Write NIfTI: why.save('why.nii.gz').")
+        raise BadFile(f"derive DICOM objects from {where}", got, "Write NIfTI: why.save('why.nii.gz').")
     group, uid_of, digests = found[0]
     try:
-        image = read_series(source, uid_of, Reading())
+        image = read_series(place, uid_of, Reading())
     except BadFile as error:  # it was readable once, as another caller asked for it: resampled
-        raise BadFile(f"derive DICOM objects from {source}", error.got, "Write NIfTI: why.save('why.nii.gz').") from error
-    return _origin(image, group, digests, digest, named, str(source))
+        raise BadFile(f"derive DICOM objects from {where}", error.got, "Write NIfTI: why.save('why.nii.gz').") from error
+    return _origin(image, group, digests, digest, named, str(where))
 
 
 def _joined(digests: Sequence[str]) -> str:

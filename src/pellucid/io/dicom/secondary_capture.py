@@ -60,7 +60,7 @@ def _draw(derived: Derived, base: np.ndarray, number: int, top: float) -> tuple[
     pen = ImageDraw.Draw(page)
     pen.text((12, BANNER / 2), WARNING, fill=ALARM, font=picture.font(19), anchor="lm")
     for line, text in enumerate(_lines(derived, number)):
-        font = picture.font(15 if line == 0 else 13)
+        font = picture.font(15 if line == 0 else 13, text)
         while pen.textlength(text, font=font) > page.width - 24:
             text = text[:-2] + "…"
         pen.text((12, BANNER + tall + 18 + 24 * line), text, fill=picture.INK if line < 2 else picture.FAINT, font=font, anchor="lm")
