@@ -184,7 +184,11 @@ def _arrays(rng, folder):
 
     made = {}
     volume = _smooth(rng, 1, 5, 6, 7)
-    arrays = {"npy-u8": volume[0, 0].astype(np.uint8), "npy-f4": volume.astype(np.float32), "npy-f8": np.asfortranarray(volume[0, :3] / 3.0)}
+    arrays = {
+        "npy-u8": volume[0, 0].astype(np.uint8),
+        "npy-f4": volume.astype(np.float32),
+        "npy-f8": np.asfortranarray(volume[0, :3] / 3.0),
+    }
     for name, array in {**arrays, "npy-big": volume.astype(">i4")}.items():
         buffer = io.BytesIO()
         np.save(buffer, array)

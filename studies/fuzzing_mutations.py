@@ -10,14 +10,30 @@ import warnings
 import zipfile
 import zlib
 
-import numpy as np
 import pydicom
 from pydicom import config
 from pydicom.uid import UID
-
 from studies.fuzzing_corpus import chunk, format_of
 
-NUMBERS = ["0", "-1", "1", "2", "1e400", "nan", "inf", "-0.5", "3.5", "1e-30", "65535", "2147483648", "", "abc", "1\\2", "1\\2\\3", "0.7\\0.7"]
+NUMBERS = [
+    "0",
+    "-1",
+    "1",
+    "2",
+    "1e400",
+    "nan",
+    "inf",
+    "-0.5",
+    "3.5",
+    "1e-30",
+    "65535",
+    "2147483648",
+    "",
+    "abc",
+    "1\\2",
+    "1\\2\\3",
+    "0.7\\0.7",
+]
 SYNTAXES = [
     "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.90",
     "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.100", "1.2.3",
@@ -327,7 +343,9 @@ def tiff_entries(data, rng):
     at = start + 2 + 12 * int(rng.integers(count))
     kind = rng.integers(5)
     if kind == 0:
-        struct.pack_into(order + "H", out, at, int(rng.choice([256, 257, 258, 259, 262, 273, 274, 277, 278, 279, 284, 317, 320, 330, 338, 339])))
+        struct.pack_into(
+            order + "H", out, at, int(rng.choice([256, 257, 258, 259, 262, 273, 274, 277, 278, 279, 284, 317, 320, 330, 338, 339]))
+        )
     elif kind == 1:
         struct.pack_into(order + "H", out, at + 2, int(rng.integers(0, 14)))
     elif kind == 2:

@@ -1,7 +1,7 @@
 """Second readers for the fuzzing study: what the bytes say, by other means than Pellucid's. Plain, strict, and slow.
 
-NIfTI, PNG and NPY are read by hand from their specifications, with no library but zlib; DICOM by pydicom's ``pixel_array`` with geometry,
-rescale and palette written out here; TIFF and JPEG by PIL; the archive by zipfile and json.
+NIfTI, PNG, TIFF and NPY are read by hand from their specifications, with no library but zlib; DICOM by pydicom, with bare samples taken
+from the bytes and geometry, rescale and palette written out here; JPEG, LZW and PackBits by PIL; the archive by zipfile and json.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import numpy as np
 import pydicom
 from PIL import Image as Pil
 from PIL import ImageOps
-
 from studies.fuzzing_corpus import format_of
 
 
@@ -33,6 +32,9 @@ class Refused(Exception):
 def dicom(data):
     ds = pydicom.dcmread(io.BytesIO(data), force=True)
     stored = ds.pixel_array
+    bare = _bare(ds)
+    if bare is not None and not np.array_equal(bare, stored):
+        raise Refused("pydicom and the bytes disagree")
     photometric = ds.get("PhotometricInterpretation", "MONOCHROME2")
     frames = int(ds.get("NumberOfFrames", 1) or 1)
     if stored.ndim - (int(ds.get("SamplesPerPixel", 1)) > 1) != (3 if frames > 1 else 2):
@@ -54,11 +56,34 @@ def dicom(data):
             slope, inter = ds.DoseGridScaling, 0
         values.append(frame if color or slope is None else frame * float(slope) + float(inter or 0))
         rest = ds if frames == 1 else pydicom.Dataset()
-        planes.append(_plane(*(_group(groups[:-1], g, rest) for g in ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"))))
+        planes.append(
+            _plane(*(_group(groups[:-1], g, rest) for g in ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")))
+        )
     matrix, order = _affine(planes)
     picture = np.stack([values[n] for n in order], 2)
     picture = np.moveaxis(picture, -1, 0) if color else picture[None]
     return (picture[..., 0] if len(order) == 1 else picture), matrix
+
+
+def _bare(ds):
+    """Uncompressed gray or RGB samples straight from the bytes; None for anything else."""
+    bits, samples, frames = int(ds.BitsAllocated), int(ds.SamplesPerPixel), int(ds.get("NumberOfFrames", 1) or 1)
+    if "PixelData" not in ds or ds["PixelData"].is_undefined_length or bits not in (8, 16, 32) or "YBR" in ds.PhotometricInterpretation:
+        return None
+    order = "<" if ds.original_encoding[1] else ">"
+    dtype = np.dtype(f"{order}{'i' if ds.PixelRepresentation else 'u'}{bits // 8}")
+    flat = np.frombuffer(ds.PixelData, dtype, frames * ds.Rows * ds.Columns * samples)
+    kept = int(ds.BitsStored)
+    if kept < bits:  # bits above BitsStored are no part of the sample (PS3.5 8.1.1)
+        flat = flat.astype(np.int64) & (2**kept - 1)
+        flat = flat - (flat >> (kept - 1) << kept) if ds.PixelRepresentation else flat
+    if samples == 1:
+        array = flat.reshape(frames, ds.Rows, ds.Columns)
+    elif ds.get("PlanarConfiguration", 0) == 1:
+        array = np.moveaxis(flat.reshape(frames, samples, ds.Rows, ds.Columns), 1, -1)
+    else:
+        array = flat.reshape(frames, ds.Rows, ds.Columns, samples)
+    return array if frames > 1 else array[0]
 
 
 def _palette(stored, ds):
@@ -81,15 +106,21 @@ def _plane(place, turn, measure):
     found = [np.array([float(v) for v in values]) for values in found]
     if [len(v) for v in found] != [3, 6, 2] or not all(np.isfinite(v).all() for v in found):
         return None
-    thick = [measure.get(k) for k in ("SpacingBetweenSlices", "SliceThickness")]
-    thick = [abs(float(t)) for t in thick if isinstance(t, (int, float)) and np.isfinite(float(t))]
+    thick = [t for k in ("SpacingBetweenSlices", "SliceThickness") if (t := _number(measure.get(k))) is not None]
     return (*found, (thick[0] if thick else 1.0) or 1.0)
+
+
+def _number(value):
+    try:
+        return abs(float(value)) if np.isfinite(float(value)) else None
+    except (TypeError, ValueError):
+        return None
 
 
 def _affine(planes):
     if any(p is None for p in planes):
         return None, range(len(planes))
-    place, turn, spacing, thick = planes[0]
+    _, turn, spacing, thick = planes[0]
     normal = np.cross(turn[:3], turn[3:])
     order = sorted(range(len(planes)), key=lambda n: planes[n][0] @ normal)
     matrix = np.eye(4)

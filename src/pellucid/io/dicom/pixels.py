@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -56,6 +57,8 @@ def decode(ds: Any, path: Source) -> tuple[np.ndarray, str]:
     if not decoder.is_available:
         got = f"transfer syntax {syntax.name}, for which no decoder is installed"
         raise BadFile(f"decode {path}", got, "Run `pip install pellucid[dicom]`.")
+    if syntax.is_encapsulated:
+        _check_streams(ds, path)
     try:
         with decoding("DICOM", path):  # a decoder's words are about bytes, not about the patient
             stored, now = decoder.as_array(ds)
@@ -80,6 +83,35 @@ def decode(ds: Any, path: Source) -> tuple[np.ndarray, str]:
     if stored.ndim != (4 if color else 3) or len(stored) != frames:
         raise BadFile(f"decode {path}", f"samples of shape {stored.shape} as {photometric}", "The header is corrupt: export it again.")
     return stored, photometric
+
+
+def _check_streams(ds: Any, path: Source) -> None:
+    """Each compressed frame says its size itself: where it is not that of the header, decoding may take minutes, or memory without end."""
+    from pydicom.encaps import generate_frames
+
+    with decoding("DICOM", path, private=True):
+        want = int(ds.Rows), int(ds.Columns)
+        for frame in generate_frames(ds.PixelData, number_of_frames=int(ds.get("NumberOfFrames", 1) or 1)):
+            found = _size_said(frame[:65536])
+            if found not in (None, want):
+                got = f"a compressed frame of {found} where the header says {want}"
+                raise BadFile(f"decode {path}", got, "It is corrupt: copy or export it again.")
+
+
+def _size_said(stream: bytes) -> tuple[int, int] | None:
+    """(rows, columns) from the start of a JPEG 2000 (SIZ), JPEG or JPEG-LS (SOF) stream; None where there is none, as in RLE."""
+    at = stream.find(b"\xff\x4f\xff\x51")
+    if at >= 0 and len(stream) >= at + 24:
+        right, bottom, left, top = struct.unpack_from(">4I", stream, at + 8)
+        return bottom - top, right - left
+    at = 2 if stream.startswith(b"\xff\xd8") else len(stream)
+    while at + 9 <= len(stream) and stream[at] == 0xFF:
+        mark, size = stream[at + 1], struct.unpack_from(">H", stream, at + 2)[0]
+        if mark == 0xF7 or (0xC0 <= mark <= 0xCF and mark not in (0xC4, 0xC8, 0xCC)):
+            rows, columns = struct.unpack_from(">2H", stream, at + 5)
+            return (rows, columns) if rows else None  # 0: said later, by a DNL segment
+        at += 1 if mark == 0xFF else 2 + size
+    return None
 
 
 def surplus(ds: Any, stored: np.ndarray) -> int:
