@@ -87,7 +87,14 @@ def look(model: Model, scan: Image, names: tuple[str, str], run: Run) -> Look:
     with untouched(model.module):
         engine = Engine(model, run, Meter(run))
         question = Question(as_target(None), prepared.grid, x)
-        engine.settle(question)
+        try:
+            engine.settle(question)
+        except PellucidError:
+            raise
+        except Exception as error:  # whatever a network raises on an input that it was not made for
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+            got = f"a batch of shape {(1, *x.shape)}: {said}"
+            raise BadModel(f"a scan that {model.name} takes", got, "Choose another network, or start with --prepare.") from error
         sites: list[tuple[str, tuple[int, ...]]] = []
         try:
             if model.windows is None:

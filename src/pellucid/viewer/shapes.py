@@ -326,7 +326,7 @@ class MapFacts(BaseModel):
     verdict: str
     sentence: str
     reasons: list[str]
-    cannot: str
+    cannot: list[str]
     caveats: list[str]
     level: str
     rows: list[Row]

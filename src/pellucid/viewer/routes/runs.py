@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from pellucid.explanation import Map
-from pellucid.report.words import VERDICTS
+from pellucid.report.words import VERDICTS, misleads
 from pellucid.viewer import asking, way
 from pellucid.viewer.desk import Desk
-from pellucid.viewer.forms import part, title
+from pellucid.viewer.forms import title
 from pellucid.viewer.jobs import OVER
 from pellucid.viewer.routes.reach import PACKED, PROBLEMS, AtDesk, finite, packed, row
 from pellucid.viewer.shapes import Frame, MapFacts, Question, Ran, RunRecord, Way
@@ -67,7 +67,7 @@ def map_facts(desk: AtDesk, id: str) -> dict[str, Any]:
     return {
         "id": id, "run": run, "scan": scan, "name": title(p.method.partition("(")[0]), "method": p.method, "target": p.target, "site": p.site,
         "score": finite(why.score), "classes": [{"name": c, "p": v} for c, v in zip(names, why.probabilities, strict=True)],
-        "verdict": word, "sentence": VERDICTS[word], "reasons": list(e.reasons), "cannot": _cannot(why), "caveats": list(p.caveats),
+        "verdict": word, "sentence": VERDICTS[word], "reasons": list(e.reasons), "cannot": misleads(p.method), "caveats": list(p.caveats),
         "level": e.level, "rows": [row(r) for r in e], "provenance": _provenance(why), "layer": layer_facts(desk.display(scan).layer(why)),
         "way": way.kind(why), "kept": (desk.store.folder("runs", run) / f"{n}.way.npz").exists(),
     }  # fmt: skip
@@ -105,20 +105,6 @@ def _record(desk: Desk, key: str) -> dict[str, Any]:
     record = asking.progress(desk, key)
     maps = [{**m, "id": f"{key}.{m['n']}", "score": finite(m["score"])} for m in sorted(record["maps"], key=lambda m: m["n"])]
     return {**record, "maps": maps}
-
-
-def _cannot(why: Map) -> str:
-    """What the map cannot tell: the method's own *Misleads when*."""
-    import inspect
-
-    from pellucid.errors import PellucidError
-    from pellucid.method import read_method
-
-    try:
-        doc = inspect.cleandoc(read_method(why.provenance.method.partition("(")[0]).fn.__doc__ or "")
-    except PellucidError:  # a method that is not installed here
-        return ""
-    return part(doc, "Misleads when")
 
 
 def _provenance(why: Map) -> list[tuple[str, str]]:

@@ -28,7 +28,7 @@ export function verdict(desk) {
       h("span", { class: `badge ${f.verdict.replace(" ", "-")}` }, icon(f.verdict), h("span", {}, f.verdict)),
       h("p", { class: "sentence" }, f.sentence), list("reasons", f.reasons.slice(0, facts.length > 1 ? 2 : 12)),
       f.caveats.length ? h("div", { class: "caveats" }, h("h4", {}, "Keep in mind"), list("", f.caveats)) : null,
-      f.cannot ? h("p", { class: "hint cannot" }, h("strong", {}, "What this map cannot tell you. "), `It misleads when ${f.cannot.replaceAll("``", "")}`) : null,
+      f.cannot.map((c) => h("p", { class: "hint cannot" }, h("strong", {}, "What this map cannot tell you. "), `It misleads when ${c}`)),
       facts.length === 1 && f.classes.length ? [h("h3", { class: "spaced" }, "Prediction"), bars(f.classes, f.target)] : null)));
   }
   for (const what of ["scan", "shown", "examined"]) desk.on(what, draw);
