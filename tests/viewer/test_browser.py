@@ -261,7 +261,7 @@ def test_the_page_on_a_telephone_and_by_keyboard(opened):
     assert {"model", "target", "method", "run"} <= reached
     unnamed = page.eval_on_selector_all(
         "main input, main select, main button",
-        "(all) => all.filter((e) => e.offsetParent && !(e.labels && e.labels.length) && !e.getAttribute('aria-label') && !e.innerText.trim()).map((e) => e.outerHTML)",
+        "(all) => all.filter((e) => e.offsetParent && !(e.labels && e.labels.length) && !e.getAttribute('aria-label') && !e.textContent.trim()).map((e) => e.outerHTML)",
     )
     assert unnamed == []
 
