@@ -237,7 +237,7 @@ Each of these read a damaged file in silence, or fell over it, before this study
 | --- | --- |
 | nibabel | an orientation with a code above 5 was dropped and the voxels placed at the origin; an offset inside the header made header bytes samples |
 | PIL | checksums of a PNG's samples were not compared; a header that does not come first, and samples beyond the palette, were accepted |
-| tifffile | a broken link between pages ended a stack early; a PlanarConfiguration of another type turned pixels into planes; entries without sense were replaced by defaults |
+| tifffile | a broken link between pages ended a stack early; a PlanarConfiguration of another type turned pixels into planes; a strip at offset 0 became zeros; entries without sense were replaced by defaults |
 | Pellucid | a RescaleSlope, place or spacing that is no number was passed over; compressed DICOM pixels without a transfer syntax were read as bare ones; twice the pixels of one \
 frame became two frames; a deflated bomb of zeros took minutes; numbers beyond float32 raised a warning |
 """

@@ -89,6 +89,9 @@ def test_what_other_readers_mend_in_silence_is_refused(seeds, tmp_path):
     at = tiff.index(struct.pack("<HH", 284, 3))
     struct.pack_into("<H", tiff, at + 2, 1)
     refused(path, bytes(tiff), "entry 284")  # tifffile reads bytes for a number, and planes for pixels
+    tiff = bytearray(seeds["tiff-zlib"])
+    struct.pack_into("<I", tiff, tiff.index(struct.pack("<HH", 273, 4)) + 8, 0)
+    refused(path, bytes(tiff), "without a place")  # tifffile fills with zeros
     tiff = bytearray(seeds["tiff-pages"])
     start = struct.unpack_from("<I", tiff, 4)[0]
     end = start + 2 + 12 * struct.unpack_from("<H", tiff, start)[0]

@@ -194,6 +194,8 @@ def _check_entries(said: dict[int, tuple[int, int]], page: Any, path: Path) -> N
         fits = many == 1 if tag in SINGLE else many in (1, samples) if tag in PER_SAMPLE else True
         if tag in SHAPING and (tag not in known or kind not in (3, 4, 16) or not fits):
             raise BadFile(f"read {path}", f"an entry {tag} for the layout that makes no sense", "It is corrupt: export it again.")
+    if page.planarconfig not in (1, 2) or page.predictor not in (1, 2, 3):
+        raise BadFile(f"read {path}", "an unknown planar configuration or predictor", "Save it as gray or RGB, uncompressed.")
     if 277 in said and int(page.tags[277].value) != samples:
         raise BadFile(f"read {path}", "no samples per pixel", "It is corrupt: export it again.")
     if len(set(np.atleast_1d(page.bitspersample).tolist())) > 1 or (
@@ -211,6 +213,8 @@ def _check_strips(pages: list[Any], length: int, path: Path) -> None:
             if strips != len(page.dataoffsets) or strips != len(page.databytecounts):
                 fix = "It is corrupt: export it again."
                 raise BadFile(f"read {path}", f"{len(page.dataoffsets)} of {strips} strips (page {n + 1})", fix)
+        if min(page.dataoffsets, default=0) < 8 or min(page.databytecounts, default=0) < 1:  # tifffile would take it for zeros
+            raise BadFile(f"read {path}", f"samples without a place (page {n + 1})", "It is corrupt: export it again.")
         last = max((o + c for o, c in zip(page.dataoffsets, page.databytecounts)), default=0)
         if last > length or not page.dataoffsets:
             fix = "It is truncated: copy or export it again."
