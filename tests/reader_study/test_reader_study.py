@@ -189,7 +189,7 @@ def test_numbers_of_a_level_are_those_of_plain_formulas():
         assert found["brier", level].value == pytest.approx(brier_score_loss(right, sure))
         assert found["seconds", level].value == pytest.approx(np.median([a.seconds for a in own]))
         ece, edges = 0.0, np.linspace(0, 1, 6)
-        for low, high in zip(edges[:-1], edges[1:]):
+        for low, high in itertools.pairwise(edges):
             inside = (sure > low) & (sure <= high) | ((sure == 0) & (low == 0))
             if inside.any():
                 ece += inside.mean() * abs(np.array(right)[inside].mean() - sure[inside].mean())

@@ -221,11 +221,9 @@ def _said(e: Exercise) -> list[str]:
     said.append(
         f"Correcting all of them changes the IoU by {gain:+.2f} (p {'' if p < 0.001 else '= '}{_rare(p)}){clear}, for {full.seconds:.0f} s of a reader's work."
     )
-    word = "saves" if full.seconds < hand.seconds else "costs"
+    word = "less" if full.seconds < hand.seconds else "more"
     difference = abs(hand.seconds - full.seconds) / max(hand.seconds, 1e-9)
-    said.append(
-        f"Correcting {word} {difference:.0%} of the time of drawing all boxes by hand ({hand.seconds:.0f} s, IoU {hand.iou.value:.2f})."
-    )
+    said.append(f"That is {difference:.0%} {word} time than to draw all boxes by hand ({hand.seconds:.0f} s, IoU {hand.iou.value:.2f}).")
     reached = [a for a in e[HAND] if a.iou.value >= raw.iou.value]
     if reached:
         least = min(reached, key=lambda a: a.seconds)

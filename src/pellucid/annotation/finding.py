@@ -119,7 +119,8 @@ class Finding:
     def read(cls, facts: Mapping[str, Any]) -> Finding:
         """The reverse of ``facts``."""
         known = {f.name for f in fields(cls)}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items() if k in known})
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items() if k in known}
+        return cls(**given)
 
 
 def runs_of(mask: Tensor) -> tuple[int, ...]:

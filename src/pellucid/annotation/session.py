@@ -159,8 +159,8 @@ class Annotation:
                 Event(float(e["at"]), e["action"], e["number"], *(Finding.read(e[k]) if e[k] else None for k in ("before", "after")))
                 for e in record["events"]
             )
-            several = [tuple(Finding.read(f) for f in record[k]) for k in ("proposed", "findings")]
-            return cls(tuple(map(int, record["shape"])), *several, events, str(record["made"]))
+            proposed, findings = (tuple(Finding.read(f) for f in record[k]) for k in ("proposed", "findings"))
+            return cls(tuple(map(int, record["shape"])), proposed, findings, events, str(record["made"]))
         except (KeyError, TypeError, ValueError) as error:
             raise BadFile(
                 "a record of an annotation", f"{type(error).__name__}: {error}"[:200], "Take one that the viewer wrote."

@@ -64,10 +64,12 @@ def correct(proposed: Annotation, truth: Sequence[Finding], hand: Hand | None = 
             found = found.act("accept" if n >= 0 else "reject", clock, p.number)
         else:
             clock += hand.drawn
-            found = found.act("resize", clock, p.number, **_box(truth[n], proposed.shape, hand, chance))
+            a, b = _box(truth[n], proposed.shape, hand, chance)
+            found = found.act("resize", clock, p.number, start=a, stop=b)
     for n in sorted(set(range(len(truth))) - {m for m, _ in of.values()}):
         clock += hand.drawn
-        found = found.act("add", clock, **_box(truth[n], proposed.shape, hand, chance))
+        a, b = _box(truth[n], proposed.shape, hand, chance)
+        found = found.act("add", clock, start=a, stop=b)
     return found
 
 
@@ -81,11 +83,11 @@ def seconds(work: Annotation, hand: Hand) -> float:
     return work.effort.seconds + (hand.look if len(work.events) == 1 else 0.0)
 
 
-def _box(truth: Finding, shape: Sequence[int], hand: Hand, chance: np.random.Generator) -> dict[str, tuple[int, ...]]:
+def _box(truth: Finding, shape: Sequence[int], hand: Hand, chance: np.random.Generator) -> tuple[tuple[int, ...], tuple[int, ...]]:
     slips = np.rint(chance.normal(0.0, hand.slip, (2, len(shape)))).astype(int)
     start = tuple(int(np.clip(a + s, 0, n - 1)) for a, s, n in zip(truth.start, slips[0], shape, strict=True))
     stop = tuple(int(np.clip(b + s, a + 1, n)) for b, s, n, a in zip(truth.stop, slips[1], shape, start, strict=True))
-    return {"start": start, "stop": stop}
+    return start, stop
 
 
 def true_findings(mask: Tensor) -> list[Finding]:

@@ -107,7 +107,7 @@ def read_reader_study(folder: str | Path) -> ReaderStudy:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadFile(f"a study in {FILE}", f"{type(error).__name__}: {error}"[:160], "See docs/reading.md.") from error
     _check(*study, cases, wanted)
-    left_out = {}
+    left_out: dict[str, str] = {}
     for level in LEVELS:
         lacking = sum(not c.holds(level) for c in cases)
         if level not in wanted:

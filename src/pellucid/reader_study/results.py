@@ -86,8 +86,8 @@ def results(answers: Sequence[Answer], *, draws: Count = 1000, seed: int = 0) ->
 
     Intervals are the 2.5 % and 97.5 % points over draws in which readers and cases are both drawn with replacement, independently of each other, and
     an answer counts as often as its reader times its case were drawn (Owen 2007, the pigeonhole bootstrap): readers and cases are both
-    samples of more. With one reader cases alone are drawn. Differences of levels are taken within a draw. Intervals of kappa draw cases alone:
-    a reader who is drawn twice agrees with himself.
+    samples of more. With one reader cases alone are drawn. Differences of levels are taken within a draw. For kappa a reader who is drawn counts
+    once, however often: drawn twice he would agree with himself.
 
     Raises:
         BadParameter: no answers.
@@ -107,7 +107,7 @@ def results(answers: Sequence[Answer], *, draws: Count = 1000, seed: int = 0) ->
             for m, value in t.numbers(readers, cases).items():
                 drawn[m, level].append(value)
     ones = (np.ones(len(who), int), np.ones(len(what), int))
-    values = {(m, level): v for level, t in tables.items() for m, v in t.numbers(*ones).items()}
+    values: dict[tuple[str, str], float] = {(m, level): v for level, t in tables.items() for m, v in t.numbers(*ones).items()}
     found = tuple(_found(m, level, levels[0], values, drawn, len(tables[level].right)) for m in MEASURES for level in levels)
     return Results(found, levels, len(who), len(what), len(answers), _notes(answers, who, what, levels))
 
@@ -158,7 +158,7 @@ class _Answers:
         if not times.sum():
             return dict.fromkeys(MEASURES, math.nan)
         right, sure, seconds = (np.repeat(v, times) for v in (self.right, self.sure, self.seconds))
-        codes = np.repeat(self.codes, cases, axis=1)
+        codes = np.repeat(self.codes[readers > 0], cases, axis=1)
         return {
             "accuracy": float(right.mean()), "fleiss": fleiss_kappa(codes, self.kinds), "cohen": mean_cohen(codes),
             "brier": float(((sure - right) ** 2).mean()), "ece": Bins.of(sure, right, BINS, "width").error,
