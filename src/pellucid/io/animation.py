@@ -319,14 +319,14 @@ def packed(frames: Sequence[Any], pauses: Sequence[int], suffix: str, most: int)
 
 
 def _gif(frames: Sequence[Any], pauses: Sequence[int]) -> bytes:
-    """One palette for all frames, taken from some of them, so that colors do not flicker."""
+    """One palette for all frames, taken from some of them, so that colors do not flicker; it covers rare colors, such as a lesion's, too."""
     from PIL import Image as Pil
 
     some = [frames[round(k)] for k in np.linspace(0, len(frames) - 1, min(8, len(frames)))]
     strip = Pil.new("RGB", (some[0].width, sum(f.height for f in some)))
     for k, f in enumerate(some):
         strip.paste(f, (0, k * f.height))
-    palette = strip.quantize(255, method=Pil.Quantize.MEDIANCUT, dither=Pil.Dither.NONE)
+    palette = strip.quantize(255, method=Pil.Quantize.MAXCOVERAGE)
     flat = [f.quantize(palette=palette, dither=Pil.Dither.FLOYDSTEINBERG) for f in frames]  # photographs would fall into patches
     out = BytesIO()
     more = {"save_all": True, "append_images": flat[1:], "duration": list(pauses), "loop": 0, "optimize": False, "comment": MARK}
