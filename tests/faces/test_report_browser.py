@@ -178,7 +178,7 @@ def full_report(path):
 def test_a_stranger_finds_answers_levels_and_motion(opened, tmp_path):
     page = opened(full_report(tmp_path / "all.html"))
     page.wait_for_selector("html[data-whole]", state="attached")
-    first = page.inner_text(".short")
+    first = page.inner_text(".short").replace("\u00a0", " ")
     for said in ("What does the network say?", "How sure is it?", "Where did it look?", "Can that be trusted?", "Not for diagnosis"):
         assert said in first
     assert "late: 77.8 %" in first and "40 other cases" in first  # calibrated: sqrt(0.9299) over the sum of roots

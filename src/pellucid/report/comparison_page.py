@@ -32,23 +32,29 @@ def write_comparison(
     maps = [replace(m.on(found.frame.grid), scan=found.frame) for m in found.maps] if found.parts else list(found.maps)
     check(maps)
     guard(path)
-    return put_whole(path, render(maps, title, note, Beside(alike=alike(found), names=found.labels)))
+    return put_whole(path, render(maps, title, note, Beside(alike=alike(found), names=_plain(found.labels))))
 
 
 def alike(found: Comparison) -> dict[str, Any]:
     """The matrix of rank correlations, as cells with their color, and what it says in a sentence."""
-    matrix = found.correlations.tolist()
+    matrix, labels = found.correlations.tolist(), _plain(found.labels)
     rows = [
         {
             "label": label,
             "cells": [{"text": "–" if math.isnan(r) else f"{r:.2f}".replace("-", "−"), "share": 0 if math.isnan(r) else r} for r in row],
         }
-        for label, row in zip(found.labels, matrix, strict=True)
+        for label, row in zip(labels, matrix, strict=True)
     ]
     table = found.table()
     columns = ("map", "score", "sum", "forward", "backward", "seconds", "verdict")
     facts = [[_cell(row[c]) for c in columns] for row in table]
-    return {"labels": found.labels, "rows": rows, "sentence": _sentence(found.labels, matrix), "columns": columns, "facts": facts}
+    for row, label in zip(facts, labels, strict=True):
+        row[0] = label
+    return {"labels": labels, "rows": rows, "sentence": _sentence(labels, matrix), "columns": columns, "facts": facts}
+
+
+def _plain(labels: Sequence[str]) -> list[str]:
+    return [label.replace("_", " ") for label in labels]
 
 
 def _cell(value: Any) -> str:

@@ -49,9 +49,9 @@ def plot(
         else:
             path = "M" + "L".join(f"{_n(x)} {_n(y)}" for x, y in zip(xs, ys[n], strict=True))
             parts.append(Markup('<path class="line line-{}" d="{}"/>').format(k, path))
+    at_ends = {names[0]: (LEFT, TOP - 9)} if len(names) == 1 else {n: (RIGHT + 7, y) for n, y in _apart(ys).items()}
     parts += [
-        Markup('<text class="name name-{}" x="{}" y="{}">{}</text>').format(k, RIGHT + 7, _n(y), n)
-        for k, (n, y) in enumerate(_apart(ys).items())
+        Markup('<text class="name name-{}" x="{}" y="{}">{}</text>').format(names.index(n), x, _n(y), n) for n, (x, y) in at_ends.items()
     ]
     foot = BOTTOM + 15
     parts.append(Markup('<text class="end" x="{}" y="{}">{}</text>').format(LEFT, foot, ends[0]))
@@ -61,7 +61,7 @@ def plot(
         Markup('<circle class="dot-{}" r="4" cx="{}" cy="{}"/>').format(k, _n(xs[0]), _n(ys[n][0])) for k, n in enumerate(names)
     )
     svg = Markup(
-        '<svg class="curve" viewBox="0 0 340 168" role="img" aria-label="{}">{}<g class="cursor"><path d="M{} 8V132"/>{}</g></svg>'
+        '<svg class="curve" viewBox="0 -10 340 178" role="img" aria-label="{}">{}<g class="cursor"><path d="M{} 8V132"/>{}</g></svg>'
     ).format(f"{label}: {', '.join(names)}", Markup("").join(parts), _n(xs[0]), cursor)
     return Plot(svg, [[_n(x), *(_n(ys[n][i]) for n in names)] for i, x in enumerate(xs)])
 

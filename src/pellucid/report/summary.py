@@ -46,7 +46,12 @@ def summary(maps: Sequence[Map], temperature: Temperature | None, calibration: C
         ("Where did it look?", *_looked(maps, place)),
         ("Can that be trusted?", *_trusted(maps)),
     ]
-    return {"rows": [{"question": q, "strong": strong, "more": more} for q, strong, more in rows]}
+    return {"rows": [{"question": q, "strong": _held(strong), "more": _held(more)} for q, strong, more in rows]}
+
+
+def _held(text: str) -> str:
+    """A number and its percent sign stay on one line."""
+    return text.replace(" %", "\u00a0%")
 
 
 def calibrated(m: Map, temperature: Temperature) -> tuple[float, ...]:
@@ -107,7 +112,7 @@ def _sure(m: Map, temperature: Temperature | None, calibration: Calibration | No
     _, p, exclusive = _given(m, temperature)
     if not p:
         return "It does not say.", ""
-    top = max(p) if exclusive else max(max(v, 1 - v) for v in p) if len(p) == 1 else max(p)
+    top = max(p) if exclusive else min(max(v, 1 - v) for v in p)  # of several findings, the least certain
     strong = next(words for least, words in SURE if top >= least) + "."
     if temperature is not None:
         n = temperature.cases

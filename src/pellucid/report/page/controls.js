@@ -79,6 +79,7 @@ class Controls {
     if (byId("plane-label")) byId("plane-label").hidden = !(this.scene.volume && which === "all");
     for (const b of document.querySelectorAll("[data-show]")) b.setAttribute("aria-pressed", String(b.dataset.show === String(which)));
     for (const a of document.querySelectorAll("article[data-map]")) a.hidden = which !== "all" && a.dataset.map !== String(which);
+    for (const lead of document.querySelectorAll(".lead")) lead.classList.toggle("all", which === "all");
     const moving = byId("moving");
     if (moving) moving.hidden = [...moving.querySelectorAll("article")].every((a) => a.hidden);
   }

@@ -2,7 +2,7 @@
 /* Solid: a scene's volume and one map in NiiVue: three planes and a rendering, WebGL 2. It takes the arrays of the scene as they lie (the
  * last axis runs fastest, so that the axes of the NIfTI are the scene's, reversed). The crosshair is one with the scene's.
  *   if (Solid.works()) { const solid = new Solid(scene, canvas, niivue); await solid.show(0); } */
-const FADE = 0.35; // share of full color below which the map fades out
+const FADE = 0.2; // share of full color below which the map fades out
 
 class Solid {
   static works() {
@@ -21,7 +21,8 @@ class Solid {
   async #start() {
     const sided = this.scene.sided;
     this.nv = new this.niivue.Niivue({
-      isRadiologicalConvention: sided, sagittalNoseLeft: true, isOrientationTextVisible: sided, show3Dcrosshair: true, crosshairColor: [1, 1, 1, 0.6], crosshairWidth: 0.5,
+      isRadiologicalConvention: sided, sagittalNoseLeft: true, isOrientationTextVisible: sided, show3Dcrosshair: true, crosshairColor: [1, 1, 1, 0.6], crosshairWidthUnit: "mm",
+      crosshairWidth: 0.004 * Math.max(...this.scene.shape.map((n, a) => n * this.scene.spacing[a])),
       backColor: [0.043, 0.055, 0.071, 1], dragAndDropEnabled: false, logLevel: "error", isColorbar: false, loadingText: "",
     });
     await this.nv.attachToCanvas(this.canvas);
