@@ -1,9 +1,16 @@
 // Marks: draw a finding, and read at once how well the maps point at it, beside chance.
 import { bytes, drop, fileOf, get, post, sendBytes } from "/static/viewer/api.js";
-import { byId, fill, h, options } from "/static/viewer/dom.js";
+import { byId, fill, h, icon, options } from "/static/viewer/dom.js";
 import { Ink } from "/static/viewer/ink.js";
 import { link } from "/static/viewer/take.js";
 import { chip } from "/static/viewer/words.js";
+
+// A status by its sign alone, told in words to whoever does not see it.
+function signOf(status) {
+  const sign = icon(status);
+  sign.classList.add(status);
+  return [sign, h("span", { class: "unseen" }, status)];
+}
 
 const TOOLS = [["Look", ""], ["Box", "box"], ["Brush", "brush"], ["Polygon", "polygon"], ["Eraser", "erase"]];
 
@@ -87,10 +94,12 @@ export function marks(desk) {
     const { rows } = await post("localization", { mark: mark.id, maps: desk.shown });
     const names = await Promise.all(desk.shown.map((id) => desk.facts(id)));
     const metrics = rows[desk.shown[0]].map((r) => r.title);
-    const cell = (r) => h("td", { class: r.status, title: r.text }, h("strong", {}, r.shown), " ", h("small", {}, r.held ? `chance ${r.held}` : ""), " ", chip(r.status));
-    const head = names.length > 1 ? h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Metric"), names.map((f) => h("th", { scope: "col" }, f.name)))) : null;
-    const said = names.length === 1 ? h("p", { class: "hint" }, rows[desk.shown[0]][0].text) : null;
-    fill(parts.numbers, h("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Localization" }, h("table", { class: "numbers" }, head,
+    const several = names.length > 1;
+    const sign = (r) => (several ? signOf(r.status) : chip(r.status));
+    const cell = (r) => h("td", { title: r.text }, h("strong", {}, r.shown), " ", several ? sign(r) : "", h("small", {}, r.held ? ` chance ${r.held} ` : ""), several ? "" : sign(r));
+    const head = several ? h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Metric"), names.map((f) => h("th", { scope: "col" }, f.name)))) : null;
+    const said = !several ? h("p", { class: "hint" }, rows[desk.shown[0]][0].text) : null;
+    fill(parts.numbers, h("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Localization" }, h("table", { class: several ? "numbers several" : "numbers" }, head,
       h("tbody", {}, metrics.map((name, k) => h("tr", {}, h("th", { scope: "row" }, name), desk.shown.map((id) => cell(rows[id][k]))))))), said);
   }
 

@@ -2,7 +2,7 @@
 import { get } from "/static/viewer/api.js";
 import { byId, fill, h } from "/static/viewer/dom.js";
 
-const [WIDE, TALL] = [620, 170];
+const [WIDE, TALL] = [330, 140];
 const NAMES = { blur_ig: ["Blur", "from sharp (left) to blurred"], integrated_gradients: ["Share of the image", "from the baseline (left) to the image"] };
 
 // Lines over a common horizontal axis, with a cursor; each { name, values, kind }.
@@ -55,7 +55,7 @@ export function way(desk) {
     const none = found.kept ? null : h("p", { class: "hint" }, found.kind === "blur_ig"
       ? "The map of each step was not kept: ask again with the parameter keep." : "The path was not kept: ask again with the parameter keep to see image and map along it.");
     fill(byId("way"), h("p", { class: "hint" }, `${says}. Each step shows what the network saw, and the map gathered so far.`), h("div", { class: "along" }, play, slider, told),
-      h("div", { class: "way" }, stage, h("div", {}, plots.map((p) => p.element))), none);
+      h("div", { class: "way" }, stage, h("div", { class: "plots" }, plots.map((p) => p.element))), none);
     let [scene, board, asked, waits] = [null, null, 0, false];
 
     async function frame(step) {
