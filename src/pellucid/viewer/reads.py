@@ -40,7 +40,7 @@ def studies(desk: Desk) -> list[dict[str, Any]]:
             found.append({**_EMPTY, "folder": path, "problem": f"{error.got}. {error.fix}"})
             continue
         key = _key(path, study.name)
-        answers = _sheet(desk, key).read()
+        answers = sheet(desk, key).read()
         readers = {r: sum(a.reader == r for a in answers) for r in sorted({a.reader for a in answers})}
         found.append({**_told(study), "id": key, "folder": path, "readers": readers, "problem": ""})
     return found
@@ -69,7 +69,7 @@ def _folders(desk: Desk) -> Iterator[Path]:
         for folder in level:
             if (folder / FILE).is_file():
                 yield folder
-            for one in sorted(folder.iterdir()):
+            for one in _inside(folder):
                 seen += 1
                 if seen > MOST:
                     return
@@ -78,11 +78,19 @@ def _folders(desk: Desk) -> Iterator[Path]:
         level = below
 
 
+def _inside(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:  # not ours to look into
+        return []
+
+
 def _key(folder: str, name: str) -> str:
     return hashlib.sha256(f"{folder}\0{name}".encode()).hexdigest()[:16]
 
 
-def _sheet(desk: Desk, key: str) -> AnswerSheet:
+def sheet(desk: Desk, key: str) -> AnswerSheet:
+    """The answer sheet of a study."""
     return AnswerSheet(desk.store.folder(KIND, key) / "answers.csv")
 
 
@@ -110,7 +118,7 @@ def study_of(desk: Desk, key: str) -> tuple[ReaderStudy, str]:
 def answers(desk: Desk, key: str) -> list[Answer]:
     """All answers of a study."""
     desk.store.get(KIND, key)
-    return _sheet(desk, key).read()
+    return sheet(desk, key).read()
 
 
 # ---------------------------------------------------------------------------------------------------- a turn
@@ -184,7 +192,7 @@ def answer(desk: Desk, key: str, reader: str, position: int, said: str, confiden
             seconds,
             round(min(away, seconds), 3),
         )
-        _sheet(desk, key).add(given)
+        sheet(desk, key).add(given)
 
 
 def _code(reader: str) -> None:

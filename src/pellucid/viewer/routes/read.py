@@ -149,10 +149,10 @@ def answer(desk: AtDesk, id: str, said: Said) -> dict[str, Any]:
 
 
 @router.get("/{id}/answers.csv", response_class=Response, responses=CSV)
-def sheet(desk: AtDesk, id: str) -> Response:
+def answer_sheet(desk: AtDesk, id: str) -> Response:
     """All answers as they lie on the disk."""
     reads.answers(desk, id)
-    path = reads._sheet(desk, id).path
+    path = reads.sheet(desk, id).path
     name = f'attachment; filename="{desk.store.get(reads.KIND, id)["name"]}-answers.csv"'
     return Response(path.read_bytes() if path.exists() else b"", media_type="text/csv", headers={"content-disposition": name})
 

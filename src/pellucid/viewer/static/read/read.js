@@ -63,7 +63,7 @@ function card(s) {
   const results = h("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Results" });
   return h("section", { class: "card wide", "data-study": s.name }, h("h2", {}, s.name), h("p", {}, s.question),
     h("p", { class: "hint" }, `${s.cases} cases, ${s.turns} turns for each reader, at ${s.levels.length} levels, in an order of your own:`),
-    h("ol", { class: "reasons" }, s.levels.map((l) => h("li", {}, l))),
+    h("ol", { class: "levels" }, s.levels.map((l) => h("li", {}, l))),
     left.length ? h("p", { class: "hint fair" }, "Left out, for want of material: ", left.map(([l, why]) => `${l} (${why})`).join("; "), ".") : null,
     form, read.length ? h("p", { class: "hint" }, `Answers so far: ${read.map(([r, n]) => `${r} ${n}`).join(", ")}.`) : null,
     read.length ? h("details", {}, h("summary", {}, "Results so far (not before you are through)"), h("div", { class: "buttons" },
@@ -100,8 +100,8 @@ async function show(study, found) {
     probabilities(c), h("div", { id: "map-says" }), similar(study, c), concepts(c));
   fill(element, h("div", { class: "reading", "data-position": c.position, "data-level": c.level }, h("section", { class: "card wide" },
     h("p", { class: "turn" }, h("strong", {}, found.study.question), h("span", {}, `${reader}, case ${done + 1} of ${of}`), h("progress", { value: done, max: of, "aria-label": "how far" }), button("Pause", () => act(start)))),
-  h("section", { class: "card", "aria-labelledby": "h-case" }, h("h2", { id: "h-case" }, "The case"), stage, h("div", { id: "maps-shown", class: "buttons" }), h("ul", { class: "remarks", id: "remarks" })),
-  h("div", {}, beside, answerCard(study, found))));
+  h("div", { class: "seen" }, h("section", { class: "card", "aria-labelledby": "h-case" }, h("h2", { id: "h-case" }, "The case"), stage, h("div", { id: "maps-shown", class: "buttons" }), h("ul", { class: "remarks", id: "remarks" })),
+    answerCard(study, found)), beside));
   await picture(study, c, stage);
   await post(`readings/${study}/shown`, { reader, position: c.position }).catch(async (e) => { if (e.status) throw e; });
   now.away = 0;
@@ -132,7 +132,7 @@ async function picture(study, c, stage) {
   const tabs = (on) => fill(byId("maps-shown"), c.maps.length > 1 ? c.maps.map((name, n) => button(name, () => choose(n), { "aria-pressed": String(n === on) })) : null);
   tabs(0);
   fill(byId("map-says"), h("div", { class: "added" }, h("h3", {}, "Map"), h("p", { class: "hint" }, "Over the picture: what spoke for the predicted class, and what against it."), bar,
-    h("div", { class: "ends" }, h("span", {}, "against"), h("span", {}, "for"))));
+    h("div", { class: "ends" }, h("span", {}, "against"), h("span", {}), h("span", {}, "for"))));
 }
 
 function probabilities(c) {
@@ -166,7 +166,7 @@ function answerCard(study, found) {
       await turn(study, reader, next);
     }).then(() => now && byId("answer") && ready());
   });
-  return h("section", { class: "card", "aria-labelledby": "h-answer" }, h("h2", { id: "h-answer" }, found.study.question), form);
+  return h("section", { class: "card answering", "aria-labelledby": "h-answer" }, h("h2", { id: "h-answer" }, found.study.question), form);
 }
 
 function ready() {
