@@ -51,10 +51,11 @@ export function way(desk) {
     const slider = h("input", { type: "range", id: "step", min: 0, max: last, value: found.kind === "blur_ig" ? 0 : last, "aria-label": name, oninput: () => go() });
     const told = h("output", { id: "way-told" });
     const play = h("button", { type: "button", class: "quiet", "aria-pressed": "false", onclick: () => run() }, "Play");
-    const stage = h("div", { class: "stage" });
+    const seen = found.kept || found.kind === "blur_ig"; // else nothing was kept that could be drawn
+    const stage = h("div", { class: "stage", hidden: !seen });
     const none = found.kept ? null : h("p", { class: "hint" }, found.kind === "blur_ig"
       ? "The map of each step was not kept: ask again with the parameter keep." : "The path was not kept: ask again with the parameter keep to see image and map along it.");
-    fill(byId("way"), h("p", { class: "hint" }, `${says}. Each step shows what the network saw, and the map gathered so far.`), h("div", { class: "along" }, play, slider, told),
+    fill(byId("way"), h("p", { class: "hint" }, `${says}.${found.kept ? " Each step shows what the network saw, and the map gathered so far." : ""}`), h("div", { class: "along" }, play, slider, told),
       h("div", { class: "way" }, stage, h("div", { class: "plots" }, plots.map((p) => p.element))), none);
     let [scene, board, asked, waits] = [null, null, 0, false];
 
@@ -84,7 +85,7 @@ export function way(desk) {
       told.textContent = `${found.kind === "blur_ig" ? `blur ${number(at)} ${found.unit}` : `${number(100 * at)} % of the way`}, step ${step + 1} of ${last + 1}, score ${number(found.scores[step])}`;
       for (const p of plots) p.move(at);
       asked = step;
-      if (waits) return;
+      if (waits || !seen) return;
       waits = true;
       await app.attempt(() => frame(step));
       waits = false;
