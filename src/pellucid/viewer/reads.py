@@ -149,14 +149,23 @@ def next_of(turns: tuple[Showing, ...], given: list[Answer], reader: str) -> Sho
     return next((t for t in turns if t.position not in done), None)
 
 
-def shown(desk: Desk, key: str, reader: str, position: int) -> None:
-    """The case is on the screen: its time runs from the first time this is said."""
+def shown(desk: Desk, key: str, reader: str, position: int) -> float:
+    """The case is on the screen: its time runs from the first time this is said, which is returned.
+
+    Raises:
+        BadParameter: a case whose turn it is not.
+    """
     _code(reader)
+    mine = next_of(order(study_of(desk, key)[0], reader), answers(desk, key), reader)
+    if mine is None or mine.position != position:
+        raise BadParameter("the case whose turn it is", f"position {position}", "Reload the page.")
     with _one:
         record = desk.store.get(KIND, key)
         times = record["shown"].setdefault(reader, {})
-        if times.setdefault(str(position), now := time.time()) == now:
+        if str(position) not in times:
+            times[str(position)] = time.time()
             desk.store.put(KIND, key, record)
+        return float(times[str(position)])
 
 
 def answer(desk: Desk, key: str, reader: str, position: int, said: str, confidence: float, away: float) -> None:

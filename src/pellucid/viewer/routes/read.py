@@ -98,6 +98,13 @@ class Seen(Strict):
     position: Position
 
 
+class Clock(BaseModel):
+    """The clock of a case runs; since when (seconds since 1970)."""
+
+    position: int
+    since: float
+
+
 class Said(Strict):
     """An answer; ``confidence`` from 0 to 1; ``away``: seconds with the page out of sight."""
 
@@ -134,11 +141,10 @@ def turn(desk: AtDesk, id: str, reader: Reader) -> dict[str, Any]:
     return reads.turn(desk, id, reader)
 
 
-@router.post("/{id}/shown", status_code=204, response_class=Response)
-def shown(desk: AtDesk, id: str, asked: Seen) -> Response:
+@router.post("/{id}/shown", response_model=Clock)
+def shown(desk: AtDesk, id: str, asked: Seen) -> dict[str, float]:
     """Start the clock of a case; later calls for the same case change nothing."""
-    reads.shown(desk, id, asked.reader, asked.position)
-    return Response(status_code=204)
+    return {"position": asked.position, "since": reads.shown(desk, id, asked.reader, asked.position)}
 
 
 @router.post("/{id}/answers", response_model=Turn)

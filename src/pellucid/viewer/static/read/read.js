@@ -103,7 +103,7 @@ async function show(study, found) {
   h("div", { class: "seen" }, h("section", { class: "card", "aria-labelledby": "h-case" }, h("h2", { id: "h-case" }, "The case"), stage, h("div", { id: "maps-shown", class: "buttons" }), h("ul", { class: "remarks", id: "remarks" })),
     answerCard(study, found)), beside));
   await picture(study, c, stage);
-  await post(`readings/${study}/shown`, { reader, position: c.position }).catch(async (e) => { if (e.status) throw e; });
+  await post(`readings/${study}/shown`, { reader, position: c.position });
   now.away = 0;
   byId("answer").querySelector("button[type=submit]").dataset.ready = "yes";
   ready();
