@@ -58,7 +58,7 @@ def decode(ds: Any, path: Source) -> tuple[np.ndarray, str]:
         got = f"transfer syntax {syntax.name}, for which no decoder is installed"
         raise BadFile(f"decode {path}", got, "Run `pip install pellucid[dicom]`.")
     if syntax.is_encapsulated:
-        _check_streams(ds, path)
+        _check_streams(ds, path, whole=syntax.name.startswith("JPEG-LS"))
     try:
         with decoding("DICOM", path):  # a decoder's words are about bytes, not about the patient
             stored, now = decoder.as_array(ds)
@@ -85,13 +85,18 @@ def decode(ds: Any, path: Source) -> tuple[np.ndarray, str]:
     return stored, photometric
 
 
-def _check_streams(ds: Any, path: Source) -> None:
-    """Each compressed frame says its size itself: where it is not that of the header, decoding may take minutes, or memory without end."""
+def _check_streams(ds: Any, path: Source, *, whole: bool) -> None:
+    """Each compressed frame says its size itself: where it is not that of the header, decoding may take minutes, or memory without end.
+
+    ``whole`` wants an end mark: without one CharLS takes ten seconds to refuse a hundred bytes.
+    """
     from pydicom.encaps import generate_frames
 
     with decoding("DICOM", path, private=True):
         want = int(ds.Rows), int(ds.Columns)
         for frame in generate_frames(ds.PixelData, number_of_frames=int(ds.get("NumberOfFrames", 1) or 1)):
+            if whole and not frame.rstrip(b"\0").endswith(b"\xff\xd9"):
+                raise BadFile(f"decode {path}", "a compressed frame without its end", "It is truncated or corrupt: export it again.")
             found = _size_said(frame[:65536])
             if found not in (None, want):
                 got = f"a compressed frame of {found} where the header says {want}"
