@@ -9,7 +9,7 @@ from tests.viewer.conftest import BYTES, httpx, said
 
 @pytest.fixture(scope="module")
 def stranger(viewer):
-    with httpx.Client(base_url=viewer.address) as client:
+    with httpx.Client(base_url=viewer.address, timeout=60) as client:
         yield client
 
 
@@ -24,7 +24,7 @@ def test_nothing_is_told_without_the_token(viewer, stranger):
 
 
 def test_the_first_visit_turns_the_token_into_a_cookie_that_no_script_and_no_other_site_gets(viewer):
-    with httpx.Client(base_url=viewer.address) as browser:
+    with httpx.Client(base_url=viewer.address, timeout=60) as browser:
         first = browser.get(viewer.first)
         assert first.status_code == 303 and first.headers["location"] == "/" and viewer.token not in first.headers["location"]
         cookie = first.headers["set-cookie"]
@@ -49,7 +49,7 @@ def test_a_name_that_was_bound_to_this_machine_gets_nothing(viewer, host):
 
 
 def test_writes_come_from_the_page_alone(viewer):
-    with httpx.Client(base_url=viewer.address) as browser:
+    with httpx.Client(base_url=viewer.address, timeout=60) as browser:
         browser.get(viewer.first)
         body = {"json": {"path": "fundus/image.png"}}
         for headers in ({}, {"origin": "http://evil.example"}, {"origin": "null"}, {"origin": "http://127.0.0.1:1"}):
