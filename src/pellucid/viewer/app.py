@@ -26,8 +26,8 @@ from pellucid.viewer.guard import Guard, TooLarge
 from pellucid.viewer.jobs import problem
 from pellucid.viewer.limits import Limits
 from pellucid.viewer.routes import annotate, exports, nets, runs, scans
-from pellucid.viewer.routes import read as read_routes
 from pellucid.viewer.routes import marks as mark_routes
+from pellucid.viewer.routes import read as read_routes
 from pellucid.viewer.routes.reach import PROBLEMS, AtDesk
 from pellucid.viewer.shapes import About
 from pellucid.viewer.showing import colors
