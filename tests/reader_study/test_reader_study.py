@@ -71,6 +71,7 @@ def test_levels_without_material_are_left_out_and_it_is_said(tmp_path):
         {"cases": [{"id": "c", "scan": "../a.png", "truth": "yes"}]},
         {"cases": [{"id": "c", "scan": "a.png", "truth": "maybe"}]},
         {"cases": [{"id": "c", "scan": "a.png", "truth": "yes", "probabilities": {"yes": 2}}]},
+        {"cases": [{"id": "c", "scan": "a.png", "truth": "yes", "similar": [{"file": "a.png", "truth": "yes"}]}]},
         {"cases": [{"id": "Miller, John", "scan": "a.png", "truth": "yes"}]},
         {"cases": "many"},
     ],

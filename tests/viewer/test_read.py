@@ -37,7 +37,9 @@ def desk(start, tmp_path_factory):
         picture = chance.integers(0, 120, (40, 56)) + (100 if truth == "bright" else 0)
         picture[8:20, 30:44] += 20
         Pil.fromarray(picture.astype(np.uint8)).save(folder / name)
-    similar = {name: [{"file": "a.png", "truth": "bright", "says": "nearest"}, {"file": "b.png", "truth": "dark"}] for name in TRUTH}
+    for name in ("s.png", "t.png"):
+        Pil.fromarray(chance.integers(0, 200, (40, 56)).astype(np.uint8)).save(folder / name)
+    similar = {name: [{"file": "s.png", "truth": "bright", "says": "nearest"}, {"file": "t.png", "truth": "dark"}] for name in TRUTH}
     prepare_reader_study(
         folder, Model(Bright(), classes=("dark", "bright")), TRUTH, name="brightness", question="Is the picture bright?", answers=("bright", "dark"),
         methods=("input_x_gradient",), similar=similar, crossed=False, seed=5,

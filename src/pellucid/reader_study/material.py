@@ -141,6 +141,7 @@ def _inside(path: Any) -> str:
 
 def _check(name: str, question: str, answers: tuple[str, ...], cases: tuple[ReadingCase, ...], levels: tuple[str, ...]) -> None:
     ids = [c.id for c in cases]
+    scans = {c.scan for c in cases}
     odd = sorted({lv for lv in levels if lv not in LEVELS})
     wrong = (
         "no name" if NAME.fullmatch(name) is None
@@ -151,6 +152,7 @@ def _check(name: str, question: str, answers: tuple[str, ...], cases: tuple[Read
         else f"levels {odd}" if odd
         else next((f"the id {i!r}" for i in ids if NAME.fullmatch(i) is None), "")
         or next((f"the truth {c.truth!r} of {c.id}" for c in cases if c.truth not in answers), "")
+        or next((f"a case of the study ({s.file}) among the similar ones, with its truth" for c in cases for s in c.similar if s.file in scans), "")
         or next((f"probabilities of {c.id}" for c in cases if any(not (math.isfinite(p) and 0 <= p <= 1) for p in c.probabilities.values())), "")
     )  # fmt: skip
     if wrong:

@@ -162,7 +162,7 @@ def effort_plot(arms: Sequence[Mapping[str, Any]], title: str) -> str:
     for name, (color, style) in styles.items():
         for a in (a for a in arms if a["name"] == name):
             axes.axhline(a["iou"], color=color, linestyle=style, linewidth=1.1, label=name)
-    axes.annotate("raw proposals", (0, start["iou"]), xytext=(6, -12), textcoords="offset points", fontsize=8.5, color=OWN)
+    axes.annotate("raw proposals", (0, start["iou"]), xytext=(5, 12), textcoords="offset points", fontsize=8.5, color=OWN)
     axes.set_ylim(0, 1)
     axes.set_xlim(left=-0.1)
     axes.set_xlabel("minutes of a reader's work", color=SOFT, fontsize=9)
