@@ -1,0 +1,62 @@
+"""Parts of a page by themselves: the cut to the body, the words of methods, calibrated numbers, where the map points."""
+
+import numpy as np
+import pytest
+import torch
+from tests.report.cases import AGAINST_AT, FOR_AT, SHAPE, explained, flat, head
+
+from pellucid.errors import BadParameter
+from pellucid.evidence.predictions import Temperature
+from pellucid.image import Image
+from pellucid.method import methods
+from pellucid.report import body, summary, words
+from pellucid.report import pictures as drawing
+
+
+def test_a_big_volume_is_cut_to_the_body_and_keeps_every_peak(monkeypatch):
+    monkeypatch.setattr(body, "MOST", 500)
+    monkeypatch.setattr(drawing, "MOST", 500)
+    scan, values = head()
+    inside = torch.zeros(1, *SHAPE)
+    inside[0, 3:9, 4:10, 3:8] = 1.0
+    scan = Image(inside, scan.grid, facts=scan.facts)
+    found, start, told = body.cut_to_body(scan, [explained(scan, values)])
+    kept = [(s, s + n) for s, n in zip(start, found.grid.shape, strict=True)]
+    assert all(a <= p < b for p, (a, b) in zip(FOR_AT, kept, strict=True))  # the peak lies outside the body, and is kept
+    assert found.grid.world((0, 0, 0)) == pytest.approx(scan.grid.world(start))
+    assert "12 × 14 × 10 voxels" in told[0] and "33.3%" in told[0]  # the weaker place, 1 of 3, is cut off
+    assert not all(a <= p < b for p, (a, b) in zip(AGAINST_AT, kept, strict=True))
+    shown = drawing.pictures(scan, [explained(scan, values)])
+    assert shown.start == start and np.prod(shown.grid.shape) <= 500
+    assert shown.grid.world(shown.layers[0].peak) == pytest.approx(scan.grid.world(FOR_AT), abs=2.6)
+
+
+def test_every_method_says_when_it_misleads():
+    silent = [m.name for m in methods() if not words.misleads(repr(m))]
+    assert silent == []
+    assert len(words.misleads("smooth(inner=saliency(), n=25)")) == 2  # the wrapper's and the wrapped method's
+
+
+def test_calibrated_probabilities_are_those_of_scaled_logits():
+    scan, values = flat()
+    m = explained(scan, values)
+    logits = torch.tensor(m.probabilities, dtype=torch.float64).log() + 3.0
+    names = ("healthy", "early", "late")
+    learned = Temperature((0.5,) * 3, (0.1, 0.0, -0.2), "temperature", True, names, 9, 1.0, 0.9)
+    wanted = (0.5 * logits + torch.tensor([0.1, 0.0, -0.2], dtype=torch.float64)).softmax(0)
+    assert summary.calibrated(m, learned) == pytest.approx(wanted.tolist(), rel=1e-9)
+    each = Temperature((0.5, 1.0, 2.0), (0.0,) * 3, "each", False, names, 9, 1.0, 0.9)
+    logit = torch.tensor(m.probabilities, dtype=torch.float64).logit()
+    assert summary.calibrated(m, each) == pytest.approx((logit * torch.tensor([0.5, 1.0, 2.0])).sigmoid().tolist(), rel=1e-9)
+    with pytest.raises(BadParameter):
+        summary.calibrated(m, Temperature((0.5, 1.0, 2.0), (0.0,) * 3, "vector", True, names, 9, 1.0, 0.9))
+
+
+def test_the_summary_says_where_the_map_points():
+    scan, values = head()
+    place = summary.where(explained(scan, values))
+    assert place.share == pytest.approx(1 / np.prod(SHAPE)) and place.words == "on the patient's right, in front, high"
+    scan, values = flat()
+    assert summary.where(explained(scan, values)).words == "in the upper right part of the picture"
+    spread = summary.summary([explained(scan, torch.ones(3, 8, 12))], None, None)["rows"][2]
+    assert "In many places" in spread["strong"]
