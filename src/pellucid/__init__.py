@@ -104,7 +104,7 @@ from pellucid.target import neuron as neuron
 from pellucid.target import probability as probability
 from pellucid.target import region as region
 
-LATER = ("phantoms", "report", "study", "testing")  # subpackages that are imported when first named
+LATER = ("annotation", "phantoms", "reader_study", "report", "study", "testing")  # subpackages that are imported when first named
 WITHIN = {  # names that are found in their folder when first named
     "evidence.cues": (
         "attacked",
