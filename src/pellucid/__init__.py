@@ -136,7 +136,9 @@ WITHIN = {  # names that are found in their folder when first named
     ),
 }
 if TYPE_CHECKING:
+    from pellucid import annotation as annotation
     from pellucid import phantoms as phantoms
+    from pellucid import reader_study as reader_study
     from pellucid import report as report
     from pellucid import study as study
     from pellucid import testing as testing
