@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pellucid.cli.options import Asked, Described, Evidence, Scan, Text, Weights, asking, level_of, network
-from pellucid.cli.telling import progress, quiet_errors, tell, write_all
+from pellucid.cli.telling import progress, quiet_errors, tell, write_all, write_maps
 from pellucid.errors import BadParameter
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def compare(
     """Explain a scan by several methods, targets, baselines or networks; write one figure, one table, maps and a report."""
     from pellucid.compare import compare as compared
     from pellucid.io import read
+    from pellucid.report import write_comparison
     from pellucid.run import Run
     from pellucid.target import read_target
 
@@ -75,9 +76,11 @@ def compare(
                 target=[read_target(t, where) for t in asked.target or (None,)], models=nets[1:], baselines=baseline or (), site=asked.site,
                 run=Run(seed=asked.seed, chunk=asked.chunk, on_tick=tick), evidence=level,
             )  # fmt: skip
-        files = write_all(list(found), Path(asked.out), "Comparison of maps of one scan")
-        files.append(found.figure(Path(asked.out) / "comparison.png", palette=palette))
-        files.append(Path(asked.out) / "comparison.csv")
+        out = Path(asked.out)
+        out.mkdir(parents=True, exist_ok=True)
+        files = [write_comparison(out / "report.html", found), *write_maps(list(found), out)]
+        files.append(found.figure(out / "comparison.png", palette=palette))
+        files.append(out / "comparison.csv")
         files[-1].write_text(found.table().csv(), encoding="utf-8")
     tell(list(found), files, asked.as_json, found.labels)
     if not asked.as_json:

@@ -56,11 +56,16 @@ def slug(why: Map) -> str:
 
 
 def write_all(maps: list[Map], out: Path, title: str) -> list[Path]:
-    """Every map (NIfTI for volumes, PNG for flat images, and the exact archive), and one report."""
+    """One report, and every map."""
     from pellucid.report import write_report
 
     out.mkdir(parents=True, exist_ok=True)
-    files, taken = [write_report(out / "report.html", maps, title=title)], set[str]()
+    return [write_report(out / "report.html", maps, title=title), *write_maps(maps, out)]
+
+
+def write_maps(maps: list[Map], out: Path) -> list[Path]:
+    """Every map: NIfTI where it has a place in space, PNG where it is flat, and the exact archive."""
+    files, taken = list[Path](), set[str]()
     for why in maps:
         name = slug(why)
         while name in taken:
