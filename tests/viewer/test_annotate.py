@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as Pil
+from tests.io.dicoms import write_series
 from torch import nn
 
 from pellucid.grid import Grid
@@ -43,6 +44,7 @@ def filled(folder: Path) -> Path:
     volume[0, i:p, j:q, k:r] = 1.0
     affine = np.array([[0, 0, 2.0, -10], [1.5, 0, 0, 4], [0, -1.0, 0, 30], [0, 0, 0, 1]])  # axes run toward A, I, R
     write(folder / "volume.nii.gz", volume, Grid((20, 24, 16), tuple(map(tuple, affine.tolist())), "mm"), facts={"sided": True})
+    write_series(folder / "ct", np.random.default_rng(0).integers(0, 900, (6, 16, 20)).astype(np.int16))
     return folder
 
 
@@ -145,6 +147,20 @@ def test_sessions_that_are_not_there_and_masks_that_do_not_fit_are_refused(desk)
     assert desk.api.post("/api/annotations", json=other).status_code == 400
     assert desk.api.delete(f"/api/annotations/{s['id']}").status_code == 204
     assert desk.api.get(f"/api/annotations/{s['id']}").status_code == 404
+
+
+def test_a_dicom_scan_gives_a_segmentation_of_what_was_drawn(desk):
+    import highdicom
+
+    scan = desk.scan("ct")
+    s = desk.api.post("/api/annotations", json={"scan": scan["id"]}).json()
+    assert desk.api.get(f"/api/annotations/{s['id']}/dicom").status_code == 400  # nothing is accepted
+    s = act(desk, s, "add", start=[2, 3, 1], stop=[7, 9, 4], label="nodule")
+    answer = desk.api.get(f"/api/annotations/{s['id']}/dicom")
+    assert answer.status_code == 200 and answer.headers["content-type"] == "application/dicom"
+    seg = highdicom.seg.segread(io.BytesIO(answer.content))
+    assert seg.number_of_segments == 1 and int(seg.pixel_array.sum()) == 5 * 6 * 3
+    assert str(seg.SegmentSequence[0].SegmentAlgorithmType) == "MANUAL" and str(seg.PatientID).startswith("PELLUCID-")
 
 
 def test_annotated_scans_become_cases_of_the_exercise(desk, tmp_path):
