@@ -60,7 +60,7 @@ class Desk {
 export async function mount(element, app) {
   element.append(byId("t-explain").content.cloneNode(true));
   desk = new Desk(app);
-  for (const part of [screen, shelf, question, runs, verdict, evidence, marks, way, take]) part(desk);
+  for (const part of [runs, screen, shelf, question, verdict, evidence, marks, way, take]) part(desk);
   const { scan, show } = app.place;
   await desk.tell("start");
   if (!scan) return;

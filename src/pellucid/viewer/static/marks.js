@@ -91,8 +91,10 @@ export function marks(desk) {
       fill(parts.numbers, h("p", { class: "hint" }, what));
       return;
     }
-    const { rows } = await post("localization", { mark: mark.id, maps: desk.shown });
-    const names = await Promise.all(desk.shown.map((id) => desk.facts(id)));
+    const { shown } = desk;
+    const { rows } = await post("localization", { mark: mark.id, maps: shown });
+    const names = await Promise.all(shown.map((id) => desk.facts(id)));
+    if (desk.shown !== shown || desk.mark !== mark.id) return;
     const metrics = rows[desk.shown[0]].map((r) => r.title);
     const several = names.length > 1;
     const sign = (r) => (several ? signOf(r.status) : chip(r.status));

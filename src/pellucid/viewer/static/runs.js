@@ -38,18 +38,18 @@ export function runs(desk) {
       h("button", { type: "button", class: "quiet", onclick: () => act(() => post(`runs/${run.id}/cancel`)) }, "Cancel"));
   }
 
-  function choose(id, several) {
-    const { shown } = desk;
-    const next = !several ? [id] : shown.includes(id) ? shown.filter((s) => s !== id) : [...shown, id];
-    app.attempt(() => desk.show(next));
+  // Alone, or beside the others (on) or no longer (off).
+  function choose(id, on = null) {
+    const others = desk.shown.filter((s) => s !== id);
+    app.attempt(() => desk.show(on === null ? [id] : on ? [...others, id] : others));
   }
 
   function mapRow(m) {
     const on = desk.shown.includes(m.id);
     const where = m.site === "input" ? "" : ` · ${m.site}`;
-    const side = h("input", { type: "checkbox", checked: on, "aria-label": `${m.name}, ${m.target}: side by side`, onchange: () => choose(m.id, true) });
+    const side = h("input", { type: "checkbox", checked: on, "aria-label": `${m.name}, ${m.target}: side by side`, onchange: (e) => choose(m.id, e.target.checked) });
     return h("li", { class: "map", "data-map": m.id }, side,
-      h("button", { type: "button", "aria-pressed": String(on && desk.shown.length === 1), onclick: () => choose(m.id, false) },
+      h("button", { type: "button", "aria-pressed": String(on && desk.shown.length === 1), onclick: () => choose(m.id) },
         dot(m.verdict), h("span", {}, m.name), h("small", {}, `${m.target}${where} · ${m.verdict || "not examined"}`)));
   }
 

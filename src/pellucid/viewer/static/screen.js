@@ -23,10 +23,11 @@ export function gradient(colors) {
 
 // A map of the server on a scene: its samples are fetched once.
 export async function onScene(scene, facts) {
-  const known = scene.maps.findIndex((m) => m.id === facts.id);
-  if (known >= 0) return known;
+  const place = () => scene.maps.findIndex((m) => m.id === facts.id);
+  if (place() >= 0) return place();
   const label = { name: facts.name, target: facts.target, site: facts.site, unit: facts.target.startsWith("probability") ? "probability" : "logit" };
-  return scene.addMap({ id: facts.id, ...facts.layer, label, samples: await samples(`maps/${facts.id}/samples`, facts.layer.bits) });
+  const map = { id: facts.id, ...facts.layer, label, samples: await samples(`maps/${facts.id}/samples`, facts.layer.bits) };
+  return place() >= 0 ? place() : scene.addMap(map);
 }
 
 export async function sceneOf(scan, colors) {
@@ -79,11 +80,11 @@ export function screen(desk) {
   }
 
   desk.on("shown", async () => {
-    const { scene, board, scan } = desk;
-    const facts = await Promise.all(desk.shown.map((id) => desk.facts(id)));
+    const { scene, board, shown } = desk;
+    const facts = await Promise.all(shown.map((id) => desk.facts(id)));
     const maps = [];
     for (const f of facts) maps.push(await onScene(scene, f));
-    if (desk.scan !== scan) return;
+    if (desk.shown !== shown) return; // another choice was made meanwhile
     const which = maps.length === 0 ? null : maps.length === 1 ? maps[0] : maps;
     const first = board.shown === null && maps.length > 0;
     await controls.show(which, maps.length > 1 ? board.plane : undefined);

@@ -22,7 +22,9 @@ export function verdict(desk) {
       fill(place, h("p", { class: "hint" }, "Choose a map."));
       return;
     }
-    const facts = await Promise.all(desk.shown.map((id) => desk.facts(id)));
+    const { shown } = desk;
+    const facts = await Promise.all(shown.map((id) => desk.facts(id)));
+    if (desk.shown !== shown) return;
     fill(place, facts.map((f) => h("article", { class: "verdict", "data-map": f.id },
       facts.length > 1 ? h("h3", {}, f.name, " ", h("small", {}, f.target)) : null,
       h("span", { class: `badge ${f.verdict.replace(" ", "-")}` }, icon(f.verdict), h("span", {}, f.verdict)),
@@ -49,7 +51,9 @@ export function evidence(desk) {
       fill(place, h("p", { class: "hint" }, "The checks of a map stand here, once one is chosen."));
       return;
     }
-    const facts = await Promise.all(desk.shown.map((id) => desk.facts(id)));
+    const { shown } = desk;
+    const facts = await Promise.all(shown.map((id) => desk.facts(id)));
+    if (desk.shown !== shown) return;
     fill(place, facts.map((f) => h("article", {}, facts.length > 1 ? h("h3", {}, f.name, " ", h("small", {}, f.target)) : null,
       f.rows.length
         ? h("div", { class: "scroller", role: "region", tabindex: "0", "aria-label": `Evidence for ${f.name}` }, h("table", { class: "evidence" },
