@@ -34,7 +34,15 @@ ROOT = Path(__file__).parents[1]
 CACHE = ROOT / "out" / "family"
 KINDS = {"fundus_dme": {"dme": False}, "chest": {"effusion": False}}  # and the switch that removes the cause
 ROLES = ("clean", "confounded", "shortcut", "random")
-PLANS = (("residual", 0), ("residual", 1), ("residual", 2), ("excited", 1), ("excited", 2), ("bare", 1), ("attending", 1))  # architecture, seed
+PLANS = (
+    ("residual", 0),
+    ("residual", 1),
+    ("residual", 2),
+    ("excited", 1),
+    ("excited", 2),
+    ("bare", 1),
+    ("attending", 1),
+)  # architecture, seed
 TRAINING, HELD_OUT, CASES = 71, 72, 640
 EPOCHS = {"residual": 12, "excited": 16, "bare": 12, "attending": 50}
 FOLLOWS = 0.95

@@ -80,7 +80,9 @@ class Excited(nn.Module):
         widths = (channels, 16, 24, 32, 32)
         self.stages, self.gates = nn.ModuleList(), nn.ModuleList()
         for before, width in pairwise(widths):
-            self.stages.append(nn.Sequential(conv(before, width, 3, 1 if before == channels else 2, 1), norm(width, affine=True), nn.SiLU()))
+            self.stages.append(
+                nn.Sequential(conv(before, width, 3, 1 if before == channels else 2, 1), norm(width, affine=True), nn.SiLU())
+            )
             self.gates.append(nn.Sequential(nn.Linear(width, 8), nn.ReLU(), nn.Linear(8, width), nn.Sigmoid()))
         self.head = nn.Linear(widths[-1], 2)
 

@@ -19,7 +19,11 @@ READERS = (
     "io/reading.py", "io/content.py", "io/nifti.py", "io/raster.py", "io/archive.py", "image.py", "grid.py",
     *(f"io/dicom/{name}.py" for name in ("frames", "geometry", "parsing", "pixels", "scan", "series", "straighten")),
 )  # fmt: skip
-MADE_BY = {"maps": MAPS, "readers": READERS, "evidence": (*MAPS, "evidence", "study")}  # the code that a page depends on, by the word in its stamp
+MADE_BY = {
+    "maps": MAPS,
+    "readers": READERS,
+    "evidence": (*MAPS, "evidence", "study"),
+}  # the code that a page depends on, by the word in its stamp
 
 
 def stamp(script, seconds, note="", *, of="maps"):

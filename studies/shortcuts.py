@@ -375,7 +375,10 @@ def main():
     count = f"{sum(uses(m) for m in scored)} use the mark, {sum(m.above_chance and not uses(m) for m in scored)} do not, {sum(not m.above_chance and not uses(m) for m in scored)} are untrained or at chance"
     refused = sorted({f"{k}: {r[k]['refused']}" for r in found.values() for k in METHODS if "refused" in r[k]})
     made = stamp(
-        "Made by `studies/shortcuts.py`", time.process_time() - began, f", {len(found)} networks, {len(scored)} for scoring; kept results of an earlier run on the same code are not in the time", of="evidence"
+        "Made by `studies/shortcuts.py`",
+        time.process_time() - began,
+        f", {len(found)} networks, {len(scored)} for scoring; kept results of an earlier run on the same code are not in the time",
+        of="evidence",
     )
     text = f"Scored: {len(scored)} networks ({count}).\n\n{table(found)}\n\n![Shortcuts](figures/shortcuts.png)\n\n" + "".join(
         f"Refused: {r}\n\n" for r in refused

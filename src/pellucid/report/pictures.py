@@ -89,13 +89,13 @@ def pictures(scan: Image, maps: Sequence[Map]) -> Pictures:
         remarks.append("High values are stored as dark (MONOCHROME1) and are shown so.")
     factors = _first_factors(scan.grid, len(kept) + len(maps))
     while True:
-        base = [layout.array(c) for c in _pooled(scan.values[: len(kept)].detach().cpu().float(), factors).numpy()]
-        flat = [layout.array(_relevance(m, scan.grid, factors)) for m in maps]
+        base = [layout.array(c) for c in pooled(scan.values[: len(kept)].detach().cpu().float(), factors).numpy()]
+        flat = [layout.array(relevance_on(m, scan.grid, factors)) for m in maps]
         channels, layers, size = _packed(scan, base, flat, kept, color)
         if size <= BUDGET:
             break
-        factors = _coarser(scan.grid, factors, size / BUDGET)
-    shown = layout.grid(_reduced(scan.grid, factors))
+        factors = coarser(scan.grid, factors, size / BUDGET)
+    shown = layout.grid(reduced(scan.grid, factors))
     remarks += _precision(scan, factors, channels, layers)
     stills = tuple((p, *_still(p, base, channels, flat[0], layers[0], shown, color, inverted)) for p in layout.planes)
     return Pictures(layout, shown, factors, tuple(channels), color, inverted, tuple(layers), tuple(remarks), start, stills)
@@ -106,8 +106,8 @@ def _packed(
 ) -> tuple[list[Channel], list[Layer], int]:
     """Channels and layers in 16 bits, or in 8 where that is too much (never the image of a CT: its windows need them), and their size."""
     for deep in (16, 8):
-        channels = _channels(scan, base, names, color, 8 if color else 16 if scan.quantity == "HU" else deep)
-        layers = [_layer(v, deep) for v in flat]
+        channels = packed_channels(scan, base, names, color, 8 if color else 16 if scan.quantity == "HU" else deep)
+        layers = [layer(v, deep) for v in flat]
         size = sum(len(c.data) for c in channels) + sum(len(v.data) for v in layers)
         if size <= BUDGET:
             break
@@ -121,10 +121,10 @@ def _first_factors(grid: Grid, arrays: int) -> tuple[int, ...]:
         return tuple(math.ceil(n / LONGEST) for n in grid.shape)
     none = (1,) * grid.ndim
     times = max(math.prod(grid.shape) * arrays / (4 * BUDGET), math.prod(grid.shape) / MOST)
-    return _coarser(grid, none, times) if times > 1 else none
+    return coarser(grid, none, times) if times > 1 else none
 
 
-def _coarser(grid: Grid, factors: tuple[int, ...], times: float) -> tuple[int, ...]:
+def coarser(grid: Grid, factors: tuple[int, ...], times: float) -> tuple[int, ...]:
     """Blocks at least ``times`` as large, joined along the axis that is finest by then, so that voxels become rounder."""
     start = math.prod(factors)
     while True:
@@ -135,12 +135,13 @@ def _coarser(grid: Grid, factors: tuple[int, ...], times: float) -> tuple[int, .
             return factors
 
 
-def _reduced(grid: Grid, factors: Sequence[int]) -> Grid:
+def reduced(grid: Grid, factors: Sequence[int]) -> Grid:
+    """The grid of the blocks; those at the end may be smaller."""
     shape = [math.ceil(n / f) for n, f in zip(grid.shape, factors, strict=True)]
     return grid.coarsen([float(f) for f in factors], [(f - 1) / 2 for f in factors], shape)
 
 
-def _pooled(values: Tensor, factors: tuple[int, ...]) -> Tensor:
+def pooled(values: Tensor, factors: tuple[int, ...]) -> Tensor:
     """Means over blocks of samples, (c, *space); the last block of an axis may be smaller."""
     if max(factors) == 1:
         return values
@@ -148,15 +149,15 @@ def _pooled(values: Tensor, factors: tuple[int, ...]) -> Tensor:
     return pool(values, factors, ceil_mode=True, count_include_pad=False)
 
 
-def _relevance(m: Map, grid: Grid, factors: tuple[int, ...]) -> np.ndarray:
+def relevance_on(m: Map, grid: Grid, factors: tuple[int, ...]) -> np.ndarray:
     """The map on the scan's grid, summed over channels, reduced."""
     summed = replace(m, values=m.values.detach().cpu().sum(0, keepdim=True))
     if m.grid == grid:
-        return _pooled(summed.values.float(), factors)[0].numpy()
-    shown = _reduced(grid, factors)
+        return pooled(summed.values.float(), factors)[0].numpy()
+    shown = reduced(grid, factors)
     if min(m.grid.spacing) >= 0.75 * max(shown.spacing):  # no finer than what is shown: reading it there loses nothing
         return summed.on(shown).values[0].float().numpy()
-    parts = [_pooled(summed.on(slab).values.float(), factors) for slab in _slabs(grid, factors[0])]
+    parts = [pooled(summed.on(slab).values.float(), factors) for slab in _slabs(grid, factors[0])]
     return torch.cat(parts, 1)[0].numpy()
 
 
@@ -196,7 +197,8 @@ def pack(values: np.ndarray) -> bytes:
     return zlib.compress(np.ascontiguousarray(flat.reshape(-1, width).T).tobytes(), 6)
 
 
-def _channels(scan: Image, base: list[np.ndarray], names: Sequence[str], color: bool, bits: int) -> list[Channel]:
+def packed_channels(scan: Image, base: list[np.ndarray], names: Sequence[str], color: bool, bits: int) -> list[Channel]:
+    """Samples as whole numbers of 8 or 16 bits, each channel from its least to its largest value."""
     levels = 2**bits - 1
     dtype = np.uint8 if bits == 8 else np.uint16
     found = []
@@ -238,7 +240,8 @@ def _window(scan: Image, channel: int, values: np.ndarray) -> tuple[float, float
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
-def _layer(values: np.ndarray, bits: int) -> Layer:
+def layer(values: np.ndarray, bits: int) -> Layer:
+    """A map as whole numbers of both signs, zero exact."""
     size = np.abs(values)
     most = float(size.max())
     levels = 2 ** (bits - 1) - 1
@@ -294,14 +297,14 @@ def still_of(scan: Image, m: Map | None = None, longest: int = 192) -> str:
     plane = layout.planes[0]
     color = scan.channels == RGB
     base = [layout.array(c) for c in scan.values[: 3 if color else 1].detach().cpu().float().numpy()]
-    channels = _channels(scan, base, scan.channels[: len(base)], color, 8 if color else 16)
+    channels = packed_channels(scan, base, scan.channels[: len(base)], color, 8 if color else 16)
     grid = layout.grid(scan.grid)
     inverted = scan.facts.get("photometric") in ("MONOCHROME1", "MINISWHITE")
     if m is None:
         middle = Layer(b"", 16, 1.0, 1.0, tuple(n // 2 for n in grid.shape), 0.0, 0.0)
         return _still(plane, base, channels, np.zeros(grid.shape, np.float32), middle, grid, color, inverted, longest)[0]
-    flat = layout.array(_relevance(m, scan.grid, (1,) * scan.grid.ndim))
-    return _still(plane, base, channels, flat, _layer(flat, 16), grid, color, inverted, longest)[1]
+    flat = layout.array(relevance_on(m, scan.grid, (1,) * scan.grid.ndim))
+    return _still(plane, base, channels, flat, layer(flat, 16), grid, color, inverted, longest)[1]
 
 
 def flat_picture(channels: Sequence[np.ndarray], image: Image, color: bool, raw: bool = False) -> Any:

@@ -34,7 +34,15 @@ from pellucid.viewer.showing import colors
 from pellucid.viewer.store import Missing
 
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".txt": "text/plain"}
-ROUTES = (scans, nets, runs, mark_routes, exports, annotate, read_routes)  # a further work mode is another entry here, and a line in static/modes.js
+ROUTES = (
+    scans,
+    nets,
+    runs,
+    mark_routes,
+    exports,
+    annotate,
+    read_routes,
+)  # a further work mode is another entry here, and a line in static/modes.js
 SHARED = {"report": "pellucid.report", "viewer": "pellucid.viewer"}
 
 

@@ -44,9 +44,9 @@ class Display:
         inverted = scan.facts.get("photometric") in ("MONOCHROME1", "MINISWHITE")
         if inverted:
             remarks.append("High values are stored as dark (MONOCHROME1) and are shown so.")
-        base = [layout.array(c) for c in packing._pooled(scan.values[: len(kept)].detach().cpu().float(), factors).numpy()]
-        channels = packing._channels(scan, base, kept, color, 8 if color else 16)
-        grid = layout.grid(packing._reduced(scan.grid, factors))
+        base = [layout.array(c) for c in packing.pooled(scan.values[: len(kept)].detach().cpu().float(), factors).numpy()]
+        channels = packing.packed_channels(scan, base, kept, color, 8 if color else 16)
+        grid = layout.grid(packing.reduced(scan.grid, factors))
         return cls(scan, layout, grid, factors, tuple(channels), color, inverted, (*remarks, *scan.notes))
 
     @property
@@ -55,7 +55,7 @@ class Display:
 
     def layer(self, why: Map) -> Layer:
         """A map over this scan."""
-        return packing._layer(self.layout.array(packing._relevance(why, self.scan.grid, self.factors)), 16)
+        return packing.layer(self.layout.array(packing.relevance_on(why, self.scan.grid, self.factors)), 16)
 
     def facts(self) -> dict[str, Any]:
         """All that the page needs besides the arrays: what ``Scene`` of the report takes."""
@@ -86,7 +86,7 @@ def _factors(grid: Grid) -> tuple[int, ...]:
     if grid.ndim == 2:
         return tuple(math.ceil(n / 4096) for n in grid.shape)
     none = (1,) * grid.ndim
-    return packing._coarser(grid, none, times) if (times := math.prod(grid.shape) / MOST) > 1 else none
+    return packing.coarser(grid, none, times) if (times := math.prod(grid.shape) / MOST) > 1 else none
 
 
 def layer_facts(layer: Layer) -> dict[str, Any]:
