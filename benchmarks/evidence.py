@@ -183,7 +183,7 @@ def main():
         "patches accumulate: the cost compares, the numbers do not. For shuffled copies ten methods are asked; Quantus draws new weights by "
         "another rule and is left out. Made by `benchmarks/evidence.py`; random weights, float32."
     )
-    for name in (args.nets or list(NETS)):
+    for name in args.nets or list(NETS):
         title, make = NETS[name]
         net, x = make()
         began = time.perf_counter()
