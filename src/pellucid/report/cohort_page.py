@@ -89,6 +89,6 @@ def _row(case: Patient, n: int) -> dict[str, Any]:
 
 
 def _reason(m: Map) -> str:
-    """The check that decides, if one failed; else the first reason."""
+    """The check that decides, if one failed; else what the verdict says."""
     failed = [r.text for r in m.evidence if r.status in ("fail", "void")]
-    return (failed or list(m.evidence.reasons) or [""])[0]
+    return failed[0] if failed else VERDICTS[m.evidence.verdict or "not examined"]

@@ -136,9 +136,9 @@ def about(m: Map, layer: Layer, shown: Pictures, n: int) -> dict[str, Any]:
 
 
 def _title(method: str) -> str:
-    """A method's name as a title: ``grad_cam`` is Grad CAM."""
+    """A method's name as a title: ``grad_cam`` is Grad-CAM."""
     words = [w.upper() if w in SHORT else w for w in method.split("_")]
-    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]]).replace(" CAM", "-CAM")
 
 
 def misleads(text: str) -> list[str]:
