@@ -148,7 +148,7 @@ def test_a_study_that_was_cut_off_goes_on_where_it_was(tmp_path):
             kept.get("cell", m, "vit_3d", True, counted)
     assert len(asked) == 2
     found = collected(kept, [saliency, cam], True)
-    text = page(found, [saliency, cam], True, 1.0)
+    text = page(found, [saliency, cam], True, 1.0, {})
     assert "2 cells: 1 run and keep what they declare" in text
     assert "1 refuse by name" in text
     assert "`cam` on vit_3d." in text
