@@ -22,7 +22,7 @@ $(VENV)/.test: $(VENV)/.core
 	touch $@
 
 demo: $(VENV)/.core
-	$(BIN)/pellucid demo --out out/demo
+	$(BIN)/pellucid demo --out out/demo --open
 
 test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal

@@ -178,3 +178,17 @@ def test_file_names_tell_nothing_of_the_patient(tmp_path):
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
     why = pl.explain(pl.Model(net, classes=("no / disease", "Ebola (acute)")), torch.rand(1, 4, 4), "Ebola (acute)", method="saliency")
     assert re.fullmatch(r"[0-9a-f]{10}-logit-ebola-acute-saliency", slug(why))
+
+
+def test_the_demo_opens_its_reports_where_there_is_a_desktop(tmp_path, monkeypatch):
+    import webbrowser
+
+    from pellucid.cli import showing
+
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    for desktop, reports in ((False, []), (True, ["fundus/report.html", "brain/report.html"])):
+        monkeypatch.setattr(showing, "_desktop", lambda d=desktop: d)
+        monkeypatch.setattr(showing, "explained_maps", lambda net, image, *_: [pl.explain(net, image, 1, method="saliency")])
+        showing.demo(out=str(tmp_path / str(desktop)), evidence="none", look=True)
+        assert [o.split("/True/")[-1] for o in opened] == reports

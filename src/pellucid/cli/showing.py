@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +21,7 @@ from pellucid.errors import BadParameter
 def demo(
     out: Annotated[str, typer.Option(help="Folder for the reports.")] = "out/demo",
     evidence: Annotated[str, typer.Option(help="How much is checked: none, quick, standard, full.")] = "quick",
+    look: Annotated[bool, typer.Option("--open", help="Open the reports where there is a desktop.")] = False,
 ) -> None:
     """Explain a phantom fundus photograph and a phantom brain volume, and name the reports."""
     from pellucid import phantoms
@@ -36,7 +40,15 @@ def demo(
         for kind, (source, phantom, methods) in cases.items():
             net = load_model(source)
             maps = explained_maps(net, phantom.image, methods, [net.classes[1]], None, None, level, 0, None)
-            tell(maps, write_all(maps, Path(out) / kind, f"Phantom {kind}"), as_json=False)
+            files = write_all(maps, Path(out) / kind, f"Phantom {kind}")
+            tell(maps, files, as_json=False)
+            if look and _desktop():
+                webbrowser.open(files[0].resolve().as_uri())
+
+
+def _desktop() -> bool:
+    """Whether a browser would have a screen: on a terminal alone, one in text would take it over."""
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def methods(as_json: AsJson = False) -> None:
