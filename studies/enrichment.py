@@ -15,8 +15,8 @@ import torch
 
 import pellucid as pl
 from pellucid import phantoms
+from pellucid.evidence.intervals import bootstrap
 from pellucid.loading import load_model
-from pellucid.ops.intervals import bootstrap_mean
 from pellucid.ops.localization import enrichment, hit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -64,8 +64,8 @@ def table(kind, found):
     ]
     lines.append("|" + " --- |" * (len(PARTS) + 3))
     for m, parts in found.items():
-        cells = ["{:.2f} ({:.2f} to {:.2f})".format(*bootstrap_mean(parts[p])) for p in PARTS]
-        lines.append(f"| `{m}` | {' | '.join(cells)} | {bootstrap_mean(parts['hit'])[0]:.2f} | {len(parts['hit'])} |")
+        cells = [f"{i.value:.2f} ({i.low:.2f} to {i.high:.2f})" for i in (bootstrap(parts[p]) for p in PARTS)]
+        lines.append(f"| `{m}` | {' | '.join(cells)} | {bootstrap(parts['hit']).value:.2f} | {len(parts['hit'])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -73,8 +73,8 @@ def holds(found):
     """The claim: the cause's lower limit is above 1 and above every other part's upper limit, for every method."""
     wrong = []
     for m, parts in found.items():
-        low = bootstrap_mean(parts["causal"])[1]
-        others = {p: bootstrap_mean(parts[p])[2] for p in PARTS[1:]}
+        low = bootstrap(parts["causal"]).low
+        others = {p: bootstrap(parts[p]).high for p in PARTS[1:]}
         wrong += [f"{m}: causal {low:.2f}"] if low <= 1 else []
         wrong += [f"{m}: causal {low:.2f}, {p} {high:.2f}" for p, high in others.items() if high >= low]
     return wrong

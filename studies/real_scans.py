@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 import pellucid as pl
+from pellucid.evidence.intervals import bootstrap
 from pellucid.image import Image
-from pellucid.ops.intervals import bootstrap_mean
 from pellucid.ops.localization import area_share, enrichment, hit, mass_share
 
 ROOT = Path(__file__).parents[1]
@@ -60,8 +60,9 @@ def rows_of(found, methods):
         rich = [f["enrichment"] for f in found if f["method"] == name]
         hits = [float(f["hit"]) for f in found if f["method"] == name]
         area = [f["area"] for f in found if f["method"] == name]
-        (m, *_), (e, lo, hi), (h, hlo, hhi), (a, *_) = map(bootstrap_mean, (mass, rich, hits, area))
-        rows.append(f"| `{name}` | {m:.3f} | {a:.3f} | {e:.2f} ({lo:.2f} to {hi:.2f}) | {h:.2f} ({hlo:.2f} to {hhi:.2f}) | {len(mass)} |")
+        m, e, h, a = map(bootstrap, (mass, rich, hits, area))
+        between = [f"{i.value:.2f} ({i.low:.2f} to {i.high:.2f})" for i in (e, h)]
+        rows.append(f"| `{name}` | {m.value:.3f} | {a.value:.3f} | {between[0]} | {between[1]} | {len(mass)} |")
     return rows
 
 

@@ -157,6 +157,9 @@ def test_dimensions_that_do_not_match():
     net, volume = Net(), torch.rand(1, 6, 6, 6)
     with unchanged(net, volume), refused(BadModel, "1, 6, 6, 6"):
         asked(net, volume)
+    layered = nn.Sequential(nn.BatchNorm2d(1), Net())  # batch norm says it with a ValueError of its own
+    with unchanged(layered, volume), refused(BadModel, "takes another input", "1, 6, 6, 6"):
+        asked(layered, volume)
 
 
 def test_an_image_smaller_than_the_kernel():
@@ -490,6 +493,7 @@ def test_two_threads_on_one_network_in_training_mode(method):
         ("integrated_gradients", {"step": 3}, ("steps",)),
         ("integrated_gradients", {"steps": 0}, ("steps",)),
         ("integrated_gradients", {"steps": "many"}, ("steps",)),
+        ("integrated_gradients", {"steps": 10**6}, ("2048", "trapezoid")),
         ("occlusion", {"window": "3mm"}, ("px",)),
         ("occlusion", {"window": -2}, ("window",)),
     ],

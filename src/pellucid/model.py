@@ -29,6 +29,8 @@ SHAPE_SIGNS = (  # how torch words a batch that does not fit
     "shape '[",
     "Expected input at",
     "(unbatched)",
+    "D input (got",
+    "Dimension out of range",
 )
 _hashes: weakref.WeakKeyDictionary[nn.Module, tuple[Hashable, str]] = weakref.WeakKeyDictionary()
 
@@ -148,7 +150,7 @@ class Model:
         x = batch if self.normalize is None or normalized else self.normalize(batch)
         try:
             out = self.module(x)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, IndexError) as error:
             if _about_shapes(error):
                 raise BadModel(
                     f"{self.name} takes another input",
@@ -249,6 +251,6 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
 
 
-def _about_shapes(error: RuntimeError) -> bool:
+def _about_shapes(error: Exception) -> bool:
     text = str(error)
     return any(sign in text for sign in SHAPE_SIGNS)

@@ -167,6 +167,9 @@ def test_chunks_are_planned_from_measured_peaks():
     assert plan.size == 2
     plan.peaks[2] = 3_000
     assert plan.size == 9  # 1000 fixed, 1000 each
+    large = Plan(torch.device("cpu"), Run(memory=2**40), {1: 2**30, 2: 2**31})
+    assert large.size == 2  # as a pair, however much memory there is
+    assert Plan(torch.device("cpu"), Run(memory=2**30), large.peaks).size == 1
 
 
 def test_a_pass_that_cannot_fit_is_refused_before_the_machine_kills_it(monkeypatch):

@@ -556,3 +556,11 @@ def test_tokens_are_found_by_shape_where_tags_are_lost():
     assert (layout.kind, layout.space, layout.tags[1].skip, layout.affine) == ("tokens", (4, 3), 2, False)
     assert layout.to_map(torch.rand(3, 14, 4)).shape == (3, 4, 4, 3)
     assert math.isnan(layout.tags[1].axes[0].stride)
+
+
+def test_a_padding_has_a_grid_but_no_features_of_its_own():
+    """EfficientNet in 3D pads one last cell to 3^3 before its depthwise convolution: the map of that site says the same for every class."""
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AvgPool2d(6), nn.ZeroPad2d(1), nn.Conv2d(3, 3, 3), head())
+    assert auto(net, 8, 8).name == "0"
+    cropped = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ZeroPad2d(-1), head())
+    assert auto(cropped, 8, 8).name == "1"

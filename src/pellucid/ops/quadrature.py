@@ -6,7 +6,10 @@ from typing import Literal
 
 import numpy as np
 
+from pellucid.errors import BadParameter
+
 Rule = Literal["gauss", "right", "trapezoid"]
+MOST = 2048  # the nodes come from the eigenvalues of a matrix of that order: 3 s there, and no way to stop it
 
 
 def nodes(rule: Rule, steps: int) -> tuple[list[float], list[float]]:
@@ -16,6 +19,8 @@ def nodes(rule: Rule, steps: int) -> tuple[list[float], list[float]]:
     1 / steps (Sundararajan et al. 2017, equation 3). ``trapezoid``: both end points, at half weight.
     """
     if rule == "gauss":
+        if steps > MOST:
+            raise BadParameter(f"Gauss-Legendre of at most {MOST} steps", str(steps), "Take fewer steps, or rule='trapezoid'.")
         t, w = np.polynomial.legendre.leggauss(steps)
         return ((t + 1) / 2).tolist(), (w / 2).tolist()
     if rule == "right" or steps == 1:

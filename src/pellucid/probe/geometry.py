@@ -124,7 +124,7 @@ class Call:
     """One tensor in the output of one call of a module.
 
     ``value`` is equal for two calls exactly if they return the very same tensor, unchanged in between. ``head`` marks what ``"auto"``
-    must not choose, though it has a grid: outputs of adaptive pools and, where the head reads class tokens alone, everything from the
+    must not choose, though it has a grid: outputs of adaptive pools and of paddings and, where the head reads class tokens alone, everything from the
     last mixing of tokens on, because the cells after it are not heard.
     """
 
@@ -280,7 +280,7 @@ class _Recorder:
             layout = layout_of(tags, shape, self.dims, self._grids) if z in self.tags else Layout("unknown", tags)
             if layout.affine and layout.space is not None and math.prod(layout.space) > 1:
                 self._grids = [g for g in self._grids if g != layout.space] + [layout.space]
-            self.calls.append(Call(name, index, shape, layout, path, self._value(z), z in self.tags.pooled))
+            self.calls.append(Call(name, index, shape, layout, path, self._value(z), z in self.tags.framed))
 
     def _value(self, z: Tensor) -> int:
         version = 0 if z.is_inference() else z._version

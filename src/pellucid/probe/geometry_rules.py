@@ -120,7 +120,7 @@ def _pool_rules(d: int) -> None:
     def _adaptive(t: Tags, out: Any, input: Tensor, *_a: Any, **_k: Any) -> Meaning:
         pooled = out if isinstance(out, Tensor) else out[0]
         ratios = [a / b for a, b in zip(t.of(input).shape[-d:], pooled.shape[-d:], strict=True)]
-        t.pooled[pooled] = True
+        t.framed[pooled] = True
         return _spatial(t.of(input), [(r, (r - 1) / 2) for r in ratios])
 
 
@@ -169,6 +169,8 @@ def _bilinear(t: Tags, out: Tensor, input: Tensor, *_a: Any, **_k: Any) -> Meani
 @rule("pad", "constant_pad_nd", *_nd("reflection_pad", "replication_pad"))
 def _pad(t: Tags, out: Tensor, input: Tensor, pad: Sequence[int], *_a: Any, **_k: Any) -> Meaning:
     tags, shape = t.of(input)
+    if any(int(n) > 0 for n in pad):
+        t.framed[out] = True
     for i in range(len(pad) // 2):
         tag, before, after, n = tags[-1 - i], int(pad[2 * i]), int(pad[2 * i + 1]), shape[-1 - i]
         if isinstance(tag, Tokens) and (before < 0 or after < 0):

@@ -74,7 +74,8 @@ class Tags:
 
     It also keeps what tells the head from the trunk: ``started`` (calls that had ended when the running module began), ``mix`` (its
     value when cells were last mixed over the whole image, as attention does), ``reads`` (for every later removal of the token
-    dimension: whether cells were among the tokens read) and ``pooled`` (outputs of adaptive pools).
+    dimension: whether cells were among the tokens read) and ``framed`` (outputs of adaptive pools and of
+    paddings: a grid, but no features of its own).
     """
 
     def __init__(self) -> None:
@@ -83,7 +84,7 @@ class Tags:
         self.started = 0
         self.mix: int | None = None
         self.reads: list[bool] = []
-        self.pooled = WeakIdKeyDictionary()
+        self.framed = WeakIdKeyDictionary()
 
     def of(self, x: Any) -> Seen:
         """Tags and sizes of an operand, as they were before the operation now running."""

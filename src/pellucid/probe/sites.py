@@ -87,7 +87,7 @@ def find(model: Model, text: str, x: Tensor) -> tuple[Place, int]:
 def everywhere(model: Model, x: Tensor) -> tuple[list[str], int]:
     """All sites with channels and spatial extent, in the order in which the network passes them, and the passes it cost.
 
-    Of calls that return the very same tensor the outermost is named; pooled cells, and tokens that the head cannot hear, are left out.
+    Of calls that return the very same tensor the outermost is named; pooled and padded cells, and tokens that the head cannot hear, are left out.
     """
     from pellucid.probe.geometry import spatial
 
