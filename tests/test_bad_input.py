@@ -390,6 +390,31 @@ def test_samples_that_influence_each_other_are_refused(method):
         asked(net, method=method, run=pl.Run(chunk=1))
 
 
+class OverTheBatch(nn.Module):
+    """The batch taken for time (batch_first forgotten): right for one sample, and the first never hears the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.memory, self.head = nn.Conv2d(1, 4, 3), nn.LSTM(4, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.memory(self.conv(x).mean((2, 3)))[0])
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "occlusion"])
+def test_a_batch_that_is_taken_for_time_is_refused(method):
+    net = OverTheBatch()
+    with unchanged(net), refused(BadModel, "influence", "chunk=1"):
+        asked(net, method=method)
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "occlusion"])
+def test_samples_that_influence_each_other_are_refused_however_small_the_scores(method):
+    net = Around(lambda out, x, n: 1e-5 * (out - 0.3 * out.mean(0, keepdim=True) if len(out) > 1 else out))
+    with unchanged(net), refused(BadModel, "influence", "chunk=1"):
+        asked(net, method=method)
+
+
 @pytest.mark.parametrize("make", ["view", "traced", "strict"])
 @pytest.mark.parametrize("method", ["integrated_gradients", "occlusion"])
 def test_a_network_of_batch_one_is_asked_one_at_a_time(make, method):

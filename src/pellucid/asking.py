@@ -20,7 +20,7 @@ from pellucid.explanation import Evidence, Map, Provenance
 from pellucid.grid import Grid
 from pellucid.image import Image
 from pellucid.method import Ask, Asks, Method, Where
-from pellucid.model import Model, as_model, written
+from pellucid.model import Model, as_model
 from pellucid.probe.engine import Engine
 from pellucid.probe.ledger import untouched
 from pellucid.probe.lockstep import Answering, meet
@@ -29,6 +29,7 @@ from pellucid.probe.question import Question
 from pellucid.probe.sites import Place, everywhere, find
 from pellucid.run import Meter, Run
 from pellucid.target import Target, as_target
+from pellucid.written import written
 
 Scan = Image | Tensor | str | Path
 AT_ONCE = 16  # explanations side by side; more would not fill a chunk better

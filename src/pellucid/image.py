@@ -125,7 +125,7 @@ class Image:
 
 
 def plain(values: Any) -> Tensor:
-    """A plain detached float tensor on the CPU or where it was: MetaTensor stripped, checked for NaN and infinity.
+    """A plain float tensor of its own memory, where it was: MetaTensor stripped, detached, checked for NaN and infinity.
 
     Raises:
         BadImage: not a tensor or array, or not finite.
@@ -139,8 +139,7 @@ def plain(values: Any) -> Tensor:
         raise BadImage("an image holds real numbers", str(values.dtype), "Give its magnitude: x.abs().")
     with torch.inference_mode(False), torch._C.DisableTorchFunctionSubclass():
         t = values.as_subclass(Tensor).detach()
-        t = t.clone() if t.is_inference() else t
-        t = t if t.dtype == torch.float64 else t.float()
+        t = t.clone() if t.dtype in (torch.float32, torch.float64) else t.float()  # a buffer that its owner fills again
     if not bool(torch.isfinite(t).all()):
         bad = int((~torch.isfinite(t)).sum())
         raise BadImage("an image holds finite numbers", f"{bad} of {t.numel()} NaN or infinite", "Fill them first: torch.nan_to_num(x).")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ SHAPE_SIGNS = (  # how torch words a batch that does not fit
     "D input (got",
     "Dimension out of range",
 )
+FEW = 64  # values of a weight by which a write through .data is noticed
 _hashes: weakref.WeakKeyDictionary[nn.Module, tuple[Hashable, str]] = weakref.WeakKeyDictionary()
 
 
@@ -147,7 +147,7 @@ class Model:
 
     def forward(self, batch: Tensor, *, normalized: bool = False) -> Tensor:
         """Batch (n, c, *space) of prepared images (``normalized``: already so) to the selected output, a plain tensor (n, ...)."""
-        x = batch if self.normalize is None or normalized else self.normalize(batch)
+        x = batch.clone() if self.normalize is None or normalized else self.normalize(batch)  # the network may write into what it is given
         try:
             out = self.module(x)
         except (RuntimeError, ValueError, IndexError) as error:
@@ -172,9 +172,15 @@ class Model:
         return out
 
     def state(self) -> Hashable:
-        """Changes whenever a weight does: identity and version of every parameter and buffer."""
+        """Changes whenever a weight does: identity, version and a few values of every parameter and buffer.
+
+        Writing through ``.data`` leaves identity and version as they are; of that only a change of the few values is seen.
+        """
         tensors = [*self.module.parameters(), *self.module.buffers()]
-        return tuple((t.data_ptr() if t.layout == torch.strided else id(t), -1 if t.is_inference() else t._version) for t in tensors)
+        dense = [t.detach() for t in tensors if t.layout == torch.strided and t.is_floating_point() and t.numel() and not t.is_quantized]
+        few = torch.stack([t.reshape(-1)[:: max(1, t.numel() // FEW)].double().sum() for t in dense]) if dense else torch.zeros(0)
+        told = tuple((t.data_ptr() if t.layout == torch.strided else id(t), -1 if t.is_inference() else t._version) for t in tensors)
+        return told, tuple(few.tolist())
 
     @property
     def fingerprint(self) -> str:
@@ -211,15 +217,6 @@ def _names(classes: Sequence[str]) -> tuple[str, ...]:
 def as_model(net: Any) -> Model:
     """A Model from a Model or a bare network."""
     return net if isinstance(net, Model) else Model(net)
-
-
-def written(part: Any) -> str:
-    """How a prepare or normalize step is written into a provenance."""
-    if part is None:
-        return ""
-    if inspect.isfunction(part):
-        return f"<{part.__module__}.{part.__qualname__}>"
-    return f"<{type(part).__module__}.{type(part).__qualname__}>" if "object at 0x" in repr(part) else repr(part)
 
 
 def _selected(out: Any, path: Any) -> Any:

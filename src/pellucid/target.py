@@ -15,6 +15,7 @@ from pellucid.errors import BadTarget
 from pellucid.grid import Grid
 from pellucid.image import Image, digest
 from pellucid.reading import Class, Reading
+from pellucid.written import written
 
 Scale = Literal["logit", "probability"]
 
@@ -198,7 +199,9 @@ class Region(Target):
         return picked.mean(1) if self.how == "mean" else picked.sum(1)
 
     def __repr__(self) -> str:
-        mask = "" if self.mask is None else f", mask={digest(self.mask.cpu())[:12]}:{int(self.mask.sum())}"
+        mask = "" if self.given is None else f", mask={written(self.given)}"
+        if self.mask is not None:
+            mask = f", mask={digest(self.mask.cpu())[:12]}:{int(self.mask.sum())}"
         return f"region({self.k!r}{mask}, of={self.of!r}, how={self.how!r})"
 
 
@@ -254,8 +257,7 @@ class Custom(Target):
         return found
 
     def __repr__(self) -> str:
-        name = getattr(self.fn, "__qualname__", None) or repr(self.fn)
-        return f"<{getattr(self.fn, '__module__', '?')}.{name}>"
+        return written(self.fn)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pellucid.model import Model
 from pellucid.probe.question import Block, Question, Reply, distinct
 from pellucid.probe.ruled import answer_ruled, look
 from pellucid.probe.rules import RuleMode, Rules
-from pellucid.probe.sites import Place, find, planting, watching
+from pellucid.probe.sites import Place, find, forget_if_changed, planting, watching
 from pellucid.probe.sweep import several_sites
 from pellucid.probe.tiles import tiled_gradients, tiled_output
 from pellucid.run import SMALL, Meter, Pass, Plan, Run, measured, no_memory
@@ -38,6 +38,9 @@ class Engine:
     measure_single: bool = False  # whether a lone pass is measured too: worth it where many follow
     _shapes: dict[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)  # of outputs, by that of the input
     turn: threading.RLock = field(default_factory=threading.RLock)  # explanations side by side take turns with the network
+
+    def __post_init__(self) -> None:
+        forget_if_changed(self.model.module)
 
     def plan(self, kind: Pass, question: Question) -> Plan:
         """The chunk plan for such passes over such inputs; shared by all explanations of this network."""
@@ -135,7 +138,7 @@ class Engine:
             plan.peaks.setdefault(total, peak.bytes)
         if not plan.checked and total > 1:
             plan.checked = True
-            self._check_alone(leaders[0], rows[id(leaders[0])])
+            self._check_alone(leaders, [rows[id(b)] for b in leaders])
         for same, n in zip(unique, counts, strict=True):
             for b in same:
                 tally = b.question.tally
@@ -144,20 +147,27 @@ class Engine:
         self.meter.tick(forward=total, backward=sum(n * len(s) for n, s in zip(counts, unique, strict=True)) if first.gradient else 0)
         return [rows[id(b)] for b in blocks]
 
-    def _check_alone(self, block: Block, reply: Reply) -> None:
-        """Once per network: a sample's score must not depend on its neighbors in the batch."""
-        question, place = block.question, block.question.place
-        planted = None if block.planted is None else block.planted[:1]
-        plant = None if place is None else planting(place, planted, [], False)
-        with self.turn, torch.no_grad():
-            output, sites = self.forward(question, block.fed[:1], [question.target], plant)
-            alone = float(self.score_from(question, output, sites)[0])
-        self.count_setup(question, 1)
-        beside = float(reply.scores[0])
-        if abs(alone - beside) > 1e-3 * (abs(alone) + abs(beside)) + 1e-4:
-            raise BadModel(
-                "samples of one batch do not influence each other", f"{alone:.6g} alone, {beside:.6g} beside others", "Use Run(chunk=1)."
-            )
+    def _check_alone(self, blocks: Sequence[Block], replies: Sequence[Reply]) -> None:
+        """Once per network: the first and the last sample of a batch must not depend on their neighbors."""
+        least = 1e-3 * max(float(r.scores.abs().max()) for r in replies)
+        for at, block, reply in ((0, blocks[0], replies[0]), (-1, blocks[-1], replies[-1])):
+            question, place = block.question, block.question.place
+            planted = None if block.planted is None else block.planted[at][None]
+            plant = None if place is None else planting(place, planted, [], False)
+            with self.turn, torch.no_grad():
+                output, sites = self.forward(question, block.fed[at][None], [question.target], plant)
+                alone = float(self.score_from(question, output, sites)[0])
+            self.count_setup(question, 1)
+            beside = float(reply.scores[at])
+            bears = max(least, 1e-3 * abs(alone))
+            logits, before = self.classes_of(question, output), None if reply.classes is None else reply.classes[at]
+            apart = 0.0
+            if logits is not None and before is not None and logits.shape[1] == len(before):
+                bears = max(bears, 1e-3 * float(logits.abs().max()))  # scores may be small differences of large logits
+                apart = float((logits[0] - before).abs().max())
+            if abs(alone - beside) > bears or apart > bears:
+                got = f"{alone:.6g} alone, {beside:.6g} beside others"
+                raise BadModel("samples of one batch do not influence each other", got, "Use Run(chunk=1).")
 
     def _smaller(self, blocks: Sequence[Block], plan: Plan, total: int, error: Exception) -> list[Reply]:
         """After a failure: halve and ask again; what fails for one sample is the caller's to know."""
@@ -201,8 +211,7 @@ class Engine:
         with torch.enable_grad() if gradient else torch.no_grad():
             if place is None:
                 asked = images.detach().clone().requires_grad_(gradient)
-                fed = asked.clone() if gradient else asked  # the network may write into what it is given
-                output, sites = self.forward(question, fed, targets)
+                output, sites = self.forward(question, asked, targets)
             else:
                 found: list[Tensor] = []
                 output, sites = self.forward(question, images, targets, planting(place, planted, found, gradient))

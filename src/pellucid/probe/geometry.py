@@ -325,7 +325,7 @@ def trace(module: nn.Module, x: Tensor) -> list[Call]:
     tags = Tags()
     recorder = _Recorder(tags, x.dim() - 2)
     with torch.inference_mode(False), torch.no_grad(), _hooked(module, recorder):
-        x = x.clone() if x.is_inference() else x.detach()
+        x = x.detach().clone()  # the network may write into it
         tags.set(x, (BATCH, CHANNEL, *(Axis(i, 1.0, 0.0) for i in range(x.dim() - 2))))
         with _Tracer(tags):
             module(x)

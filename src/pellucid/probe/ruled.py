@@ -81,7 +81,7 @@ def _run(engine: Engine, question: Question, mode: RuleMode, reference: Tensor |
         start = image if reference is None else reference.detach()
         leaf = (model.normalize(start) if normalized and model.normalize else start.clone()).requires_grad_()
         found.append(leaf)
-        image = leaf.clone()  # the network may write into what it is given
+        image = leaf
     else:
         plant = planting(place, reference, found, True)
     with torch.enable_grad(), mode.following(model.module), mode:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from torch import Tensor, nn
 
 from pellucid.errors import BadSite, Unsupported
 from pellucid.model import Model
+from pellucid.written import structure
 
 if TYPE_CHECKING:
     from pellucid.probe.geometry import Call, Layout
 
 _traces: weakref.WeakKeyDictionary[nn.Module, dict[Any, list[Call]]] = weakref.WeakKeyDictionary()
+_structures: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,13 @@ class Place:
     path: tuple[Any, ...]
     layout: Layout
     shape: tuple[int, ...]  # of the activation in map form: (c, *space), or (c,)
+
+
+def forget_if_changed(module: nn.Module) -> None:
+    """Drop what is known of a network's calls if anything but its weights was changed since."""
+    if not isinstance(module, torch.jit.ScriptModule) and _structures.get(module) != (now := structure(module)):
+        _structures[module] = now
+        _traces.pop(module, None)
 
 
 def calls(model: Model, x: Tensor) -> tuple[list[Call], int]:
@@ -131,11 +141,13 @@ def replaced(output: Any, path: tuple[Any, ...], value: Tensor) -> Any:
 
 @contextlib.contextmanager
 def watching(module: nn.Module, place: Place, use: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-    """Call ``use`` with the activation at a place whenever the network passes it; what it returns takes its place."""
-    count = 0
+    """Call ``use`` with the activation at a place whenever this thread lets the network pass it; what it returns takes its place."""
+    count, me = 0, threading.get_ident()
 
     def hook(_m: nn.Module, _args: Any, output: Any) -> Any:
         nonlocal count
+        if threading.get_ident() != me:  # someone else's forward pass
+            return None
         count += 1
         if count != place.call + 1:
             return None

@@ -21,11 +21,12 @@ from pellucid.evidence.grade import grade, named
 from pellucid.evidence.metric import Metric, read_metric
 from pellucid.explanation import Map
 from pellucid.method import Ask, Method, read_method
-from pellucid.model import Model, as_model, written
+from pellucid.model import Model, as_model
 from pellucid.run import Run
 from pellucid.study.cases import StudyCase
 from pellucid.study.store import Store, as_row, digest
 from pellucid.target import as_target
+from pellucid.written import written
 
 PICTURES = 3  # cases that are drawn
 

@@ -321,19 +321,26 @@ def _once(*_args: Any, **_kwargs: Any) -> Iterator[None]:
     yield
 
 
+_patched = threading.RLock()
+_patches: list[dict[str, Any]] = []  # what stood there before, once, however many threads are under rules
+
+
 @contextlib.contextmanager
 def _unchecked() -> Iterator[None]:
     # torch.utils.checkpoint.checkpoint looks both up when called, however it was imported itself
     home: Any = torch.utils.checkpoint
     names = {"CheckpointFunction": _Plainly, "_checkpoint_without_reentrant_generator": _once}
-    before = {name: getattr(home, name) for name in names}
-    try:
+    with _patched:
+        _patches.append({name: getattr(home, name) for name in names} if not _patches else _patches[0])
         for name, plain in names.items():
             setattr(home, name, plain)
+    try:
         yield
     finally:
-        for name, own in before.items():
-            setattr(home, name, own)
+        with _patched:
+            before = _patches.pop()
+            for name, own in before.items() if not _patches else ():
+                setattr(home, name, own)
 
 
 __all__ = ["Absorbed", "Rule", "RuleMode", "Rules", "live"]

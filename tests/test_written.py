@@ -1,0 +1,264 @@
+"""What is written of a value tells it from any other: targets, steps and networks are kept, joined and remembered by that text."""
+
+import functools
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import torch.utils.checkpoint
+from torch import nn
+
+import pellucid as pl
+from pellucid.model import Model
+from pellucid.written import structure, written
+
+LEVEL = 1
+
+
+def scorer(k):
+    return lambda out: out[:, k]
+
+
+def of_level(out):
+    return out[:, LEVEL]
+
+
+class Step:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, image):
+        return image.with_values(image.values * self.factor)
+
+
+@dataclass(frozen=True)
+class Setting:
+    table: np.ndarray
+
+
+class Slotted:
+    __slots__ = ("k",)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        scorer,
+        lambda k: functools.partial(torch.sum, dim=k),
+        lambda k: Step(float(k)),
+        lambda k: Step(float(k)).__call__,
+        lambda k: Setting(np.full((2, 2), k)),
+        lambda k: torch.full((3,), float(k)),
+        lambda k: {"a": [k, (k, torch.zeros(k + 1))]},
+        lambda k: lambda out, which=k: out[:, which],
+        lambda k: pl.region(1, mask=torch.arange(4).view(2, 2) > k),
+        lambda k: pl.Image(torch.full((1, 2, 2), float(k))),
+        lambda k: (torch.relu, torch.cos)[k],
+    ],
+)
+def test_equal_values_have_one_text_and_others_another(make):
+    assert written(make(0)) == written(make(0)) != written(make(1))
+
+
+def test_what_a_function_looks_up_belongs_to_it(monkeypatch):
+    before = written(of_level)
+    monkeypatch.setitem(globals(), "LEVEL", 0)
+    assert written(of_level) != before
+
+
+def test_what_cannot_be_looked_into_is_like_nothing_else():
+    first, second = Slotted(), Slotted()
+    assert written(first) == written(first) != written(second)
+
+
+def test_nothing_is_written_as_nothing():
+    assert written(None) == ""
+
+
+def test_a_circle_ends():
+    step = Step(1.0)
+    step.again = step
+    assert "Step" in written(step)
+
+
+# ----------------------------------------------------------------------------------------------------------------- networks
+class Net(nn.Module):
+    def __init__(self, act=torch.relu, flip=False):
+        super().__init__()
+        self.act, self.flip = act, flip
+        self.conv, self.head = nn.Conv2d(1, 4, 4, stride=4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.act(self.conv(x.flip(3) if self.flip else x)).mean((2, 3)))
+
+
+def changes():
+    def surgery(net):
+        net.conv = nn.Conv2d(1, 4, 7, stride=4, padding=3)
+
+    return {
+        "act": lambda net: setattr(net, "act", torch.cos),
+        "flip": lambda net: setattr(net, "flip", True),
+        "surgery": surgery,
+        "hook": lambda net: net.conv.register_forward_hook(lambda m, a, o: o + 1),
+        "stride": lambda net: setattr(net.conv, "stride", (2, 2)),
+    }
+
+
+@pytest.mark.parametrize("change", changes().values(), ids=changes())
+def test_a_network_that_was_edited_is_another_network(change):
+    net = Net()
+    before = structure(net)
+    assert structure(net) == structure(Net()) == before
+    with torch.no_grad():
+        net.conv.weight.mul_(2)
+    assert structure(net) == before  # weights are told by the fingerprint
+    change(net)
+    assert structure(net) != before
+
+
+@pytest.mark.parametrize("change", ["flip", "surgery", "stride"])
+def test_a_map_of_an_edited_network_lies_where_that_of_a_fresh_one_does(change):
+    net, x = Net(), torch.rand(1, 16, 16)
+    pl.explain(net, x, 1, method="hires_cam", site="conv")
+    changes()[change](net)
+    fresh = Net()
+    changes()[change](fresh)
+    fresh.load_state_dict(net.state_dict())
+    asked, told = (pl.explain(n, x, 1, method="hires_cam", site="conv") for n in (net, fresh))
+    assert asked.grid == told.grid
+    assert torch.equal(asked.values, told.values)
+
+
+def test_a_write_through_data_changes_the_fingerprint():
+    net = Model(Net())
+    before = net.fingerprint
+    net.module.conv.weight.data.mul_(2.0)
+    assert net.fingerprint != before
+
+
+# ------------------------------------------------------------------------------------------------------------------ targets
+def dense():
+    return nn.Conv2d(1, 2, 3, padding=1)
+
+
+def test_targets_that_look_alike_stay_apart():
+    """Two masks, two closures of one factory: compare answers each as explain does."""
+    net, x = dense(), torch.rand(1, 8, 8)
+    left, right = torch.zeros(8, 8, dtype=torch.bool), torch.zeros(8, 8, dtype=torch.bool)
+    left[:, :3], right[:, 5:] = True, True
+    for net_, a, b in ((net, pl.region(1, mask=left), pl.region(1, mask=right)), (Net(), scorer(0), scorer(1))):
+        image = x if net_ is net else torch.rand(1, 16, 16)
+        found = pl.compare(net_, image, "saliency", target=[a, b])
+        assert [m.values.tolist() for m in found.maps] == [pl.explain(net_, image, t, method="saliency").values.tolist() for t in (a, b)]
+        mixed = pl.compare(net_, image, [pl.ask("saliency", target=a), pl.ask("input_x_gradient", target=b)])
+        assert torch.equal(mixed.maps[0].values, found.maps[0].values)
+
+
+# ------------------------------------------------------------------------------------------- what others hold stays their own
+class WritesIntoItsInput(nn.Module):
+    def __init__(self, in_place):
+        super().__init__()
+        self.in_place, self.conv, self.head = in_place, nn.Conv2d(1, 4, 3), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = x.sub_(0.5).div_(0.25) if self.in_place else (x - 0.5) / 0.25
+        return self.head(F.relu(self.conv(x)).mean((2, 3)))
+
+
+QUICK = {
+    "saliency": {},
+    "integrated_gradients": {"steps": 3},
+    "occlusion": {"window": "4px", "stride": "4px"},
+    "rise": {"masks": 8, "cells": 3},
+    "smooth": {"n": 2},
+    "grad_cam": {},
+    "score_cam": {},
+    "lrp": {},
+    "deeplift": {},
+    "guided_backprop": {},
+    "conductance": {"steps": 3},
+}
+
+
+@pytest.mark.parametrize("target", [None, 1])
+@pytest.mark.parametrize("method", QUICK)
+def test_a_network_that_writes_into_its_input_changes_neither_map_nor_image(method, target):
+    writes, reads = WritesIntoItsInput(True), WritesIntoItsInput(False)
+    reads.load_state_dict(writes.state_dict())
+    x = torch.rand(1, 10, 10)
+    kept = x.clone()
+    asked, told = (pl.explain(n, x, target, method=method, **QUICK[method]) for n in (writes, reads))
+    assert torch.equal(x, kept)
+    assert torch.allclose(asked.values, told.values, atol=1e-6)
+    assert asked.score == pytest.approx(told.score)
+
+
+def test_a_map_keeps_the_image_that_it_explains():
+    buffer = torch.rand(1, 10, 10)
+    why = pl.explain(WritesIntoItsInput(False), buffer, 1, method="saliency")
+    kept = buffer.clone()
+    buffer.zero_()
+    assert torch.equal(why.image.values, kept)
+    assert why.image.fingerprint == why.provenance.image
+
+
+def test_a_stranger_on_the_same_network_is_not_disturbed():
+    """While one thread plants activations, another's own forward pass gives what it always gives."""
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 64, 2)).eval()
+    x, y, inside, done = torch.rand(1, 10, 10), torch.rand(1, 1, 10, 10), threading.Event(), threading.Event()
+    with torch.no_grad():
+        expected, found = net(y), []
+
+    def slow(module, args, out):  # the explaining thread waits in the middle of its first pass over planted activations
+        if threading.get_ident() != home and len(out) >= 1 and not inside.is_set() and calls.append(1) is None and len(calls) > 2:
+            inside.set()
+            done.wait(5)
+
+    calls, home = [], threading.get_ident()
+    net[0].register_forward_pre_hook(lambda module, args: slow(module, args, args[0]))
+    maps = []
+    worker = threading.Thread(target=lambda: maps.append(pl.explain(net, x, 1, method="ablation_cam", site="1")))
+    worker.start()
+    assert inside.wait(20)
+    with torch.no_grad():
+        found.append(net(y))
+    done.set()
+    worker.join()
+    assert torch.equal(found[0], expected)
+    assert torch.allclose(maps[0].values, pl.explain(net, x, 1, method="ablation_cam", site="1").values, atol=1e-6)
+
+
+def test_rules_in_two_threads_leave_checkpointing_as_it_was():
+    """The second comes under rules while the first is, and leaves after it."""
+    import torch.utils.checkpoint as home
+
+    before = home.CheckpointFunction, home._checkpoint_without_reentrant_generator
+    first_in, second_in, first_out = threading.Event(), threading.Event(), threading.Event()
+
+    class Waits(nn.Module):
+        def __init__(self, steps):
+            super().__init__()
+            self.head, self.steps, self.calls = nn.Linear(16, 2), steps, 0
+
+        def forward(self, x):
+            for tell, wait in self.steps.get(self.calls, ()):  # call 0 is the plain pass, call 1 the one under rules
+                (tell.set if tell else wait.wait)(*() if tell else (20,))
+            self.calls += 1
+            return self.head(x.flatten(1))
+
+    first = Waits({1: [(first_in, None), (None, second_in)]})
+    second = Waits({0: [(None, first_in)], 1: [(second_in, None), (None, first_out)]})
+    threads = [
+        threading.Thread(target=pl.explain, args=(n, torch.rand(1, 4, 4), 1), kwargs={"method": "guided_backprop"}) for n in (first, second)
+    ]
+    for t in threads:
+        t.start()
+    threads[0].join()
+    first_out.set()
+    threads[1].join()
+    assert (first.calls, second.calls) == (2, 2)
+    assert (home.CheckpointFunction, home._checkpoint_without_reentrant_generator) == before
