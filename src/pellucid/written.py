@@ -42,10 +42,11 @@ def structure(module: nn.Module) -> str:
     """A text for a network without its weights: names, classes, settings, hooks, shapes of parameters, and the code that it runs."""
     parts = []
     for name, part in module.named_modules():
+        kind: Any = type(part)
         own = {k: v for k, v in vars(part).items() if k not in _BOOKS and not isinstance(v, nn.Module)}
         tensors = [f"{k}{tuple(t.shape)}" for k, t in (*part._parameters.items(), *part._buffers.items()) if t is not None]
         hooks = [*part._forward_hooks.values(), *part._forward_pre_hooks.values()]
-        told = f"{name}:{_code_of(type(part))}{tensors}{_items(own, (part,))}{[_text(h, (part,)) for h in hooks]}"
+        told = f"{name}:{_code_of(kind)}{tensors}{_items(own, (part,))}{[_text(h, (part,)) for h in hooks]}"
         parts.append(told)
     return digest("\n".join(parts))
 
