@@ -356,6 +356,49 @@ def test_scores_that_are_no_numbers(method):
         asked(net, method=method)
 
 
+ENDINGS = {
+    "softmax": (lambda out: out.softmax(1), "softmax"),
+    "a layer": (nn.Softmax(1), "softmax"),
+    "sigmoid": (torch.sigmoid, "sigmoid"),
+    "one number": (lambda out: out[:, :1].sigmoid().squeeze(1), "sigmoid"),
+    "written into": (lambda out: out.clone().sigmoid_(), "sigmoid"),
+    "a mean of several": (lambda out: torch.stack([out.softmax(1), (2 * out).softmax(1)]).mean(0), "softmax"),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("do", "kind"), ENDINGS.values(), ids=ENDINGS)
+def test_probabilities_are_not_read_as_logits(do, kind, method):
+    """A report would say 50 % of what the network calls 0.02 %."""
+    net = Around(lambda out, x, n: do(out))
+    with unchanged(net), refused(BadModel, f"ends in a {kind}", f"ends_in='{kind}'"):
+        asked(net, target=0, method=method)
+    with torch.no_grad():
+        own = do(Net().eval()(X[None])).flatten().tolist()
+    why = pl.explain(pl.Model(net, ends_in=kind), X, 0, method=method, **QUICK[method])
+    assert why.probabilities == pytest.approx(own, rel=1e-4)
+
+
+def test_scores_that_happen_to_lie_between_0_and_1_are_read():
+    for do in (lambda out: out * 1e-3 + 0.5, lambda out: out.sigmoid() * 0.5 + 0.1, lambda out: out.log_softmax(1)):
+        asked(Around(lambda out, x, n, do=do: do(out)), target=0)
+
+
+def test_a_forward_of_several_tensors_says_what_to_do():
+    class Two(nn.Module):
+        def forward(self, x, age):
+            return x.mean((2, 3)) + age
+
+    with refused(BadModel, "also wants age", "Wrap it"):
+        pl.explain(Two(), X, 0)
+
+
+def test_an_image_far_from_the_units_of_normalize_is_told():
+    net = pl.Model(Net(), normalize=pl.Normalize(0.35, 0.25))
+    assert any("units of normalize=" in c for c in asked(net, 255 * X).provenance.caveats)
+    assert not any("units of normalize=" in c for c in asked(net, X).provenance.caveats)
+
+
 def test_selected_outputs():
     inner = Net()
     expected = asked(inner).values

@@ -32,6 +32,7 @@ from pellucid.target import Target, as_target
 from pellucid.written import written
 
 Scan = Image | Tensor | str | Path
+FAR = 30.0  # standard deviations that no prepared scan reaches; 0..255 where 0..1 was meant reaches hundreds
 AT_ONCE = 16  # explanations side by side; more would not fill a chunk better
 
 
@@ -140,6 +141,9 @@ def _open(engine: Engine, scan: Image, image: Image, x: Tensor, ask: Ask) -> _Jo
         engine.settle(question)
     chance = torch.Generator().manual_seed(engine.run.seed)
     probe = Probe(engine, question, image, x, image.grid, chance)
+    if engine.model.normalize is not None and (far := float(engine.model.normalize(x[None]).abs().max())) > FAR:
+        units = "the image's values seem not to be in the units of normalize=; give prepare=pl.Prepare(range=(0, 1)) or the like"
+        probe.notes.append(f"after normalize= the image reaches {far:.0f} standard deviations: {units}")
     if site is not None:
         _look_inside(engine, probe, site)
     return _Job(scan, image, probe, method, "input" if question.place is None else question.place.text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -158,10 +159,15 @@ class Model:
                     "Check channels and size, or give prepare=.",
                 ) from error
             raise
+        except TypeError as error:
+            if wanted := _other_inputs(self.module):
+                fix = "Wrap it in a Module that holds the others, or stacks them as channels and takes them apart."
+                raise BadModel("a network of one tensor", f"a forward that also wants {wanted}", fix) from error
+            raise
         out = _selected(out, self.select)
         if not isinstance(out, Tensor):
             raise BadModel("the network gives a tensor", _described(out), "Name the part: pl.Model(..., select=" + _example(out) + ").")
-        out = out.as_subclass(Tensor)
+        out = out if type(out) is Tensor else out.as_subclass(Tensor)
         if out.is_complex():
             raise BadModel("scores are real numbers", str(out.dtype), "Return their magnitude.")
         if out.ndim == 0 or len(out) != len(batch):
@@ -242,6 +248,15 @@ def _example(out: Any) -> str:
     if isinstance(out, dict):
         return repr(next((k for k, v in out.items() if isinstance(v, Tensor)), next(iter(out), "key")))
     return "0"
+
+
+def _other_inputs(module: nn.Module) -> str:
+    """The parameters of its forward, after the first, that have no default."""
+    try:
+        parameters = list(inspect.signature(module.forward).parameters.values())[1:]
+    except (TypeError, ValueError):
+        return ""
+    return ", ".join(p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
 
 
 def _first_line(error: BaseException) -> str:

@@ -50,7 +50,7 @@ class Reading:
         """Probabilities from logits (n, k, *rest); ``single``: the output has one number per sample, z may be its mirrored pair."""
         if self.kind == "regression":
             raise BadTarget("a probability needs a classifier", "a regression", "Use the value itself: target=0.")
-        one_of_many = self.kind in ("logits", "segmentation") and z.shape[1] > 1 and not single
+        one_of_many = self.kind in ("logits", "segmentation") and z.shape[1] > 1 and not single and self.ends_in != "sigmoid"
         return z.softmax(1) if one_of_many else z.sigmoid()
 
     def index(self, k: Class, count: int | None = None) -> int:

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from pellucid.errors import BadModel, BadSite, OutOfMemory, PellucidError
 from pellucid.model import Model
+from pellucid.probe.ending import check_ending
 from pellucid.probe.question import Block, Question, Reply, distinct
 from pellucid.probe.ruled import answer_ruled, look
 from pellucid.probe.rules import RuleMode, Rules
-from pellucid.probe.sites import Place, find, forget_if_changed, planting, watching
+from pellucid.probe.sites import Place, find, planting, remembered, watching
 from pellucid.probe.sweep import several_sites
 from pellucid.probe.tiles import tiled_gradients, tiled_output
 from pellucid.run import SMALL, Meter, Pass, Plan, Run, measured, no_memory
@@ -40,7 +41,7 @@ class Engine:
     turn: threading.RLock = field(default_factory=threading.RLock)  # explanations side by side take turns with the network
 
     def __post_init__(self) -> None:
-        forget_if_changed(self.model.module)
+        self._structure = remembered(self.model.module)
 
     def plan(self, kind: Pass, question: Question) -> Plan:
         """The chunk plan for such passes over such inputs; shared by all explanations of this network."""
@@ -82,7 +83,9 @@ class Engine:
         self.note_probabilities(question, output)
 
     def note_probabilities(self, question: Question, output: Tensor) -> None:
-        """Keep the probabilities of all classes from an output for the image itself."""
+        """Keep the probabilities of all classes from an output for the image itself; refuse one that was probabilities before."""
+        if passes := check_ending(self.model, self._structure, question.x, output.detach()):
+            self.count_setup(question, passes)
         reading = self.model.reading.of(output, question.grid.ndim)
         if output.ndim <= 2 and reading.kind != "regression":
             question.probabilities = tuple(reading.probabilities(output.detach()[:1]).double()[0].tolist())

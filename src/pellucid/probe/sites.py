@@ -37,11 +37,13 @@ class Place:
     shape: tuple[int, ...]  # of the activation in map form: (c, *space), or (c,)
 
 
-def forget_if_changed(module: nn.Module) -> None:
-    """Drop what is known of a network's calls if anything but its weights was changed since."""
-    if not isinstance(module, torch.jit.ScriptModule) and _structures.get(module) != (now := structure(module)):
+def remembered(module: nn.Module) -> str:
+    """The network's structure; what is known of its calls is dropped if that was changed since."""
+    now = "" if isinstance(module, torch.jit.ScriptModule) else structure(module)
+    if _structures.get(module) != now:
         _structures[module] = now
         _traces.pop(module, None)
+    return now
 
 
 def calls(model: Model, x: Tensor) -> tuple[list[Call], int]:
