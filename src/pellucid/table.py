@@ -6,14 +6,13 @@ import csv
 import io
 import json
 import math
-import os
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pellucid.errors import BadFile, BadParameter
+from pellucid.files import put
 
 
 @dataclass(frozen=True)
@@ -87,17 +86,7 @@ class Table:
             raise BadFile(f"write {path}", f"no folder {path.parent}", "Create it first.")
         if path.exists() and not overwrite:
             raise BadFile(f"write {path}", "a file of that name", "Choose another name, or give overwrite=True.")
-        data = maker()
-        aside = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
-        try:
-            with aside.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
-        return path
+        return put(path, maker())
 
     def _parquet(self) -> bytes:
         """Columns of one kind keep it; columns of several kinds (numbers and words) become text."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from pellucid.errors import BadFile, BadImage
+from pellucid.files import whole
 from pellucid.grid import Grid
 from pellucid.image import Image
 from pellucid.io import animation, archive, nifti, picture
@@ -66,15 +64,15 @@ def write(
         beside = path.with_name(path.name[: -len(suffix)] + ".json")
         _guard(beside, ".json", scans)
         text = nifti.sidecar(facts, grid, known)
-        with _whole(path, suffix) as target:
+        with whole(path) as target:
             nifti.write_nifti(target, values, grid, facts, known)
-        with _whole(beside, ".json") as target:
+        with whole(beside) as target:
             target.write_text(text, encoding="utf-8")
     elif suffix == ".npz":
-        with _whole(path, suffix) as target:
+        with whole(path) as target:
             archive.pack_archive(target, {"values": values}, grid, facts)
     else:
-        with _whole(path, suffix) as target:
+        with whole(path) as target:
             picture.save(picture.overlay(values, grid, image=image, sided=known, palette=palette), target)
     return path
 
@@ -90,7 +88,7 @@ def write_archive(path: str | Path, arrays: Mapping[str, Tensor], grid: Grid, *,
     if path.suffix.lower() != ".npz":
         raise BadFile(f"write an archive to {path}", f"suffix {path.suffix!r}", "Use .npz.")
     _guard(path, ".npz", {str(facts["sha256"])} if "sha256" in facts else set())
-    with _whole(path, ".npz") as target:
+    with whole(path) as target:
         archive.pack_archive(target, arrays, grid, facts)
     return path
 
@@ -107,7 +105,7 @@ def write_sheet(path: str | Path, tiles: Sequence[Tile], *, columns: int, palett
         raise BadFile(f"write a figure to {path}", f"suffix {path.suffix!r}", "Use .png.")
     _guard(path, ".png", {str(image.facts["sha256"])} if "sha256" in image.facts else set())
     made = sheet(tiles, columns=columns, palette=palette, sided=_sides_known(image.grid, NOTHING, image))
-    with _whole(path, ".png") as target:
+    with whole(path) as target:
         picture.save(made, target)
     return path
 
@@ -126,7 +124,7 @@ def write_film(path: str | Path, told: Told, *, frames: int = 60, most: int = 8_
         raise BadFile(f"write a film to {path}", f"suffix {path.suffix!r}", "Use .gif or .webp.")
     _guard(path, suffix, {str(told.image.facts["sha256"])} if "sha256" in told.image.facts else set())
     data = animation.packed(*animation.film(told, frames=frames), suffix, most)
-    with _whole(path, suffix) as target:
+    with whole(path) as target:
         target.write_bytes(data)
     return path
 
@@ -179,16 +177,3 @@ def _is_our_sidecar(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(found, dict) and found.get("pellucid") == "map"
-
-
-@contextlib.contextmanager
-def _whole(path: Path, suffix: str) -> Iterator[Path]:
-    """A temporary neighbor that takes the name only when it is complete and on disk."""
-    target = path.with_name(f".{uuid.uuid4().hex}{suffix}")
-    try:
-        yield target
-        with target.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(target, path)
-    finally:
-        target.unlink(missing_ok=True)

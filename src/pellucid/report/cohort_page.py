@@ -10,7 +10,8 @@ from typing import Any
 
 from pellucid.errors import BadParameter
 from pellucid.explanation import Map
-from pellucid.report.html import check, gradient, guard, page, put_whole
+from pellucid.files import put
+from pellucid.report.html import check, gradient, guard, page
 from pellucid.report.pictures import still_of
 from pellucid.report.words import VERDICTS, date, number, percent, short_target
 
@@ -61,7 +62,7 @@ def write_cohort(path: str | Path, cases: Iterable[Patient | Map], *, title: str
         "cohort", ("theme", "cohort"), scene=False, styles=("cohort",), title=title, note=note, rows=rows, verdicts=verdicts, date=latest,
         version=version, gradient=gradient(), right=(sum(right), len(right)), truths=any(r["truth"] for r in rows), links=any(r["report"] for r in rows),
     )  # fmt: skip
-    return put_whole(path, html)
+    return put(path, html)
 
 
 def _row(case: Patient, n: int) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.comparison import Comparison
-from pellucid.report.html import Beside, check, guard, put_whole, render
+from pellucid.files import put
+from pellucid.report.html import Beside, check, guard, render
 from pellucid.report.words import number
 
 ALIKE, UNLIKE = 0.5, 0.2  # rank correlations from which maps are called alike, and below which they are not
@@ -32,7 +33,7 @@ def write_comparison(
     maps = [replace(m.on(found.frame.grid), scan=found.frame) for m in found.maps] if found.parts else list(found.maps)
     check(maps)
     guard(path)
-    return put_whole(path, render(maps, title, note, Beside(alike=alike(found), names=_plain(found.labels))))
+    return put(path, render(maps, title, note, Beside(alike=alike(found), names=_plain(found.labels))))
 
 
 def alike(found: Comparison) -> dict[str, Any]:

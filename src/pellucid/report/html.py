@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import uuid
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from markupsafe import Markup
 from pellucid.errors import BadFile, BadImage, BadParameter
 from pellucid.evidence.predictions import Calibration, Temperature
 from pellucid.explanation import Map
+from pellucid.files import put
 from pellucid.grid import Grid
 from pellucid.report import words
 from pellucid.report.curves import removal_curves
@@ -83,21 +82,7 @@ def write_report(
     path, maps = Path(path), list(maps)
     check(maps)
     guard(path)
-    return put_whole(path, render(maps, title, note, Beside(temperature, calibration, similar, concepts, counterfactual)))
-
-
-def put_whole(path: Path, html: str) -> Path:
-    """Write a page: whole or not at all."""
-    target = path.with_name(f".{uuid.uuid4().hex}.html")
-    try:
-        with target.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(html)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(target, path)
-    finally:
-        target.unlink(missing_ok=True)
-    return path
+    return put(path, render(maps, title, note, Beside(temperature, calibration, similar, concepts, counterfactual)))
 
 
 def check(maps: Sequence[Map]) -> None:

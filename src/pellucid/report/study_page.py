@@ -9,7 +9,8 @@ from typing import Any
 
 from pellucid.errors import PellucidError
 from pellucid.evidence.intervals import DRAWS
-from pellucid.report.html import MARK, guard, put_whole
+from pellucid.files import put
+from pellucid.report.html import MARK, guard
 from pellucid.report.plots import box_plot, curve_plot, rank_plot
 from pellucid.report.scripts import part, style
 from pellucid.study import Study, tables
@@ -31,7 +32,7 @@ def write_study(path: str | Path, study: Study, *, caption: str = "") -> Path:
     """
     path = Path(path)
     guard(path)
-    return put_whole(path, render(study, caption))
+    return put(path, render(study, caption))
 
 
 def render(study: Study, caption: str = "") -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 from pellucid.errors import BadFile
 from pellucid.explanation import Measurement, plain_value
+from pellucid.files import put
 
 VERSION = 1
 
@@ -46,15 +45,7 @@ class Store:
         """Keep a case's record: whole or not at all."""
         path = self._path(case)
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{uuid.uuid4().hex}.json")
-        try:
-            with draft.open("w", encoding="utf-8") as file:
-                json.dump(_writable(record), file, sort_keys=True)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
+        put(path, json.dumps(_writable(record), sort_keys=True))
 
     def _path(self, case: str) -> Path:
         return self.folder / "results" / f"{case}.json"

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import shutil
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pellucid.errors import BadFile
+from pellucid.files import put
 
 NAME = re.compile(r"[0-9a-z]{1,24}(-[0-9a-z]{1,24}){0,3}")
 
@@ -34,13 +33,11 @@ class Store:
         return key
 
     def put(self, kind: str, key: str, record: dict[str, Any]) -> None:
-        """Write a record: whole or not at all."""
+        """Write a record: whole or not at all, and on the disk when this returns."""
         folder = self.folder(kind, key)
         with self._lock:
             folder.mkdir(parents=True, exist_ok=True)
-            target = folder / f".{uuid.uuid4().hex}"
-            target.write_text(json.dumps(record, indent=1, ensure_ascii=False, default=str), encoding="utf-8")
-            os.replace(target, folder / "record.json")
+            put(folder / "record.json", json.dumps(record, indent=1, ensure_ascii=False, default=str))
 
     def get(self, kind: str, key: str) -> dict[str, Any]:
         """A record as it was put.

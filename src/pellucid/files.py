@@ -1,0 +1,48 @@
+"""Files that appear whole or not at all: a reader, a crash or a full disk never meets half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A draft beside ``path``, of its suffix, that takes the name only when the block has ended well and the bytes are on the disk.
+
+    If anything fails, the draft goes and what stood under the name stays. A file that is replaced keeps its permissions; a new one gets
+    those of any new file.
+    """
+    suffix = "".join(path.suffixes[-2:]) if path.suffix.lower() == ".gz" else path.suffix
+    draft = path.with_name(f".{uuid.uuid4().hex}{suffix}")
+    os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            draft.chmod(path.stat().st_mode & 0o777)  # before there is anything to read
+        yield draft
+        with draft.open("r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    _keep_name(path.parent)
+
+
+def put(path: Path, data: str | bytes) -> Path:
+    """Write text (UTF-8, ``\\n``) or bytes, whole or not at all."""
+    with whole(path) as draft:
+        draft.write_bytes(data.encode() if isinstance(data, str) else data)
+    return path
+
+
+def _keep_name(folder: Path) -> None:
+    """Have the new name on the disk too; a system that cannot do that for folders does it when it likes."""
+    with contextlib.suppress(OSError):
+        at = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(at)
+        finally:
+            os.close(at)
