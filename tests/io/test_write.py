@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from pellucid import phantoms
 from pellucid.errors import BadFile, BadImage, BadParameter
 from pellucid.grid import Grid, as_affine
 from pellucid.image import Image
-from pellucid.io import Tile, overlay, picture, read, read_archive, write, write_archive, writing
+from pellucid.io import Tile, overlay, picture, read, read_archive, write, write_archive
 from pellucid.io.sheet import sheet
 
 GRID = Grid((4, 5, 6), as_affine([[0.1, 0.7, 0, 1 / 3], [1.3, 0, 0, 2], [0, 0, -2.7, 3], [0, 0, 0, 1]]), "mm", "abc")
@@ -95,7 +96,7 @@ def test_a_crash_leaves_the_old_file(tmp_path, monkeypatch):
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(writing.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         write(path, torch.zeros(4, 5, 6), GRID)
     assert path.read_bytes() == before
