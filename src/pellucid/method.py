@@ -47,6 +47,20 @@ class Gives(enum.Flag):
     CONSERVING = enum.auto()  # relevance is kept from layer to layer
 
 
+class Values(enum.Enum):
+    """What the values of a method's maps are. Whoever shows a map takes its words from here."""
+
+    CONTRIBUTIONS = "what a place adds to the score, in its unit; below zero it takes away"
+    SLOPES = "how fast the score changes with what is there; the sign says which way"
+    FEATURES = "how strong the features are that count toward the score; below zero those that count against it"
+    ACTIVATIONS = "how strong features are, whatever is asked for"
+    LEVELS = "the mean score when a place is seen; no zero that means anything"
+    SHARES = "shares between 0 and 1"
+    PATTERNS = "how strong a pattern is that excites the target, in no unit of the score"
+    SIZES = "sizes of something signed, or their spread; they say neither for nor against"
+    UNDECLARED = "not declared"
+
+
 class Where(enum.Enum):
     """Where a method looks by default, and whether it can look elsewhere."""
 
@@ -56,6 +70,7 @@ class Where(enum.Enum):
 
 
 SCORES, GRADIENTS, ACTIVATIONS, RULES = Asks.SCORES, Asks.GRADIENTS, Asks.ACTIVATIONS, Asks.RULES
+CONTRIBUTIONS, SLOPES, FEATURES, PATTERNS, SHARES = Values.CONTRIBUTIONS, Values.SLOPES, Values.FEATURES, Values.PATTERNS, Values.SHARES
 NOTHING, SIGNED, COMPLETE, CONSERVING = Gives.NOTHING, Gives.SIGNED, Gives.COMPLETE, Gives.CONSERVING
 
 
@@ -89,7 +104,7 @@ class Facts:
 
     ``cost`` gets the bound parameters and, as ``shape``, the shape of what is explained (the image, or the activation at a site), and as
     ``grid`` where it lies. ``hears_target`` is False for methods that show one map for every target. ``less`` gets the bound parameters too and
-    says what of ``gives`` they take away.
+    says what of ``gives`` they take away. ``values`` says what the map's values are, or gets the bound parameters and says so.
     """
 
     cite: Cite
@@ -104,6 +119,7 @@ class Facts:
     needs_space: bool = False
     less: Callable[..., Gives] | None = None
     needs_attention: bool = False
+    values: Values | Callable[..., Values] = Values.UNDECLARED
 
     def around(self, inner: Facts) -> Facts:
         """These facts with those of a wrapped method; one that asks nothing itself looks where the wrapped one looks."""
@@ -142,6 +158,8 @@ class Method(Generic[P]):
         facts = self.declared
         if facts.less is not None:
             facts = replace(facts, gives=facts.gives & ~facts.less(**self.params))
+        if not isinstance(facts.values, Values):
+            facts = replace(facts, values=facts.values(**self.params))
         for inner in self.params.values():
             if isinstance(inner, Method):
                 facts = facts.around(inner.facts)
@@ -242,6 +260,7 @@ def method(
     needs_space: bool = False,
     less: Callable[..., Gives] | None = None,
     needs_attention: bool = False,
+    values: Values | Callable[..., Values] = Values.UNDECLARED,
 ) -> Callable[[Callable[Concatenate[Probe, Tensor, P], Drawn]], Method[P]]:
     """Make a method of a function and register it under its name.
 
@@ -251,7 +270,8 @@ def method(
     Raises:
         BadParameter: a reserved or positional parameter, a default that its own kind refuses, or a name that another module took.
     """
-    facts = Facts(cite, asks, gives, cost, frozenset(space), where, random, hears_weights, hears_target, needs_space, less, needs_attention)
+    space_ = frozenset(space)
+    facts = Facts(cite, asks, gives, cost, space_, where, random, hears_weights, hears_target, needs_space, less, needs_attention, values)
 
     def wrap(fn: Callable[Concatenate[Probe, Tensor, P], Drawn]) -> Method[P]:
         hints = typing.get_type_hints(fn, include_extras=True)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid.method import ACTIVATIONS, NOTHING, SCORES, Cite, Cost, Where, method
+from pellucid.method import ACTIVATIONS, FEATURES, NOTHING, SCORES, Cite, Cost, Where, method
 from pellucid.params import Flag
 from pellucid.probe.probe import Drawn, Probe
 
@@ -15,6 +15,7 @@ from pellucid.probe.probe import Drawn, Probe
     cite=Cite("Desai, Ramaswamy", 2020, "Ablation-CAM: visual explanations via gradient-free localization", "WACV"),
     asks=SCORES | ACTIVATIONS,
     gives=NOTHING,
+    values=FEATURES,
     cost=lambda shape, **_: Cost(forward=shape[0] + 1),
     where=Where.FEATURES,
     needs_space=True,

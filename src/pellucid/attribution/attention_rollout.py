@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.errors import Unsupported
-from pellucid.method import ACTIVATIONS, NOTHING, RULES, Cite, Cost, Where, method
+from pellucid.method import ACTIVATIONS, NOTHING, RULES, SHARES, Cite, Cost, Where, method
 from pellucid.probe.probe import Drawn, Probe
 from pellucid.probe.rules.attention import Watch, Weighing
 
@@ -19,6 +19,7 @@ from pellucid.probe.rules.attention import Watch, Weighing
     cite=Cite("Abnar, Zuidema", 2020, "Quantifying attention flow in transformers", "ACL", arxiv="2005.00928"),
     asks=RULES | ACTIVATIONS,
     gives=NOTHING,
+    values=SHARES,
     cost=lambda **_: Cost(forward=1),
     where=Where.FEATURES,
     hears_target=False,

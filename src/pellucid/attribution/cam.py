@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.errors import Unsupported
-from pellucid.method import ACTIVATIONS, GRADIENTS, SIGNED, Cite, Cost, Where, method
+from pellucid.method import ACTIVATIONS, CONTRIBUTIONS, GRADIENTS, SIGNED, Cite, Cost, Where, method
 from pellucid.probe.probe import Answer, Drawn, Probe
 
 TOLERANCE = 1e-3  # of the largest weight: above what float32 rounds, below what any other head shows
@@ -17,6 +17,7 @@ TOLERANCE = 1e-3  # of the largest weight: above what float32 rounds, below what
     cite=Cite("Zhou, Khosla, Lapedriza, Oliva, Torralba", 2016, "Learning deep features for discriminative localization", "CVPR"),
     asks=GRADIENTS | ACTIVATIONS,
     gives=SIGNED,
+    values=CONTRIBUTIONS,
     cost=lambda **_: Cost(forward=6, backward=5),
     where=Where.FEATURES,
     needs_space=True,

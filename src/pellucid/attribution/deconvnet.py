@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid.method import RULES, SIGNED, Cite, Cost, method
+from pellucid.method import PATTERNS, RULES, SIGNED, Cite, Cost, method
 from pellucid.probe.probe import Drawn, Probe
 from pellucid.probe.rules.gates import gates
 
@@ -14,6 +14,7 @@ from pellucid.probe.rules.gates import gates
     cite=Cite("Zeiler, Fergus", 2014, "Visualizing and understanding convolutional networks", "ECCV", arxiv="1311.2901"),
     asks=RULES,
     gives=SIGNED,
+    values=PATTERNS,
     cost=lambda **_: Cost(forward=1, backward=1),
     hears_weights=False,
 )

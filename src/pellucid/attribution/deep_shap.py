@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.baseline import Baseline, Starts
-from pellucid.method import COMPLETE, RULES, SIGNED, Cite, Cost, method
+from pellucid.method import COMPLETE, CONTRIBUTIONS, RULES, SIGNED, Cite, Cost, method
 from pellucid.probe.against import against
 from pellucid.probe.probe import Drawn, Probe
 
@@ -15,6 +15,7 @@ from pellucid.probe.probe import Drawn, Probe
     cite=Cite("Lundberg, Lee", 2017, "A unified approach to interpreting model predictions", "NeurIPS", arxiv="1705.07874"),
     asks=RULES,
     gives=SIGNED | COMPLETE,
+    values=CONTRIBUTIONS,
     cost=lambda baseline, **_: Cost(forward=2 * baseline.count, backward=baseline.count),
     random=True,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid.method import CONSERVING, RULES, Cite, Cost, method
+from pellucid.method import CONSERVING, CONTRIBUTIONS, RULES, Cite, Cost, method
 from pellucid.params import Flag
 from pellucid.probe.probe import Drawn, Probe
 from pellucid.probe.relevance import drawn, limits
@@ -22,6 +22,7 @@ from pellucid.probe.rules.lrp import Composite, Rule, relevance_rules
     ),
     asks=RULES,
     gives=CONSERVING,
+    values=CONTRIBUTIONS,
     cost=lambda **_: Cost(forward=1, backward=1),
 )
 def deep_taylor(probe: Probe, x: Float[Tensor, "c *space"], *, bounded: Flag = True) -> Drawn:

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.baseline import Baseline, Constant, Starts
-from pellucid.method import COMPLETE, RULES, SIGNED, Cite, Cost, method
+from pellucid.method import COMPLETE, CONTRIBUTIONS, RULES, SIGNED, Cite, Cost, method
 from pellucid.probe.against import against
 from pellucid.probe.probe import Drawn, Probe
 from pellucid.probe.rules.deeplift import Way
@@ -22,6 +22,7 @@ from pellucid.probe.rules.deeplift import Way
     ),
     asks=RULES,
     gives=SIGNED | COMPLETE,
+    values=CONTRIBUTIONS,
     cost=lambda baseline, **_: Cost(forward=2 * baseline.count, backward=baseline.count),
 )
 def deeplift(probe: Probe, x: Float[Tensor, "c *space"], *, baseline: Baseline = Constant(0.0), rule: Way = "rescale") -> Drawn:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.errors import Unsupported
-from pellucid.method import ACTIVATIONS, NOTHING, Cite, Cost, Where, method
+from pellucid.method import ACTIVATIONS, NOTHING, Cite, Cost, Values, Where, method
 from pellucid.probe.probe import Drawn, Probe
 
 
@@ -15,6 +15,7 @@ from pellucid.probe.probe import Drawn, Probe
     cite=Cite("Muhammad, Yeasin", 2020, "Eigen-CAM: class activation map using principal components", "IJCNN", arxiv="2008.00299"),
     asks=ACTIVATIONS,
     gives=NOTHING,
+    values=Values.ACTIVATIONS,
     cost=lambda **_: Cost(forward=1),
     where=Where.FEATURES,
     hears_target=False,

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.errors import Unsupported
-from pellucid.method import NOTHING, RULES, Cite, Cost, method
+from pellucid.method import NOTHING, RULES, SHARES, Cite, Cost, method
 from pellucid.params import Flag
 from pellucid.probe.probe import Drawn, Probe
 from pellucid.probe.rules.excitation import Top, excitation
@@ -16,6 +16,7 @@ from pellucid.probe.rules.excitation import Top, excitation
     cite=Cite("Zhang, Lin, Brandt, Shen, Sclaroff", 2016, "Top-down neural attention by excitation backprop", "ECCV", arxiv="1608.00507"),
     asks=RULES,
     gives=NOTHING,
+    values=SHARES,
     cost=lambda contrastive, **_: Cost(forward=1 + contrastive, backward=1 + contrastive),
 )
 def excitation_backprop(probe: Probe, x: Float[Tensor, "c *space"], *, contrastive: Flag = False) -> Drawn:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.baseline import samples
-from pellucid.method import GRADIENTS, NOTHING, Cite, Cost, method
+from pellucid.method import GRADIENTS, NOTHING, SHARES, Cite, Cost, method
 from pellucid.ops.blur import Edge, gaussian
 from pellucid.ops.descent import Momentum
 from pellucid.ops.masks import SmoothMaximum, shifted
@@ -42,6 +42,7 @@ def _cost(areas: tuple[float, ...], steps: int, variant: str, **_: object) -> Co
     cite=Cite("Fong, Patrick, Vedaldi", 2019, "Understanding deep networks via extremal perturbations", "ICCV", arxiv="1910.08485"),
     asks=GRADIENTS,
     gives=NOTHING,
+    values=SHARES,
     cost=_cost,
     random=True,
     needs_space=True,

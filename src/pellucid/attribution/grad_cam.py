@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid.method import ACTIVATIONS, GRADIENTS, NOTHING, Cite, Cost, Where, method
+from pellucid.method import ACTIVATIONS, FEATURES, GRADIENTS, NOTHING, Cite, Cost, Where, method
 from pellucid.params import Flag
 from pellucid.probe.probe import Drawn, Probe
 
@@ -14,6 +14,7 @@ from pellucid.probe.probe import Drawn, Probe
     cite=Cite("Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra", 2017, "Grad-CAM", "ICCV", arxiv="1610.02391"),
     asks=GRADIENTS | ACTIVATIONS,
     gives=NOTHING,
+    values=FEATURES,
     cost=lambda **_: Cost(forward=1, backward=1),
     where=Where.FEATURES,
     needs_space=True,

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.errors import Unsupported
-from pellucid.method import ACTIVATIONS, GRADIENTS, NOTHING, Cite, Cost, Where, method
+from pellucid.method import ACTIVATIONS, FEATURES, GRADIENTS, NOTHING, Cite, Cost, Where, method
 from pellucid.params import Flag
 from pellucid.probe.probe import Drawn, Probe
 
@@ -18,6 +18,7 @@ LEAST = 0.1  # of a denominator: it is 2 and more over activations that are not 
     cite=Cite("Chattopadhay, Sarkar, Howlader, Balasubramanian", 2018, "Grad-CAM++", "WACV", arxiv="1710.11063"),
     asks=GRADIENTS | ACTIVATIONS,
     gives=NOTHING,
+    values=FEATURES,
     cost=lambda **_: Cost(forward=1, backward=1),
     where=Where.FEATURES,
     needs_space=True,

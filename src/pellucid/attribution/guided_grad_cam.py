@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pellucid.errors import BadParameter
 from pellucid.grid import Grid
-from pellucid.method import ACTIVATIONS, GRADIENTS, NOTHING, RULES, Cite, Cost, Inner, Method, Where, method
+from pellucid.method import ACTIVATIONS, GRADIENTS, NOTHING, PATTERNS, RULES, Cite, Cost, Inner, Method, Where, method
 from pellucid.ops.resample import pull
 from pellucid.probe.probe import Drawn, Probe
 
@@ -24,6 +24,7 @@ def _cost(coarse: Inner, fine: Inner, shape: tuple[int, ...], grid: Grid, **_: o
     cite=Cite("Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra", 2017, "Grad-CAM", "ICCV", arxiv="1610.02391"),
     asks=GRADIENTS | ACTIVATIONS | RULES,
     gives=NOTHING,
+    values=PATTERNS,
     cost=_cost,
     where=Where.FEATURES,
     needs_space=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid.method import ACTIVATIONS, GRADIENTS, SIGNED, Cite, Cost, Where, method
+from pellucid.method import ACTIVATIONS, CONTRIBUTIONS, GRADIENTS, SIGNED, Cite, Cost, Where, method
 from pellucid.params import Flag
 from pellucid.probe.probe import Drawn, Probe
 
@@ -14,6 +14,7 @@ from pellucid.probe.probe import Drawn, Probe
     cite=Cite("Draelos, Carin", 2020, "Use HiResCAM instead of Grad-CAM for faithful explanations", "arXiv", arxiv="2011.08891"),
     asks=GRADIENTS | ACTIVATIONS,
     gives=SIGNED,
+    values=CONTRIBUTIONS,
     cost=lambda **_: Cost(forward=1, backward=1),
     where=Where.FEATURES,
     needs_space=True,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pellucid.errors import BadParameter, Unsupported
 from pellucid.grid import Grid
-from pellucid.method import ACTIVATIONS, GRADIENTS, SIGNED, Cite, Cost, Inner, Method, Where, method
+from pellucid.method import ACTIVATIONS, GRADIENTS, PATTERNS, SIGNED, Cite, Cost, Inner, Method, Where, method
 from pellucid.ops.extent import center_and_extent
 from pellucid.params import Count, Flag
 from pellucid.probe.probe import Drawn, Probe
@@ -36,6 +36,7 @@ def _cost(k: int, sign: str, inner: Inner, shape: tuple[int, ...], grid: Grid, *
     ),
     asks=GRADIENTS | ACTIVATIONS,
     gives=SIGNED,
+    values=PATTERNS,
     cost=_cost,
     where=Where.FEATURES,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid.method import GRADIENTS, SIGNED, Cite, Cost, method
+from pellucid.method import CONTRIBUTIONS, GRADIENTS, SIGNED, Cite, Cost, method
 from pellucid.probe.probe import Drawn, Probe
 
 
@@ -13,6 +13,7 @@ from pellucid.probe.probe import Drawn, Probe
     cite=Cite("Shrikumar, Greenside, Shcherbina, Kundaje", 2016, "Not just a black box", "arXiv", arxiv="1605.01713"),
     asks=GRADIENTS,
     gives=SIGNED,
+    values=CONTRIBUTIONS,
     cost=lambda **_: Cost(forward=1, backward=1),
 )
 def input_x_gradient(probe: Probe, x: Float[Tensor, "c *space"]) -> Drawn:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.baseline import Baseline, Constant, Starts
-from pellucid.method import ACTIVATIONS, GRADIENTS, SIGNED, Cite, Cost, method
+from pellucid.method import ACTIVATIONS, GRADIENTS, SIGNED, SLOPES, Cite, Cost, method
 from pellucid.ops.quadrature import nodes
 from pellucid.params import Count
 from pellucid.probe.probe import Drawn, Probe
@@ -31,6 +31,7 @@ def _cost(baseline: Starts, steps: int, over: str, **_: object) -> Cost:
     ),
     asks=GRADIENTS | ACTIVATIONS,
     gives=SIGNED,
+    values=SLOPES,
     cost=_cost,
 )
 def internal_influence(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pellucid.baseline import Baseline, Constant, Starts
 from pellucid.features.segments import Cuts, Segments
-from pellucid.method import COMPLETE, SCORES, SIGNED, Cite, Cost, Where, method
+from pellucid.method import COMPLETE, CONTRIBUTIONS, SCORES, SIGNED, Cite, Cost, Where, method
 from pellucid.ops.coalitions import ALL_UP_TO, shapley_rows, summing_fit
 from pellucid.ops.regions import spread
 from pellucid.params import Count
@@ -19,6 +19,7 @@ from pellucid.probe.probe import Drawn, Probe
     cite=Cite("Lundberg, Lee", 2017, "A unified approach to interpreting model predictions", "NeurIPS", arxiv="1705.07874"),
     asks=SCORES,
     gives=SIGNED | COMPLETE,
+    values=CONTRIBUTIONS,
     cost=lambda samples, fill, **_: Cost(forward=1 + fill.count * (1 + max(samples, 2**ALL_UP_TO - 2)), at_most=True),
     where=Where.INPUT,
     random=True,

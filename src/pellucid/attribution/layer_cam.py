@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid.method import ACTIVATIONS, GRADIENTS, NOTHING, Cite, Cost, Where, method
+from pellucid.method import ACTIVATIONS, FEATURES, GRADIENTS, NOTHING, Cite, Cost, Where, method
 from pellucid.probe.probe import Drawn, Probe
 
 
@@ -13,6 +13,7 @@ from pellucid.probe.probe import Drawn, Probe
     cite=Cite("Jiang, Zhang, Hou, Cheng, Wei", 2021, "LayerCAM: exploring hierarchical class activation maps", "IEEE TIP"),
     asks=GRADIENTS | ACTIVATIONS,
     gives=NOTHING,
+    values=FEATURES,
     cost=lambda **_: Cost(forward=1, backward=1),
     where=Where.FEATURES,
     needs_space=True,

@@ -12,7 +12,7 @@ from torch import Tensor
 from pellucid.baseline import Baseline, Starts
 from pellucid.errors import BadParameter
 from pellucid.features.segments import Cuts, Segments
-from pellucid.method import SCORES, SIGNED, Cite, Cost, Where, method
+from pellucid.method import CONTRIBUTIONS, SCORES, SIGNED, Cite, Cost, Where, method
 from pellucid.ops.coalitions import coins, determination, lasso_picks, merged, ridge
 from pellucid.ops.regions import means, spread
 from pellucid.params import Count, Positive
@@ -25,6 +25,7 @@ SELECT = 0.01  # ridge penalty of the fit by which selection="ridge" ranks, as i
     cite=Cite("Ribeiro, Singh, Guestrin", 2016, '"Why should I trust you?"', "KDD", arxiv="1602.04938"),
     asks=SCORES,
     gives=SIGNED,
+    values=CONTRIBUTIONS,
     cost=lambda samples, fill, **_: Cost(forward=1 + (samples - 1) * (1 if fill is None else fill.count), at_most=True),
     where=Where.INPUT,
     random=True,

@@ -8,7 +8,7 @@ from typing import cast
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid.method import CONSERVING, RULES, SIGNED, Cite, Cost, method
+from pellucid.method import CONSERVING, CONTRIBUTIONS, RULES, SIGNED, Cite, Cost, method
 from pellucid.params import Weight
 from pellucid.probe.probe import Drawn, Probe
 from pellucid.probe.relevance import drawn, limits
@@ -25,6 +25,7 @@ from pellucid.probe.rules.lrp_composites import CompositeName, RulesBySite, Site
     ),
     asks=RULES,
     gives=SIGNED | CONSERVING,
+    values=CONTRIBUTIONS,
     cost=lambda **_: Cost(forward=1, backward=1),
 )
 def lrp(

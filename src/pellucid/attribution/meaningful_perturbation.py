@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pellucid.baseline import samples
 from pellucid.errors import BadParameter, Unsupported
-from pellucid.method import GRADIENTS, NOTHING, Cite, Cost, method, short
+from pellucid.method import GRADIENTS, NOTHING, SHARES, Cite, Cost, method, short
 from pellucid.ops.blur import gaussian
 from pellucid.ops.descent import Adam
 from pellucid.ops.masks import along_axes, enlarging, from_center, shifted, total_variation
@@ -80,6 +80,7 @@ def _cost(steps: int, draws: int, start: Any, within: Any, **_: object) -> Cost:
     cite=Cite("Fong, Vedaldi", 2017, "Interpretable explanations of black boxes by meaningful perturbation", "ICCV", arxiv="1704.03296"),
     asks=GRADIENTS,
     gives=NOTHING,
+    values=SHARES,
     cost=_cost,
     random=True,
     needs_space=True,

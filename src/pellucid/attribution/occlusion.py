@@ -12,7 +12,7 @@ from torch import Tensor
 from pellucid.baseline import Baseline, Constant, Starts, samples
 from pellucid.errors import BadParameter
 from pellucid.grid import Grid
-from pellucid.method import SCORES, SIGNED, Cite, Cost, method
+from pellucid.method import CONTRIBUTIONS, SCORES, SIGNED, Cite, Cost, method
 from pellucid.params import Distance, Length
 from pellucid.probe.probe import Drawn, Probe
 
@@ -24,6 +24,7 @@ FRAMES = 4096  # places of the window that the trace keeps at most, evenly sprea
     cite=Cite("Zeiler, Fergus", 2014, "Visualizing and understanding convolutional networks", "ECCV", arxiv="1311.2901"),
     asks=SCORES,
     gives=SIGNED,
+    values=CONTRIBUTIONS,
     cost=lambda window, stride, fill, grid, **_: Cost(forward=len(windows(grid, window, stride)) * fill.count + 1),
     needs_space=True,
 )

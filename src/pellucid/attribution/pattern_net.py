@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid.method import RULES, SIGNED, Cite, Cost, method
+from pellucid.method import PATTERNS, RULES, SIGNED, Cite, Cost, method
 from pellucid.probe.patterns import PatternData, count, signal
 from pellucid.probe.probe import Drawn, Probe
 
@@ -14,6 +14,7 @@ from pellucid.probe.probe import Drawn, Probe
     cite=Cite("Kindermans, Schuett, Alber, Mueller, Erhan, Kim, Daehne", 2018, "Learning how to explain", "ICLR", arxiv="1705.05598"),
     asks=RULES,
     gives=SIGNED,
+    values=PATTERNS,
     cost=lambda data, **_: Cost(forward=1 + count(data), backward=1),
     random=True,
 )

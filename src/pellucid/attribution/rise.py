@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pellucid.baseline import Baseline, Constant, Starts
 from pellucid.errors import BadParameter
-from pellucid.method import NOTHING, SCORES, Cite, Cost, method
+from pellucid.method import NOTHING, SCORES, Cite, Cost, Values, method
 from pellucid.params import Count, Fraction
 from pellucid.probe.probe import Drawn, Probe
 
@@ -20,6 +20,7 @@ from pellucid.probe.probe import Drawn, Probe
     cite=Cite("Petsiuk, Das, Saenko", 2018, "RISE: randomized input sampling for explanation", "BMVC", arxiv="1806.07421"),
     asks=SCORES,
     gives=NOTHING,
+    values=Values.LEVELS,
     cost=lambda masks, fill, **_: Cost(forward=masks * fill.count),
     random=True,
     needs_space=True,

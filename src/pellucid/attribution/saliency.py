@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid.method import GRADIENTS, SIGNED, Cite, Cost, method
+from pellucid.method import GRADIENTS, SIGNED, SLOPES, Cite, Cost, Values, method
 from pellucid.params import Flag
 from pellucid.probe.probe import Drawn, Probe
 
@@ -14,6 +14,7 @@ from pellucid.probe.probe import Drawn, Probe
     cite=Cite("Simonyan, Vedaldi, Zisserman", 2014, "Deep inside convolutional networks", "ICLR workshop", arxiv="1312.6034"),
     asks=GRADIENTS,
     gives=SIGNED,
+    values=lambda absolute, **_: Values.SIZES if absolute else SLOPES,
     cost=lambda **_: Cost(forward=1, backward=1),
 )
 def saliency(probe: Probe, x: Float[Tensor, "c *space"], *, absolute: Flag = False) -> Drawn:

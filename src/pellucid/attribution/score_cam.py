@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.baseline import Baseline, Constant, Starts
-from pellucid.method import ACTIVATIONS, NOTHING, SCORES, Cite, Cost, Where, method
+from pellucid.method import ACTIVATIONS, FEATURES, NOTHING, SCORES, Cite, Cost, Where, method
 from pellucid.ops.resample import pull
 from pellucid.params import Flag
 from pellucid.probe.probe import Drawn, Probe
@@ -19,6 +19,7 @@ ALIKE = 1.01  # weights that differ by less are one weight
     cite=Cite("Wang, Wang, Du, Yang, Zhang, Ding, Mardziel, Hu", 2020, "Score-CAM", "CVPR workshop", arxiv="1910.01279"),
     asks=SCORES | ACTIVATIONS,
     gives=NOTHING,
+    values=FEATURES,
     cost=lambda shape, fill, **_: Cost(forward=shape[0] * fill.count + 1),
     where=Where.FEATURES,
     needs_space=True,

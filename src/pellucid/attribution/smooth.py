@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pellucid.errors import BadParameter
 from pellucid.grid import Grid
-from pellucid.method import BY_OTHERS, SIGNED, Cite, Cost, Inner, Method, method, short
+from pellucid.method import BY_OTHERS, SIGNED, Cite, Cost, Inner, Method, Values, method, short
 from pellucid.params import Count, Positive
 from pellucid.probe.probe import Drawn, Probe
 
@@ -25,6 +25,7 @@ def _cost(inner: Inner, n: int, shape: tuple[int, ...], grid: Grid, **_: object)
     cite=Cite("Smilkov, Thorat, Kim, Viégas, Wattenberg", 2017, "SmoothGrad: removing noise by adding noise", "arXiv", arxiv="1706.03825"),
     asks=BY_OTHERS,
     gives=SIGNED,
+    values=lambda inner, statistic, **_: inner.facts.values if statistic == "mean" else Values.SIZES,
     cost=_cost,
     random=True,
 )

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.errors import Unsupported
-from pellucid.method import CONSERVING, RULES, SIGNED, Cite, Cost, method
+from pellucid.method import CONSERVING, CONTRIBUTIONS, RULES, SIGNED, Cite, Cost, method
 from pellucid.params import Weight
 from pellucid.probe.probe import Drawn, Probe
 from pellucid.probe.relevance import drawn
@@ -18,6 +18,7 @@ from pellucid.probe.rules.transformer import Attention
     cite=Cite("Achtibat, Hatefi, Dreyer, Jain, Wiegand, Lapuschkin, Samek", 2024, "AttnLRP", "ICML", arxiv="2402.05602"),
     asks=RULES,
     gives=SIGNED | CONSERVING,
+    values=CONTRIBUTIONS,
     cost=lambda **_: Cost(forward=1, backward=1),
     needs_attention=True,
 )

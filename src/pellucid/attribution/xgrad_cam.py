@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.errors import Unsupported
-from pellucid.method import ACTIVATIONS, GRADIENTS, NOTHING, Cite, Cost, Where, method
+from pellucid.method import ACTIVATIONS, FEATURES, GRADIENTS, NOTHING, Cite, Cost, Where, method
 from pellucid.params import Flag
 from pellucid.probe.probe import Drawn, Probe
 
@@ -18,6 +18,7 @@ MOST = 10  # times the channel's steepest slope: a mean of slopes never exceeds 
     cite=Cite("Fu, Hu, Dong, Guo, Gao, Li", 2020, "Axiom-based Grad-CAM", "BMVC", arxiv="2008.02312"),
     asks=GRADIENTS | ACTIVATIONS,
     gives=NOTHING,
+    values=FEATURES,
     cost=lambda **_: Cost(forward=1, backward=1),
     where=Where.FEATURES,
     needs_space=True,

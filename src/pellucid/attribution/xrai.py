@@ -30,6 +30,7 @@ def _cost(inner: Inner, shape: tuple[int, ...], grid: Grid, **_: object) -> Cost
     cite=Cite("Kapishnikov, Bolukbasi, Viégas, Terry", 2019, "XRAI: better attributions through regions", "ICCV", arxiv="1906.02825"),
     asks=BY_OTHERS,
     gives=SIGNED,
+    values=lambda inner, **_: inner.facts.values,
     cost=_cost,
 )
 def xrai(
