@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: a reader, a crash or a full disk never meets half of one."""
+"""Files that appear whole or not at all: a reader, a crash or a full disk never meets half of one; and files of one process at a time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 @contextlib.contextmanager
@@ -36,6 +37,22 @@ def put(path: Path, data: str | bytes) -> Path:
     with whole(path) as draft:
         draft.write_bytes(data.encode() if isinstance(data, str) else data)
     return path
+
+
+def lock(file: BinaryIO, *, wait: bool = True) -> bool:
+    """Take an open file for this process alone until it is closed; False where another has it and this one is not to ``wait``.
+
+    A process that ends, however it ends, lets go. Where the system has no such locks (Windows) it is always True.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _keep_name(folder: Path) -> None:

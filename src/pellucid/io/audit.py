@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pellucid.errors import BadFile
+from pellucid.files import lock
 from pellucid.io.archive import jsonable
 from pellucid.table import Table
 
@@ -34,7 +34,8 @@ def append_record(path: str | Path, facts: Mapping[str, Any]) -> str:
     if path.is_dir():
         raise BadFile(f"write {path}", "a folder of that name", "Choose another name.")
     body = jsonable(facts, strict=True)
-    with path.open("a+b") as file, _locked(file):
+    with path.open("a+b") as file:
+        lock(file)
         last = _last(file, path)
         number, before = (last["number"] + 1, last["seal"]) if last else (1, FIRST)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
@@ -111,18 +112,3 @@ def _last(file: BinaryIO, path: Path) -> dict[str, Any] | None:
         fix = "Choose another name, or look at the file's copies: pl.check_audit(path) says where it breaks."
         raise BadFile(f"append to {path}", "a file whose last line is no audit record as it was written", fix)
     return record
-
-
-@contextlib.contextmanager
-def _locked(file: BinaryIO) -> Iterator[None]:
-    """One writer at a time, where the system has file locks."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: opening to append is all there is
-        yield
-        return
-    fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)
