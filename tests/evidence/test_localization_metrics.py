@@ -51,6 +51,26 @@ def block(shape, start, stop):
     return mask
 
 
+@pytest.mark.parametrize("shape", [(5, 6), (4, 3, 5)])
+def test_displacements_are_those_of_a_loop_over_all_of_them(shape):
+    """Rolled one by one over a mask that is no mirror image of itself, and over graded weights; maps with ties too."""
+    corner = torch.zeros(shape, dtype=torch.bool)
+    for steps in ([0, 0, 0], [1, 0, 0], [2, 0, 1], [0, 1, 0]):
+        corner[tuple(steps[: len(shape)])] = True
+    graded = noise(shape, 9) ** 3
+    told = []
+    for seed, coarse in itertools.product(range(4), (False, True)):
+        w = noise(shape, seed)
+        w = (3 * w).round() if coarse else w
+        for where in (corner.double(), graded):
+            own = float((w * where).sum())
+            rolled = itertools.product(*map(range, shape))
+            sums = [float((torch.roll(w, steps, tuple(range(len(shape)))) * where).sum()) for steps in rolled]
+            told.append(sum(s >= own - 1e-9 for s in sums) / w.numel())
+            assert displaced(w, where) == pytest.approx(told[-1], abs=1e-12)
+    assert min(told) < 0.3 and max(told) > 0.6
+
+
 # ---------------------------------------------------------------- closed forms
 @pytest.mark.parametrize("shape", [(12, 16), (8, 9, 10)])
 @pytest.mark.parametrize("name", NAMES)

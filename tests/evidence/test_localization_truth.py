@@ -57,6 +57,9 @@ def test_a_box_smaller_than_a_sample_marks_the_nearest_and_one_beyond_is_refused
     for wrong in ([], [(3, 3, 2, 5)], [(1, 2, 3)], [(0, 0, 1, 1), (0, 0, 0, 1, 1, 1)]):
         with pytest.raises(BadParameter):
             loc.boxes(wrong)
+    for unknown in ([(2, 3, 4, 10, 10, 10)], [(1, 2, 3)]):
+        with pytest.raises(BadParameter, match="column, row, width, height"):
+            loc.boxes(unknown, form="xywh")
 
 
 def test_points_are_balls_in_the_patient():

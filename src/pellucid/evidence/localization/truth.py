@@ -101,7 +101,9 @@ def boxes(corners: Sequence[Sequence[float]], *, unit: Unit = "px", grid: Grid |
     found = []
     for box in corners:
         numbers = tuple(float(v) for v in box)
-        if form == "xywh" and len(numbers) == 4:
+        if form == "xywh":
+            if len(numbers) != 4:
+                raise BadParameter("an xywh box is (column, row, width, height)", f"{numbers}", "Give a 3D box by its corners.")
             x, y, w, h = numbers
             numbers = (y, x, y + h, x + w)
         half = len(numbers) // 2
