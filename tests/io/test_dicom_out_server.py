@@ -105,6 +105,40 @@ def test_refusals_are_told_file_by_file_or_named(filed, tmp_path):
         pl.send(small, url, timeout=1)
 
 
+class Elsewhere(BaseHTTPRequestHandler):
+    """A server that sends whoever stores to ``place``, and writes down who came."""
+
+    place: str | None = None
+    heard: list[str] = []
+
+    def do_POST(self) -> None:
+        Elsewhere.heard.append(self.path)
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(307 if self.path == "/pacs/studies" else 200)
+        self.send_header("Location", str(Elsewhere.place))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_server_that_sends_elsewhere_gets_nothing_sent_there(filed, tmp_path):
+    small = tmp_path / "report.dcm"
+    small.write_bytes((filed.folder / "report.dcm").read_bytes())
+    server = HTTPServer(("127.0.0.1", 0), Elsewhere)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    Elsewhere.place, Elsewhere.heard = f"{url}/steal", []
+    try:
+        with pytest.raises(BadServer, match="HTTP 307: it sends you elsewhere"):
+            pl.send(small, f"{url}/pacs", token=SECRET, headers={"X-Api-Key": SECRET})
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert Elsewhere.heard == ["/pacs/studies"]
+
+
 def test_bad_requests(filed, tmp_path):
     with pytest.raises(BadParameter, match="travels encrypted"):
         pl.send(filed, "http://pacs.example/dicom-web", token=SECRET)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import sys
 import threading
@@ -161,14 +162,43 @@ def test_the_secret_goes_where_it_should_and_nowhere_else(monkeypatch, caplog):
             read(url + SERIES, authorization=SECRET)
         assert {a for _, a in Fake.heard} == {SECRET}
         monkeypatch.setenv(web.VARIABLE, "Bearer other")
-        with pytest.raises(PellucidError):
-            read(url + SERIES)
-        assert Fake.heard[-1][1] == "Bearer other"
+        for hosts in ("", "pacs.example.org", "127.0.0.1:9"):  # the secret is for another server, or for nobody yet
+            monkeypatch.setenv(web.HOSTS, hosts)
+            with pytest.raises(PellucidError):
+                read(url + SERIES)
+            assert Fake.heard[-1][1] is None
+        for hosts in ("127.0.0.1", f"pacs.example.org, {url.split('/')[2]}"):
+            monkeypatch.setenv(web.HOSTS, hosts)
+            with pytest.raises(PellucidError):
+                read(url + SERIES)
+            assert Fake.heard[-1][1] == "Bearer other"
     assert "geheim" not in caplog.text + str(refused.value) + repr(refused.getrepr())
+    monkeypatch.setenv(web.HOSTS, "pacs.example.org")
     with pytest.raises(BadFile, match="without encryption"):
         read("http://pacs.example.org/dicom-web" + SERIES)
     with pytest.raises(BadFile, match="no header line"):
         read(url + SERIES, authorization="Bearer a\r\nX: b")
+
+
+@pytest.mark.parametrize(
+    ("bound", "most", "said"),
+    [("MOST_PAGES", 20, "no end after 20 pages"), ("MOST_FILES", 20, "more than 20 entries"), ("DEADLINE", 0.2, "no end after")],
+)
+def test_a_search_that_never_ends_is_left(monkeypatch, bound, most, said):
+    def endless(self):
+        uid = f"1.2.{len(Fake.heard)}"
+        Fake.heard.append(uid)
+        body = json.dumps([{"0020000E": {"vr": "UI", "Value": [uid]}}]).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/dicom+json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    monkeypatch.setattr(Fake, "do_GET", endless)
+    monkeypatch.setattr(web, bound, most)
+    with fake() as url, pytest.raises(BadFile, match=said):
+        series(url + STUDY)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def read(
         series: of several DICOM series or stacks: a SeriesInstanceUID, ``"uid#2"``, or its number as ``series(path)`` counts.
         resample: True lets a tilted or unevenly spaced stack of slices be resampled (linearly) to a regular grid; otherwise it is refused.
         authorization: for a server: the value of the Authorization header, e.g. ``"Bearer ..."``; by default that of the environment
-            variable ``PELLUCID_DICOMWEB_AUTHORIZATION``. It is never logged nor kept.
+            variable ``PELLUCID_DICOMWEB_AUTHORIZATION``, if ``PELLUCID_DICOMWEB_HOST`` names the server. It is never logged nor kept.
         keep_phi: True puts the identifying DICOM elements into ``facts["phi"]``; otherwise none is kept.
 
     Raises:

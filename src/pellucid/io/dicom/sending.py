@@ -48,13 +48,17 @@ def send(
     paths = _paths(objects)
     shown = _bare(url, secret=token is not None or bool(headers))
     try:
+        import requests
         from dicomweb_client.web import DICOMwebClient
     except ImportError as error:
         raise BadParameter("send to a DICOMweb server", "no dicomweb-client", "pip install pellucid[web].") from error
     known = {**(headers or {}), **({"Authorization": f"Bearer {token}"} if token is not None else {})}
     rows = []
     with _quiet():
-        client = DICOMwebClient(url=url.rstrip("/"), headers=known, timeout=timeout)
+        session = requests.Session()
+        session.max_redirects = 0  # the objects, and every header, go to the server that was named and nowhere else
+        client = DICOMwebClient(url=url.rstrip("/"), session=session, headers=known, timeout=timeout)
+        client.set_http_retry_params(retry=False)  # a refusal is an answer
         for path in paths:
             rows.append((path.name, *_one(client, path, shown)))
     return Table(("file", "uid", "stored", "reason"), tuple(rows))
@@ -123,6 +127,10 @@ def _refused(error: Any, shown: str) -> str:
     asked = f"store a DICOM object at {shown}"
     if status is None:
         raise BadServer(asked, f"no answer ({type(error).__name__})", "Check address, network and server.") from None
+    if 300 <= status < 400:
+        raise BadServer(
+            asked, f"HTTP {status}: it sends you elsewhere", "Give the address where the service is; nothing was sent on."
+        ) from None
     if status in (401, 403):
         raise BadServer(asked, f"HTTP {status}: it refuses who asks", "Give token= or headers= that it accepts.") from None
     if status in (404, 405):

@@ -18,10 +18,12 @@ from pellucid.io.dicom.geometry import code
 from pellucid.io.dicom.series import Series
 
 VARIABLE = "PELLUCID_DICOMWEB_AUTHORIZATION"
+HOSTS = "PELLUCID_DICOMWEB_HOST"  # whom that secret is for: host or host:port, several with commas between; nobody else gets it
 MOST_BYTES = 4 * 2**30  # of one answer, all files of a series together
 MOST_FILES = 20_000
 PATIENCE = (10.0, 60.0)  # seconds to connect, and between two pieces of an answer
-DEADLINE = 1800.0  # seconds for one whole answer
+MOST_PAGES = 1000  # of one search
+DEADLINE = 1800.0  # seconds for one whole answer, and for all pages of a search
 FILES = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 UID = r"[0-9]+(?:\.[0-9]+)*"
 CHATTY = (
@@ -69,7 +71,7 @@ def place_of(url: object) -> Place:
         inside = known = False
     if inside:
         got = "a user and password inside the address"
-        raise BadFile("read from a DICOMweb server", got, f"Give authorization='Basic ...' or set {VARIABLE}.")
+        raise BadFile("read from a DICOMweb server", got, f"Give authorization='Basic ...', or set {VARIABLE} and {HOSTS}.")
     found = PLACE.fullmatch(text)
     if found is None or not known or parts.query or parts.fragment:
         raise BadFile("read from a DICOMweb server", "an address without /studies/<uid>", fix)
@@ -97,7 +99,7 @@ class Server:
             raise Unsupported(f"read {place}", "no DICOMweb client installed", "Run `pip install pellucid[web]`.") from None
         self.place = place
         session = requests.Session()
-        secret = authorization or os.environ.get(VARIABLE)
+        secret = authorization or (os.environ.get(VARIABLE) if _is_meant(place.base) else None)
         local = _is_local(urlsplit(place.base).hostname or "")
         if secret and not authorization and not local and place.base.startswith("http:"):
             fix = f"Use https, or pass authorization= instead of {VARIABLE} if you trust the way."
@@ -150,7 +152,8 @@ class Server:
         if status in (200, 206):
             return
         got = f"status {status}: the server {SAID.get(status, 'sends you elsewhere' if 300 <= status < 400 else 'failed')}"
-        fix = f"Give authorization='Bearer ...' or set {VARIABLE}." if status in (401, 403) else "Check the address and the UIDs."
+        fix = f"Give authorization='Bearer ...', or set {VARIABLE} and, for whom it is, {HOSTS}."
+        fix = fix if status in (401, 403) else "Check the address and the UIDs."
         raise BadFile(f"read {self.place}", got, fix)
 
     def files(self) -> list[Blob]:
@@ -171,8 +174,6 @@ class Server:
         found = self._search(self.client.search_for_instances, self.place.study, self.place.series)
         if not found:
             raise BadFile(f"read {self.place}", "nothing there", "Check the UIDs.")
-        if len(found) > MOST_FILES:
-            raise BadFile(f"read {self.place}", f"{len(found):,} files", f"Read at most {MOST_FILES:,} at once.")
         return len(found)
 
     def series(self, keep_phi: bool) -> list[Series]:
@@ -221,16 +222,24 @@ class _Signed:
 
 
 class _Bounded:
-    """What dicomweb-client takes for a session: its questions go through ``Server.get``, and only JSON comes back."""
+    """What dicomweb-client takes for a session, for one search: its questions go through ``Server.get``, and only JSON comes back."""
 
     def __init__(self, server: Server) -> None:
         self.server, self.headers, self.seen = server, dict[str, str](), set[str]()
+        self.items, self.left, self.end = 0, 2**28, time.monotonic() + DEADLINE  # of all pages together
 
     def get(self, url: str, headers: Any = None, **_: Any) -> Any:
-        """One page of a search."""
+        """One page of a search.
+
+        Raises:
+            BadFile: no DICOM JSON, or a search that does not end.
+        """
         import requests
 
-        got = self.server.get(url, "application/dicom+json", 2**28)
+        if len(self.seen) >= MOST_PAGES or time.monotonic() > self.end:
+            raise BadFile(f"list {self.server.place}", f"no end after {len(self.seen)} pages", "Is this a DICOMweb server?")
+        got = self.server.get(url, "application/dicom+json", self.left)
+        self.left = max(1, self.left - len(got.body))
         answer = requests.Response()
         answer.status_code, answer._content = 200, got.body or b"[]"
         if "json" not in got.kind.lower() and got.body:
@@ -242,6 +251,9 @@ class _Bounded:
         if page and marks in self.seen:  # a server without paging would send the same page for ever
             answer._content = b"[]"
         self.seen.add(marks)
+        self.items += len(page)
+        if self.items > MOST_FILES:
+            raise BadFile(f"list {self.server.place}", f"more than {MOST_FILES:,} entries", f"Read at most {MOST_FILES:,} files at once.")
         answer.headers["Content-Type"] = "application/dicom+json"
         return answer
 
@@ -273,6 +285,14 @@ def _media(kind: str) -> str:
     """A media type that may be shown: an answer can hold anything."""
     found = re.match(r"[a-z]+/[a-z0-9.+-]{1,40}", kind.lower())
     return found.group() if found else "no media type"
+
+
+def _is_meant(base: str) -> bool:
+    """Whether the environment names this server as the one that its secret is for."""
+    found = urlsplit(base)
+    port = found.port or {"http": 80, "https": 443}[found.scheme]
+    meant = [h.strip().lower() for h in os.environ.get(HOSTS, "").split(",")]
+    return bool({found.hostname, f"{found.hostname}:{port}"} & set(meant))
 
 
 def _is_local(host: str) -> bool:
