@@ -12,8 +12,9 @@ from typing import Any
 from torch import nn
 
 from pellucid.errors import BadFile, BadModel, Unsupported
+from pellucid.loading.members import names, text
 from pellucid.loading.torchscript import from_torchscript
-from pellucid.loading.trust import Loaded, Trust, at_least, sha256
+from pellucid.loading.trust import Loaded, Trust, at_least, reading, sha256
 from pellucid.loading.weights import put, read_weights
 from pellucid.probe.ledger import random_state
 
@@ -32,15 +33,8 @@ def bundle_facts(source: str | Path) -> dict[str, Any]:
         BadFile: no metadata, or not JSON.
     """
     path = Path(source)
-    try:
-        if path.is_dir():
-            said = json.loads((path / METADATA).read_bytes())
-        else:
-            with zipfile.ZipFile(path) as archive:
-                said = json.loads(archive.read(_inside(archive) + METADATA))
-        return _facts(said)
-    except (OSError, KeyError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise BadFile(f"read {METADATA} of {path}", f"{type(error).__name__}: {error}", "Give a MONAI bundle's folder or zip.") from error
+    with reading(f"{METADATA} of {path}", "Give a MONAI bundle's folder or zip."):
+        return _facts(json.loads(text(path / METADATA) if path.is_dir() else text(path, _inside(names(path)) + METADATA)))
 
 
 def _facts(said: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,17 +64,17 @@ def from_bundle(path: Path, weights: Path | None, trust: Trust, options: Mapping
     at_least(trust, "code", "a MONAI bundle is a program; running its network_def", path)
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
         archive.extractall(folder)  # zipfile keeps members inside the folder
-        return _built(Path(folder) / _inside(archive), facts, weights, trust, options, path.stem)
+        return _built(Path(folder) / _inside(archive.namelist()), facts, weights, trust, options, path.stem)
 
 
-def holds_bundle(names: list[str]) -> bool:
+def holds_bundle(members: list[str]) -> bool:
     """Whether the files of a zip are those of a MONAI bundle."""
-    return any(n == METADATA or (n.endswith("/" + METADATA) and n.count("/") == 2) for n in names)
+    return any(n == METADATA or (n.endswith("/" + METADATA) and n.count("/") == 2) for n in members)
 
 
-def _inside(archive: zipfile.ZipFile) -> str:
+def _inside(members: list[str]) -> str:
     """The bundle's folder within its zip, "" or "name/"."""
-    full = next((n for n in archive.namelist() if n == METADATA or n.endswith("/" + METADATA)), METADATA)
+    full = next((n for n in members if n == METADATA or n.endswith("/" + METADATA)), METADATA)
     return full.removesuffix(METADATA) if ".." not in PurePosixPath(full).parts else ""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from pellucid.errors import BadFile, BadModel, BadParameter
 from pellucid.loading.bundle import from_bundle, holds_bundle
 from pellucid.loading.exported import from_exported, holds_program
 from pellucid.loading.factory import from_factory
+from pellucid.loading.members import names
 from pellucid.loading.torchscript import from_torchscript, holds_script
 from pellucid.loading.trust import Loaded, Trust, as_trust, sha256
 from pellucid.loading.weights import unpickled
@@ -93,16 +93,13 @@ def _open(text: str, weights: Path | None, trust: Trust, options: Mapping[str, A
 
 def _file(path: Path, weights: Path | None, trust: Trust, options: Mapping[str, Any]) -> Loaded:
     """A file by what is in it, whatever it is called."""
-    names: list[str] = []
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    if holds_bundle(names):
+    inside = names(path)
+    if holds_bundle(inside):
         return from_bundle(path, weights, trust, options)
     _alone(str(path), weights, options)
-    if holds_script(names):
+    if holds_script(inside):
         return from_torchscript(path, trust)
-    if holds_program(names):
+    if holds_program(inside):
         return from_exported(path, trust)
     if path.suffix in (".safetensors", ".py"):
         fix = f"Write {path}:factory." if path.suffix == ".py" else f"Give load_model('package.module:factory', weights={path.name!r})."

@@ -2,7 +2,7 @@
 
 PyTorch 2.13 hands expressions of sizes to sympy's ``sympify`` (``eval``), compiles functions out of names in the graph (``exec``), finds
 operators by dotted names under ``torch`` and enumerations by importing modules. So every string of the file must be one that a plain
-network needs: a name, a size, an ATen operator. ``torch._export.serde.serialize`` and ``torch.fx.graph`` are where it is used.
+network needs: a name, a size, an operator of networks. ``torch._export.serde.serialize`` and ``torch.fx.graph`` are where it is used.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import torch
+from pellucid.loading.operators import is_known
 
 NAME = re.compile(r"[\w.@/+\-]*")  # of a tensor, a module or a version: nothing that ends a string or a statement
 STACK = re.compile(r"[\w.@,;$\[\]()\- ]*")  # 'key,path,type;key,path,type'
@@ -26,13 +26,6 @@ SIZES = re.compile(  # sympy's own, and those of torch.utils._sympy.functions
 )
 SIZE_SYNTAX = (ast.Expression, ast.Call, ast.keyword, ast.Name, ast.Load, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Compare, ast.operator,
                ast.unaryop, ast.cmpop)  # fmt: skip
-OPERATOR = re.compile(r"torch\.ops\.(aten|prims)\.(\w+)\.(\w+)")
-PLAIN = re.compile(
-    r"_operator\.(eq|ne|le|ge|lt|gt|neg|pos|mul|add|sub|floordiv|mod|pow|truediv|and_|or_|lshift|rshift|getitem)"
-    r"|math\.(trunc|ceil|floor)|torch\.(sym_(int|float|ite|max|min|not|sqrt|sum)|_sym_sqrt)"
-    r"|torch\.ops\.higher_order\.(cond|wrap_with_set_grad_enabled|wrap_with_autocast)"
-)
-FILES = {"from_file"}  # ATen operators that reach beyond memory
 TREES = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
 FREE = {"as_string", "as_strings"}  # operator arguments: written with repr()
 EMPTY = ("custom_obj_values", "treespec_namedtuple_fields", "guards_code")
@@ -53,7 +46,7 @@ def cleaned(program: Any) -> Any:
 
 
 def suspects(program: Any) -> list[str]:
-    """What in the program is not plain data, in words; empty for an exported network of ATen operators."""
+    """What in the program is not plain data, in words; empty for an exported network of known operators."""
     return list(dict.fromkeys(_walk(program, "")))
 
 
@@ -76,24 +69,12 @@ def _fits(text: str, key: str) -> bool:
     if key in FREE:
         return True
     if key in ("target", "as_operator"):
-        return _is_operator(text) or (
-            key == "target" and NAME.fullmatch(text) is not None and not text.startswith(("torch", "_op", "math"))
-        )
+        return is_known(text)
     if key == "expr_str":
         return _is_size(text)
     if key in ("in_spec", "out_spec"):
         return _is_tree(text)
     return (STACK if key == "nn_module_stack" else NAME).fullmatch(text) is not None
-
-
-def _is_operator(text: str) -> bool:
-    """An operator of ATen or of sizes; that it is one is asked of torch, not of its name."""
-    found = OPERATOR.fullmatch(text)
-    if found is None:
-        return PLAIN.fullmatch(text) is not None
-    space, name, overload = found.groups()
-    operator = getattr(getattr(getattr(torch.ops, space), name, None), overload, None)
-    return isinstance(operator, torch._ops.OpOverload) and name not in FILES
 
 
 def _is_size(text: str) -> bool:

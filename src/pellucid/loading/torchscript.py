@@ -7,8 +7,7 @@ from pathlib import Path
 
 import torch
 
-from pellucid.errors import BadFile
-from pellucid.loading.trust import Loaded, Trust, at_least, sha256
+from pellucid.loading.trust import Loaded, Trust, at_least, reading, sha256
 
 NOTE = "TorchScript hides its operations: gradients and scores only, no sites and no rules; for those load the factory with its weights"
 
@@ -24,11 +23,8 @@ def from_torchscript(path: Path, trust: Trust) -> Loaded:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated, the files are there
         warnings.simplefilter("ignore", FutureWarning)
-        try:
-            module = torch.jit.load(path, map_location="cpu")
-        except (RuntimeError, ValueError) as error:
-            raise BadFile(f"read {path}", str(error).strip().splitlines()[0][:160], "Is it complete?") from error
-        module.eval()
+        with reading(str(path), "Is it complete?"):
+            module = torch.jit.load(path, map_location="cpu").eval()
     return Loaded(module, "TorchScript", path.stem, {path.name: sha256(path)}, {}, (NOTE,))
 
 

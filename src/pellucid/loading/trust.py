@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
 
-from pellucid.errors import BadFile, BadParameter, Untrusted
+from pellucid.errors import BadFile, BadParameter, PellucidError, Untrusted
 
 Trust = Literal["data", "code", "pickle"]
 LEVELS: tuple[Trust, ...] = ("data", "code", "pickle")
@@ -46,6 +47,27 @@ def sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise BadFile(f"read {path}", error.strerror or type(error).__name__, "Check the path.") from error
+
+
+@contextlib.contextmanager
+def reading(what: str, fix: str) -> Iterator[None]:
+    """Whatever a damaged file makes a reader stumble over, told on one line: a list of exceptions would never be complete.
+
+    Raises:
+        BadFile: anything but a refusal of Pellucid's own.
+    """
+    try:
+        yield
+    except PellucidError:
+        raise
+    except Exception as error:
+        raise BadFile(f"read {what}", first_line(error), fix) from error
+
+
+def first_line(error: BaseException) -> str:
+    """An exception's kind and the first line of what it says."""
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0][:160]}" if said else type(error).__name__
 
 
 def at_least(trust: Trust, needed: Trust, why: str, path: Path, *, safe: str = "") -> None:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
 
 from pellucid.errors import BadFile, BadModel, Untrusted
-from pellucid.loading.trust import Trust, at_least, sha256
+from pellucid.loading.members import unpacked_is_bounded
+from pellucid.loading.trust import Trust, at_least, first_line, reading, sha256
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "model.", "_orig_mod.")  # DataParallel, Lightning, torch.compile
 PROGRAMS = {"builtins", "importlib", "nt", "os", "posix", "runpy", "shutil", "socket", "subprocess", "sys"}  # modules that do things
 SHOWN = 4
+WRITTEN = "Is it complete, and written by torch.save?"
 
 
 def read_weights(path: Path, trust: Trust) -> dict[str, Any]:
@@ -31,13 +34,10 @@ def read_weights(path: Path, trust: Trust) -> dict[str, Any]:
     """
     sha256(path)  # a missing file is told first
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        try:
+        with reading(str(path), "Is it complete, and a safetensors file?"):
             return dict(load_file(path))
-        except SafetensorError as error:
-            raise BadFile(f"read {path}", str(error), "Is it complete, and a safetensors file?") from error
     held = unpickled(path, trust)
     if isinstance(held, nn.Module):
         return dict(held.state_dict())
@@ -58,20 +58,38 @@ def unpickled(path: Path, trust: Trust) -> Any:
         BadFile: truncated, corrupt, or no such file of torch.
         Untrusted: it asks for classes or functions that are not data.
     """
+    if trust != "pickle":
+        unpacked_is_bounded(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return as_data(path, path, trust)
     except pickle.UnpicklingError as error:
         asked = _asked_for(path, error)
         if not asked:
-            raise BadFile(f"read {path}", _first_line(error), "Is it complete, and written by torch.save?") from error
+            raise BadFile(f"read {path}", first_line(error), WRITTEN) from error
         if trust != "pickle":
             _refuse(path, asked, trust)
-    except (RuntimeError, EOFError, ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise BadFile(f"read {path}", _first_line(error), "Is it complete, and written by torch.save?") from error
-    try:
+    with reading(str(path), "Its classes must be importable here."):
         return torch.load(path, map_location="cpu", weights_only=False)
-    except Exception as error:
-        raise BadFile(f"unpickle {path}", _first_line(error), "Its classes must be importable here.") from error
+
+
+def as_data(held: Path | IO[bytes], path: Path, trust: Trust) -> Any:
+    """A pickle of tensors and plain values, with nothing in it run.
+
+    Raises:
+        UnpicklingError: it asks for more.
+        BadFile: damaged.
+        Untrusted: this torch cannot read pickles as data.
+    """
+    if torch.__version__ < (2, 10):  # CVE-2026-24747: until then a crafted file runs code in spite of weights_only
+        safe = f"Update torch ({torch.__version__}), or have the weights as .safetensors"
+        at_least(trust, "pickle", "a pickle is safe as data from torch 2.10 on; in an older one it", path, safe=safe)
+    with reading(str(path), WRITTEN), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about protocols of pickle
+        try:
+            return torch.load(held, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            asks = error
+    raise asks
 
 
 def _asked_for(path: Path, error: Exception) -> list[str]:
@@ -137,7 +155,3 @@ def _bare(state: Mapping[str, Any], expected: set[str]) -> dict[str, Any]:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
