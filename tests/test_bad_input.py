@@ -384,6 +384,107 @@ def test_scores_that_happen_to_lie_between_0_and_1_are_read():
         asked(Around(lambda out, x, n, do=do: do(out)), target=0)
 
 
+def test_a_network_that_answers_otherwise_each_time_says_so():
+    net = Around(lambda out, x, n: nn.functional.dropout(out, 0.5, training=True))
+    for method in ("saliency", "lrp"):
+        try:
+            told = asked(net, method=method).provenance.caveats
+        except PellucidError as error:
+            told = [str(error)]
+        assert any("otherwise" in t for t in told), method
+    with refused(BadModel, "asked again", "random"):
+        asked(net, method="occlusion")
+    assert any("asked again" in c for c in asked(net, method="occlusion", run=pl.Run(chunk=1)).provenance.caveats)
+    assert not any("asked again" in c for c in asked(Net()).provenance.caveats)
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "lrp", "integrated_gradients"])
+def test_compiled_networks_are_asked_as_written(method):
+    net, own = Net(), Net()
+    own.compile(backend="eager")
+    expected = pl.explain(net, X, 1, method=method).values
+    for compiled in (torch.compile(net, backend="eager"), own):
+        assert torch.allclose(pl.explain(compiled, X, 1, method=method).values, expected)
+    assert own._compiled_call_impl is not None
+
+
+def test_a_default_device_elsewhere_does_not_matter():
+    expected = {m: asked(Net(), method=m).values for m in METHODS}
+    net = Net()
+    torch.set_default_device("meta")
+    try:
+        found = {m: asked(net, method=m).values for m in METHODS}
+    finally:
+        torch.set_default_device(None)
+    assert all(torch.equal(found[m], expected[m]) for m in METHODS)
+
+
+@pytest.mark.parametrize("method", ["guided_backprop", "deconvnet", "saliency", "grad_cam"])
+def test_a_network_without_gradient_says_so(method):
+    class Frozen(Net):
+        def forward(self, x):
+            with torch.no_grad():
+                return super().forward(x)
+
+    with refused(BadModel, "without gradient"):
+        pl.explain(Frozen(), X, 1, method=method)
+
+
+def test_one_parameter_of_another_type_and_a_lazy_layer():
+    net = Net()
+    net.scale = nn.Parameter(torch.tensor(np.array(1.5)))
+    assert net.scale.dtype == torch.float64
+    assert asked(net).values.dtype == torch.float32
+    with refused(BadModel, "lazy", "Run one batch"):
+        pl.explain(nn.Sequential(nn.Flatten(), nn.LazyLinear(2)), X, 1)
+
+
+def test_a_classifier_whose_output_has_axes_of_one():
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1))
+    why = pl.explain(pl.Model(net, output="logits"), X, 1, method="saliency")
+    assert torch.allclose(why.values, pl.explain(nn.Sequential(net, nn.Flatten()), X, 1, method="saliency").values)
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "conductance"])
+def test_a_sum_that_misses_the_change_is_told(method):
+    """Instance norm divides by what the way itself changes: 64 steps miss half of it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.InstanceNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.InstanceNorm2d(8), nn.ReLU())
+        net = nn.Sequential(*net, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(8, 2)).double()
+        image = torch.rand(1, 16, 16, dtype=torch.float64)
+    kind = {"site": "2"} if method == "conductance" else {}
+    why = pl.explain(net, image, 1, method=method, **kind, steps=4)
+    missed = abs(why.trace["gap"] / why.trace["change"]) > 0.05
+    assert missed
+    assert any("misses the change" in c or "flows around" in c for c in why.provenance.caveats)
+
+
+def test_values_too_large_for_the_map_are_refused():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(160, 2))
+    with torch.no_grad():
+        net[3].weight.fill_(1.0), net[0].weight.abs_()
+    with refused(BadImage, "finite"):
+        pl.explain(net, 1e30 * (X + 1), 1, method="ablation_cam", site="1")
+
+
+@pytest.mark.parametrize("text", ["logit(DME)", "logit()", "neuron('x')", "logit('a','b')", "region('a', how='max')"])
+def test_target_texts_that_do_not_read(text):
+    with refused(BadTarget):
+        pl.target.read_target(text)
+
+
+@pytest.mark.parametrize("text", ["COVID-19", "no/DME", "no DME", "a*b"])
+def test_names_of_classes_with_signs_in_them(text):
+    assert repr(pl.target.read_target(text)) == f"logit({text!r})"
+
+
+def test_the_words_of_a_region_are_checked():
+    for kind in ({"how": "max"}, {"of": "Logit"}):
+        with refused(BadTarget, *kind.values()):
+            pl.region(1, torch.ones(4, 4), **kind)
+
+
 def test_a_forward_of_several_tensors_says_what_to_do():
     class Two(nn.Module):
         def forward(self, x, age):

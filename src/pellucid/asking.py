@@ -57,6 +57,7 @@ def explain_all(model: Model, scans: Sequence[Image], asks: Sequence[Ask], run: 
     """
     meter = Meter(run)
     found: dict[tuple[int, int], Map] = {}
+    model.check_weights()
     with untouched(model.module):
         engine = Engine(model, run, meter)
         engine.measure_single = len(scans) > 2
@@ -194,6 +195,7 @@ def _finish(engine: Engine, job: _Job, drawn: Drawn, seconds: float) -> Map:
         scan=job.scan.fingerprint if job.scan is not job.image else job.image.fingerprint,
         model=engine.model.name,
         classes=engine.model.classes,
+        output=engine.output,
         prepare=written(engine.model.prepare),
         normalize=written(engine.model.normalize),
         seed=engine.run.seed,

@@ -102,9 +102,10 @@ class Model:
     def __post_init__(self) -> None:
         if not isinstance(self.module, nn.Module):
             raise BadModel("a model is a torch.nn.Module", type(self.module).__name__, "Wrap a function in a Module.")
-        module = self.module
-        while isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            module = module.module  # replicas run in threads of their own, where no rule would reach them
+        module: Any = self.module
+        while isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)) or hasattr(module, "_orig_mod"):
+            # replicas run in threads of their own, and compiled code (_orig_mod) as a whole, where no rule or hook would reach them
+            module = getattr(module, "_orig_mod", None) or module.module
         object.__setattr__(self, "module", module)
         object.__setattr__(self, "classes", _names(self.classes))
         object.__setattr__(self, "name", self.name or type(module).__name__)
@@ -122,18 +123,29 @@ class Model:
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """Type of the parameters (None: it has none).
+        """Type of most of the parameters (None: it has none)."""
+        kinds: dict[torch.dtype, int] = {}
+        for p in self.module.parameters():
+            if p.is_floating_point():
+                kinds[p.dtype] = kinds.get(p.dtype, 0) + p.numel()
+        return max(kinds, key=lambda kind: kinds[kind], default=None)
+
+    def check_weights(self) -> None:
+        """Whether attribution can be asked of such weights.
 
         Raises:
-            BadModel: half precision, or weights made under inference_mode.
+            BadModel: half precision, made under inference_mode, or a lazy layer without a shape.
         """
-        weights = list(self.module.parameters())
-        kinds = {p.dtype for p in weights if p.is_floating_point()}
-        if kinds & {torch.float16, torch.bfloat16}:
-            raise BadModel("attribution needs weights in float32 or float64", ", ".join(map(str, kinds)), "Explain model.float().")
-        if any(p.is_inference() for p in weights):
-            raise BadModel("weights that autograd can see", "weights made under torch.inference_mode()", "Load the network outside of it.")
-        return torch.float64 if torch.float64 in kinds else torch.float32 if kinds else None
+        for p in self.module.parameters():
+            if isinstance(p, nn.UninitializedParameter):
+                raise BadModel(
+                    "weights with their shapes", "a lazy layer that no batch has passed", "Run one batch through the network first."
+                )
+            if p.dtype in (torch.float16, torch.bfloat16):
+                raise BadModel("attribution needs weights in float32 or float64", str(p.dtype), "Explain model.float().")
+            if p.is_inference():
+                fix = "Load the network outside of it."
+                raise BadModel("weights that autograd can see", "weights made under torch.inference_mode()", fix)
 
     def ready(self, image: Image) -> tuple[Image, Tensor]:
         """The prepared image, and its tensor as the network wants it (device, dtype), before ``normalize``."""

@@ -6,7 +6,7 @@ import ast
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -126,6 +126,8 @@ class _OfClass(Target):
         return type(self)(seen.reading.classes[k] if k < len(seen.reading.classes) else k)
 
     def _pick(self, values: Tensor, seen: Seen) -> Tensor:
+        if values.ndim > 2 and seen.reading.kind in ("logits", "multi-label") and values[0, 0].numel() == 1:
+            values = values.flatten(1)  # a fully convolutional classifier: (n, k, 1, 1)
         if values.ndim != 2:
             raise BadTarget(
                 f"{self!r} gives one number per sample, shape ({len(values)},)",
@@ -161,6 +163,12 @@ class Region(Target):
     of: Scale = "logit"
     how: Literal["mean", "sum"] = "mean"
     given: Image | Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.of not in get_args(Scale):
+            raise BadTarget("a region's scores are of='logit' or 'probability'", repr(self.of), "Choose one of them.")
+        if self.how not in ("mean", "sum"):
+            raise BadTarget("a region is read by how='mean' or 'sum'", repr(self.how), "Choose one of them.")
 
     @property
     def open(self) -> bool:
@@ -336,19 +344,25 @@ def read_target(text: str | None, mask: Image | None = None) -> Target:
         tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError:
         return Logit(text)  # a class name with blanks
-    if isinstance(tree, ast.Name) or not isinstance(tree, (ast.Call, ast.BinOp, ast.UnaryOp, ast.Constant)):
-        return Logit(text)
+    calls = any(isinstance(part, ast.Call) for part in ast.walk(tree))
+    if not isinstance(tree, (ast.Call, ast.BinOp, ast.UnaryOp, ast.Constant)) or (isinstance(tree, ast.BinOp) and not calls):
+        return Logit(text)  # a name, with whatever joins its parts: COVID-19, no/DME
     found = _read(tree, text, mask)
     return found if isinstance(found, Target) else as_target(found)
 
 
 def _read(tree: ast.expr, text: str, mask: Image | None) -> Any:
     if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.func.id in _MAKERS:
-        args = [ast.literal_eval(a) for a in tree.args]
-        named = {str(k.arg): ast.literal_eval(k.value) for k in tree.keywords}
-        if tree.func.id == "region" and mask is not None:
-            named["mask"] = mask
-        return _MAKERS[tree.func.id](*args, **named)
+        try:
+            args = [ast.literal_eval(a) for a in tree.args]
+            named = {str(k.arg): ast.literal_eval(k.value) for k in tree.keywords}
+            if tree.func.id == "region" and mask is not None:
+                named["mask"] = mask
+            return _MAKERS[tree.func.id](*args, **named)
+        except (ValueError, TypeError) as error:
+            if isinstance(error, BadTarget):
+                raise
+            raise BadTarget(f"{tree.func.id}(...) of a class or a place", repr(text), "Quote class names: logit('DME').") from error
     if isinstance(tree, ast.BinOp):
         a, b = _read(tree.left, text, mask), _read(tree.right, text, mask)
         if isinstance(tree.op, ast.Mult) and isinstance(a, Target) != isinstance(b, Target):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pellucid.errors import BadParameter
 from pellucid.grid import Grid
-from pellucid.method import COMPLETE, GRADIENTS, SIGNED, Cite, Cost, method
+from pellucid.method import COMPLETE, CONTRIBUTIONS, GRADIENTS, SIGNED, Cite, Cost, method
 from pellucid.ops.blur import Edge, gaussian
 from pellucid.ops.quadrature import nodes
 from pellucid.params import Axes, Count, Distance, Flag, Length
@@ -25,6 +25,7 @@ from pellucid.probe.probe import Answer, Drawn, Probe
     cite=Cite("Xu, Venugopalan, Sundararajan", 2020, "Attribution in scale and space", "CVPR", arxiv="2004.03383"),
     asks=GRADIENTS,
     gives=SIGNED | COMPLETE,
+    values=CONTRIBUTIONS,
     cost=lambda steps, **_: Cost(forward=steps + 2, backward=steps),
     needs_space=True,
 )
@@ -82,7 +83,9 @@ def blur_ig(
         trace.found["bins"] = values.movedim(along[0] + 1, 0).flatten(1).sum(1).tolist()
     blurred = next(probe.scores([gaussian(x.double(), per_axis, edge)]))
     change = probe.score() - float(blurred.score)
-    return probe.map(values, change=change, gap=float(values.sum()) - change, **trace.found)
+    gap = float(values.sum()) - change
+    probe.missed(gap, change, "give more steps")
+    return probe.map(values, change=change, gap=gap, **trace.found)
 
 
 @dataclass(frozen=True, eq=False)

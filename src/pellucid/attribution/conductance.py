@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.baseline import Baseline, Constant, Starts
-from pellucid.method import ACTIVATIONS, COMPLETE, GRADIENTS, SIGNED, Cite, Cost, method
+from pellucid.method import ACTIVATIONS, COMPLETE, CONTRIBUTIONS, GRADIENTS, SIGNED, Cite, Cost, method
 from pellucid.params import Count
 from pellucid.probe.probe import Drawn, Probe
 
@@ -16,6 +16,7 @@ from pellucid.probe.probe import Drawn, Probe
     cite=Cite("Dhamdhere, Sundararajan, Yan", 2019, "How important is a neuron?", "ICLR", arxiv="1805.12233"),
     asks=GRADIENTS | ACTIVATIONS,
     gives=SIGNED | COMPLETE,
+    values=CONTRIBUTIONS,
     cost=lambda steps, baseline, **_: Cost(forward=(steps + 2) * baseline.count, backward=(steps + 1) * baseline.count),
 )
 def conductance(probe: Probe, x: Float[Tensor, "c *space"], *, baseline: Baseline = Constant(0.0), steps: Count = 64) -> Drawn:
@@ -64,6 +65,8 @@ def conductance(probe: Probe, x: Float[Tensor, "c *space"], *, baseline: Baselin
     total = float(values.sum())
     around = _around(probe, x, starts, whole, change, total, abs(total - coarse))
     alphas = [k / steps for k in range(steps + 1)]
+    if not around:  # what flows around the site is told already
+        probe.missed(total - change, change, "give more steps")
     return probe.map(values, gap=total - change, change=change, around=around, alphas=alphas, scores=scores)
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.baseline import Baseline, Starts
-from pellucid.method import GRADIENTS, SIGNED, Cite, Cost, method
+from pellucid.method import CONTRIBUTIONS, GRADIENTS, SIGNED, Cite, Cost, method
 from pellucid.params import Count
 from pellucid.probe.probe import Drawn, Probe
 
@@ -16,6 +16,7 @@ from pellucid.probe.probe import Drawn, Probe
     cite=Cite("Erion, Janizek, Sturmfels, Lundberg, Lee", 2021, "Expected gradients", "Nature Machine Intelligence", arxiv="1906.10670"),
     asks=GRADIENTS,
     gives=SIGNED,
+    values=CONTRIBUTIONS,
     cost=lambda baseline, samples, **_: Cost(forward=samples + baseline.count + 1, backward=samples),
     random=True,
 )
@@ -49,7 +50,9 @@ def expected_gradients(probe: Probe, x: Float[Tensor, "c *space"], *, baseline: 
         values += (x - starts[answer.asked[0]]).double() * answer.gradient.double() / samples
         scores.append(float(answer.score))
     which, alphas = [n for n, _ in drawn], [t for _, t in drawn]
-    return probe.map(values, gap=float(values.sum()) - change, change=change, starts=which, alphas=alphas, scores=scores)
+    gap = float(values.sum()) - change
+    probe.missed(gap, change, "give more samples")
+    return probe.map(values, gap=gap, change=change, starts=which, alphas=alphas, scores=scores)
 
 
 def draw(starts: int, samples: int, chance: torch.Generator) -> list[tuple[int, float]]:

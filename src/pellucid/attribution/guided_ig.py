@@ -8,12 +8,11 @@ from torch import Tensor
 
 from pellucid.baseline import Baseline, Constant, Starts
 from pellucid.errors import BadParameter
-from pellucid.method import COMPLETE, GRADIENTS, NOTHING, SIGNED, Cite, Cost, method
+from pellucid.method import COMPLETE, CONTRIBUTIONS, GRADIENTS, NOTHING, SIGNED, Cite, Cost, method
 from pellucid.params import Count, Fraction
 from pellucid.probe.probe import Drawn, Probe
 
 CLOSE = 1e-9  # of the whole way (or of a slope): what rounding leaves
-MISSED = 0.05  # of the change: more than this is told as a caveat
 
 
 def _cost(steps: int, baseline: Starts, **_: object) -> Cost:
@@ -24,6 +23,7 @@ def _cost(steps: int, baseline: Starts, **_: object) -> Cost:
     cite=Cite("Kapishnikov, Venugopalan, Avci, Wedin, Terry, Bolukbasi", 2021, "Guided integrated gradients", "CVPR", arxiv="2106.09788"),
     asks=GRADIENTS,
     gives=SIGNED | COMPLETE,
+    values=CONTRIBUTIONS,
     cost=_cost,
     less=lambda max_dist, **_: COMPLETE if max_dist > 0 else NOTHING,
 )
@@ -77,9 +77,7 @@ def guided_ig(
             values += (reached - shares[k]) * way * slope / len(starts)
             shares[k] = reached
     alphas, gap = [step / steps for step in range(steps)], float(values.sum()) - change
-    if abs(gap) > MISSED * abs(change):
-        missed = f"{abs(gap / change):.0%} of it" if change else f"{gap:.3g}"
-        probe.notes.append(f"guided_ig: the map's sum misses the change of the score by {missed}; max_dist=0 sums to it")
+    probe.missed(gap, change, "max_dist=0 sums to it")
     return probe.map(values, gap=gap, change=change, alphas=alphas, scores=scores)
 
 

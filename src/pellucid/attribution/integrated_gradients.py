@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.baseline import Baseline, Constant, Starts
-from pellucid.method import COMPLETE, GRADIENTS, NOTHING, SIGNED, Cite, Cost, method, short
+from pellucid.method import COMPLETE, CONTRIBUTIONS, GRADIENTS, NOTHING, SIGNED, SLOPES, Cite, Cost, method, short
 from pellucid.ops.quadrature import Rule, nodes
 from pellucid.params import Count, Flag, Positive
 from pellucid.probe.probe import Drawn, Probe
@@ -29,6 +29,7 @@ def _cost(steps: int, baseline: Starts, tolerance: float | None, **_: object) ->
     cite=Cite("Sundararajan, Taly, Yan", 2017, "Axiomatic attribution for deep networks", "ICML", arxiv="1703.01365"),
     asks=GRADIENTS,
     gives=SIGNED | COMPLETE,
+    values=lambda times_input, **_: CONTRIBUTIONS if times_input else SLOPES,
     cost=_cost,
     less=lambda times_input, **_: NOTHING if times_input else COMPLETE,
 )
@@ -78,10 +79,10 @@ def integrated_gradients(
         t, weights = _refined(probe, x, starts, rule, steps, limit)
         values, mean, trace = _along(probe, x, starts, t, weights, keep)
     gap = float(values.sum()) - change
-    if abs(gap) > limit:
-        probe.notes.append(
-            f"the tolerance of {tolerance:g} was not met: the map misses {abs(gap / change):.2g} of the change; give more steps"
-        )
+    if tolerance is not None:
+        probe.missed(gap, change, f"the tolerance of {tolerance:g} was not met: give more steps", tolerance)
+    elif times_input:  # a mean gradient has no sum to keep
+        probe.missed(gap, change, "tolerance=0.02 puts more steps where the score bends")
     return probe.map(values if times_input else mean, gap=gap, change=change, steps=len(t), weights=weights, **trace)
 
 

@@ -25,6 +25,8 @@ from pellucid.probe.tiles import tiled_gradients, tiled_output
 from pellucid.run import SMALL, Meter, Pass, Plan, Run, measured, no_memory
 from pellucid.target import Seen, Target
 
+_steady: weakref.WeakKeyDictionary[nn.Module, tuple[str, str]] = weakref.WeakKeyDictionary()  # structure, and the caveat if there is one
+UNDECLARED = "the network gives one number and nothing says what it is: Model(output='regression') for a measurement, classes= for a class"
 _plans: weakref.WeakKeyDictionary[nn.Module, dict[Any, Plan]] = weakref.WeakKeyDictionary()
 
 
@@ -36,6 +38,7 @@ class Engine:
     run: Run
     meter: Meter
     notes: list[str] = field(default_factory=list)
+    output: str = ""  # what its numbers are, once it has answered; "undeclared": one number of which nobody has said what it is
     measure_single: bool = False  # whether a lone pass is measured too: worth it where many follow
     _shapes: dict[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)  # of outputs, by that of the input
     turn: threading.RLock = field(default_factory=threading.RLock)  # explanations side by side take turns with the network
@@ -83,12 +86,35 @@ class Engine:
         self.note_probabilities(question, output)
 
     def note_probabilities(self, question: Question, output: Tensor) -> None:
-        """Keep the probabilities of all classes from an output for the image itself; refuse one that was probabilities before."""
+        """Keep the probabilities of all classes from an output for the image itself; refuse one that was probabilities before.
+
+        Once per network the image is asked again: the map of one that answers otherwise is a map of one draw, and says so.
+        """
         if passes := check_ending(self.model, self._structure, question.x, output.detach()):
             self.count_setup(question, passes)
+        self._steady(question, output)
         reading = self.model.reading.of(output, question.grid.ndim)
-        if output.ndim <= 2 and reading.kind != "regression":
+        self.output = reading.kind or ""
+        if self.model.reading.kind is None and reading.kind == "single logit" and not reading.classes:
+            self.output = "undeclared"  # a probability of a measurement would be an invention
+            if UNDECLARED not in self.notes:
+                self.notes.append(UNDECLARED)
+        elif output.ndim <= 2 and reading.kind != "regression":
             question.probabilities = tuple(reading.probabilities(output.detach()[:1]).double()[0].tolist())
+
+    def _steady(self, question: Question, output: Tensor) -> None:
+        module = self.model.module
+        if _steady.get(module, (None, ""))[0] != self._structure:
+            with self.turn, torch.no_grad():
+                again, _ = self.forward(question, question.x[None], [])
+            self.count_setup(question, 1)
+            apart, scale = float((again - output[:1].detach()).abs().max()), float(again.abs().max())
+            told = (
+                f"the network answers otherwise when asked again (outputs of up to {scale:.3g} differ by {apart:.2g}): is dropout left on?"
+            )
+            _steady[module] = (self._structure, told if apart > 1e-3 * scale else "")
+        if (note := _steady[module][1]) and note not in self.notes:
+            self.notes.append(note)
 
     def probabilities(self, question: Question, logits: Tensor) -> list[float]:
         """Probabilities of all classes from an answer's logits (k,); none of a regression or a dense output."""
@@ -169,6 +195,10 @@ class Engine:
                 bears = max(bears, 1e-3 * float(logits.abs().max()))  # scores may be small differences of large logits
                 apart = float((logits[0] - before).abs().max())
             if abs(alone - beside) > bears or apart > bears:
+                with self.turn, torch.no_grad():
+                    self._steady(question, self.forward(question, question.x[None], [])[0])
+                if told := _steady[self.model.module][1]:
+                    raise BadModel("one answer to one image", told, "Switch off what is random, or use Run(chunk=1) for a map of one draw.")
                 got = f"{alone:.6g} alone, {beside:.6g} beside others"
                 raise BadModel("samples of one batch do not influence each other", got, "Use Run(chunk=1).")
 

@@ -69,6 +69,16 @@ def _full_precision() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _plain_device() -> Iterator[None]:
+    """New tensors on the CPU unless they say otherwise, whatever ``torch.set_default_device`` was told."""
+    if torch.get_default_device().type == "cpu":
+        yield
+        return
+    with torch.device("cpu"):
+        yield
+
+
 def _set(thing: Any, name: str, value: Any) -> None:
     """Set an attribute where it can be set: scripted modules freeze some."""
     if getattr(thing, name) != value:
@@ -95,17 +105,20 @@ def untouched(net: nn.Module) -> Iterator[None]:
     states, and puts all of them back after success, crash or cancel. Two threads on one module tree take turns.
     """
     modules = list(net.modules())
-    with _alone(modules), torch.inference_mode(False), torch.enable_grad(), _full_precision():
+    with _alone(modules), torch.inference_mode(False), torch.enable_grad(), _full_precision(), _plain_device():
         params = list(net.parameters())
         flags = [(m, m.training, getattr(m, "inplace", None)) for m in modules]
         needs = [(p, p.requires_grad, p.grad) for p in params]
         hooks = [(getattr(m, kind), dict(getattr(m, kind))) for m in modules for kind in HOOKS if hasattr(m, kind)]
+        compiled = [(m, m._compiled_call_impl) for m in modules if getattr(m, "_compiled_call_impl", None) is not None]
         scripted = isinstance(net, torch.jit.ScriptModule)
         buffers = [] if scripted else [(m, m._buffers, _copies(m._buffers)) for m in modules if m._buffers]
         random_back = random_state()
         try:
             for m in modules:
                 _set(m, "training", False)
+            for m, _ in compiled:  # net.compile(): no hook would be heard inside
+                m._compiled_call_impl = None
             for p in params:
                 if not p.is_inference():
                     p.requires_grad_(False)
@@ -115,6 +128,8 @@ def untouched(net: nn.Module) -> Iterator[None]:
                 _set(m, "training", training)
                 if inplace is not None:
                     _set(m, "inplace", inplace)
+            for m, impl in compiled:
+                m._compiled_call_impl = impl
             for live, kept in hooks:
                 for key in [k for k in live if k not in kept]:
                     del live[key]

@@ -24,6 +24,7 @@ from pellucid.run import Pass
 from pellucid.target import neuron
 
 Asked = TypeVar("Asked")
+MISSED = 0.05  # of the score's change: what is more is told on the map
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,9 +293,16 @@ class Probe:
         """The same question about the same activation, while another image, shaped like ``source``, goes through the network."""
         return replace(self, question=replace(self.question, x=image.detach().to(self.source)), own=None, known=None)
 
+    def missed(self, gap: float, change: float, way_out: str, bears: float = MISSED) -> None:
+        """Tell on the map, with the way out, that its sum misses the score's change by more than ``bears`` times the change."""
+        if abs(gap) > bears * abs(change):
+            share = abs(gap / change) if change else 0.0
+            by = f"{abs(gap):.3g}" if not change else f"{share:.2g} of it" if share < 0.01 else f"{share:.0%} of it"
+            self.notes.append(f"the map's sum misses the change of the score by {by}; {way_out}")
+
     def map(self, values: Tensor, grid: Grid | None = None, **trace: Any) -> Drawn:
         """The method's answer: values (c, *space) on the grid of ``x`` (or another), and what was recorded on the way."""
-        values = values.detach()
+        values = values.detach().to(self.x.dtype)
         grid = grid or self.grid
         if tuple(values.shape[1:]) != grid.shape and values.ndim > 1:
             raise BadImage(f"a map on a grid of {grid.shape}", f"values of shape {tuple(values.shape)}", "Give (c, *space).")
@@ -302,4 +310,4 @@ class Probe:
             raise BadImage(
                 "a map of finite numbers", "NaN or infinity", "The score is not finite on the way; choose another baseline or target."
             )
-        return Drawn(values.to(self.x.dtype), grid, trace, self.known)
+        return Drawn(values, grid, trace, self.known)

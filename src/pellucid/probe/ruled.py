@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pellucid.errors import BadModel, NoRule
 from pellucid.model import Model
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from pellucid.probe.engine import Engine
     from pellucid.probe.question import Question
 
-_checked: set[object] = set()  # networks, weights, shapes and rules whose output under the mode was compared
+_checked: weakref.WeakKeyDictionary[nn.Module, tuple[Hashable, set[object]]] = weakref.WeakKeyDictionary()
+# by network: its weights, and the shapes and rules with which its output under the mode was compared
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +58,11 @@ def answer_ruled(engine: Engine, question: Question, rules: Rules, reference: Te
         leaf, output, score = _run(engine, question, mode, None)
         if plain is not None:
             _same(plain, output, rules)
-            _checked.add(_key(engine, question, rules))
+            _compared(engine).add(_key(question, rules))
         mode.check(score)
+        if not score.requires_grad:
+            fix = "Remove detach(), no_grad(), argmax or rounding."
+            raise BadModel("the score depends on the input by differentiable steps", "a score without gradient", fix)
         gradient, *parts = torch.autograd.grad(score.sum(), [leaf, *(a.leaf for a in mode.absorbed)], allow_unused=True)
         if gradient is None:
             got = "a target that the input or site does not reach"
@@ -102,13 +107,22 @@ def look(model: Model, mode: RuleMode, forward: Callable[[], object]) -> None:
         mode.forget()
 
 
-def _key(engine: Engine, question: Question, rules: Rules) -> object:
-    return id(engine.model.module), engine.model.state(), tuple(question.x.shape), question.x.dtype, rules.name
+def _compared(engine: Engine) -> set[object]:
+    """What was compared for the network with the weights that it has now."""
+    state = engine.model.state()
+    known = _checked.get(engine.model.module)
+    if known is None or known[0] != state:
+        known = _checked[engine.model.module] = (state, set())
+    return known[1]
+
+
+def _key(question: Question, rules: Rules) -> object:
+    return tuple(question.x.shape), question.x.dtype, rules.name
 
 
 def _plain_output(engine: Engine, question: Question, rules: Rules) -> Tensor | None:
     """The network's own output, to compare with; None where this was done before. One setup pass."""
-    if _key(engine, question, rules) in _checked:
+    if _key(question, rules) in _compared(engine):
         return None
     with torch.no_grad():
         plain, _ = engine.forward(question, question.x[None], [question.target])
