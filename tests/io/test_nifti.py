@@ -144,6 +144,28 @@ def test_pixels_claim_no_place_in_the_patient(tmp_path):
     assert read(path).grid == Grid((4, 5))
 
 
+@pytest.mark.parametrize("codes", [(0, 0), (1, 1), (2, 0), (0, 1)])
+@pytest.mark.parametrize("name", ["m.nii.gz", "m.nii"])
+def test_a_map_lies_on_its_scan_in_every_reader(tmp_path, codes, name):
+    """Of a scan without orientation too, which no reader may take for one that has it."""
+    scan = nibabel.Nifti1Image(np.random.default_rng(0).random((5, 6, 7), dtype=np.float32), None)
+    scan.header.set_zooms((4, 5, 6))
+    scan.header.set_xyzt_units("mm")
+    for code, put in zip(codes, (scan.header.set_sform, scan.header.set_qform), strict=True):
+        if code:
+            put(np.array([[-4.0, 0, 0, 8], [0, 5, 0, -9], [0, 0, 6, 3], [0, 0, 0, 1]]), code)
+    nibabel.Nifti1Image(np.asarray(scan.dataobj), None, scan.header).to_filename(tmp_path / "s.nii")
+    image = read(tmp_path / "s.nii")
+    path = write(tmp_path / name, image.values, image.grid, image=image)
+    given, made = nibabel.load(tmp_path / "s.nii"), nibabel.load(path)
+    assert np.allclose(given.affine, made.affine, atol=1e-5)
+    assert given.header.get_zooms() == made.header.get_zooms()
+    found = [int(made.header[k]) for k in ("sform_code", "qform_code")]
+    assert found == ([0, 0] if codes == (0, 0) else [1, 1])
+    assert read(path).grid == image.grid or np.allclose(read(path).grid.matrix, image.grid.matrix, atol=1e-5)
+    assert read(path).facts["sided"] is image.facts["sided"]
+
+
 def test_the_same_map_gives_the_same_bytes(tmp_path):
     values, grid = torch.randn(4, 5, 6), Grid.spaced((4, 5, 6), (1, 1, 2))
     a, b = (write(tmp_path / f"{n}.nii.gz", values, grid).read_bytes() for n in "ab")

@@ -115,7 +115,7 @@ def _grid(header: Any, space: tuple[int, ...]) -> tuple[Grid, dict[str, Any], li
         facts = {"affine": source, "space": CODES.get(code, str(code)), "sided": UNSIDED.encode() not in ours}
     else:
         sizes = [abs(float(v)) or 1.0 for v in header["pixdim"][1 : 1 + len(space)]]
-        plain = b"pellucid" in ours or (header.get_xyzt_units()[0] == "unknown" and set(sizes) == {1.0})
+        plain = header.get_xyzt_units()[0] == "unknown" and (b"pellucid" in ours or set(sizes) == {1.0})
         grid = Grid(space) if plain else Grid.spaced(space, [v * float(scale[0, 0]) for v in sizes])
         facts = {"affine": "none", "space": "unknown", "sided": False}
         notes.append("the header holds no orientation: left and right are unknown")
@@ -123,7 +123,11 @@ def _grid(header: Any, space: tuple[int, ...]) -> tuple[Grid, dict[str, Any], li
 
 
 def write_nifti(target: Path, values: Tensor, grid: Grid, facts: Mapping[str, Any], sided: bool) -> None:
-    """Float32 NIfTI in the grid's own frame: qform and sform equal, code 1 in mm; a 2D grid as (h, w, 1); channels last."""
+    """Float32 NIfTI in the grid's own frame: qform and sform equal, code 1 in mm; a 2D grid as (h, w, 1); channels last.
+
+    A grid that knows nothing but the size of its voxels (of a scan without orientation) gets code 0 as its scan has it: every reader then
+    lays the map where it lays the scan, and none takes it for placed in a patient.
+    """
     import nibabel
 
     from pellucid.io.archive import VERSION
@@ -132,8 +136,12 @@ def write_nifti(target: Path, values: Tensor, grid: Grid, facts: Mapping[str, An
     array = values.detach().cpu().numpy().astype(np.float32)
     array = array[..., None] if grid.ndim == 2 else array
     array = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
-    scan = nibabel.Nifti1Image(array, grid.matrix if grid.unit == "mm" else None, dtype=np.float32)
-    if grid.unit == "mm":  # without an affine both codes stay 0: pixels claim no place in a patient
+    plain = Grid.spaced(grid.shape, grid.spacing).matrix
+    placed = grid.unit == "mm" and (sided or not np.allclose(grid.matrix, plain, rtol=1e-12, atol=1e-12))
+    scan = nibabel.Nifti1Image(array, grid.matrix if placed else None, dtype=np.float32)
+    if grid.unit == "mm":
+        scan.header["pixdim"][1 : 1 + grid.ndim] = grid.spacing
+    if placed:  # else both codes stay 0
         scan.header.set_sform(grid.matrix, 1)
         scan.header.set_qform(grid.matrix, 1, strip_shears=True)
     scan.header.set_xyzt_units("mm" if grid.unit == "mm" else "unknown")
