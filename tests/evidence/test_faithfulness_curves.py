@@ -123,6 +123,16 @@ def test_random_orders_are_curves_of_their_own_number():
     assert (m.high - m.low) / 2 == pytest.approx(spread_of_mean(m.detail["random"]) / (m.detail["range"][1] - m.detail["range"][0]))
 
 
+def test_a_map_is_not_ahead_of_orders_that_do_exactly_as_well():
+    """Where all samples count the same every order has the same curve: a tie is no win, and p says so."""
+    panel = panel_of(Linear(torch.ones(1, 8, 8, dtype=torch.float64)), torch.ones(1, 8, 8, dtype=torch.float64), {"a": draw(8, 8, seed=1)})
+    for name in ("deletion", "insertion"):
+        m = measure(f"{name}(patch='1px', steps=4, spacing='equal', orders=19, fill=0.0)", panel)["a"]
+        assert set(m.detail["random"]) == {m.detail["own"]}
+        assert m.detail["p"] == 1.0
+        assert m.status == "fail" and "ahead of 0 of 19" in m.text
+
+
 def test_irof_is_the_area_over_the_curve_of_segments():
     net, x = curved(3), draw(3, 12, 12)
     a, labels = draw(12, 12, seed=1), (torch.arange(12)[:, None] // 4) * 4 + torch.arange(12)[None] // 3

@@ -64,8 +64,18 @@ def test_sensitivity_and_lipschitz_are_the_papers_formulas(shape):
     assert found.detail["average"] == pytest.approx(sum(far) / 6 / float(a.norm()), rel=1e-9)
     slope = measured(panel, "local_lipschitz", radius=0.1, of="absolute", samples=6)["saliency"]
     assert slope.value == pytest.approx(max(f / float(d.norm()) for f, d in zip(far, e, strict=True)), rel=1e-9)
+    assert slope.detail["relative"] == pytest.approx(slope.value * float(x.norm()) / float(a.norm()), rel=1e-9)
     assert panel.spent["maps"] == 6, "both look into one ball"
     assert max(float(d.abs().max()) for d in e) <= 0.1 and min(float(d.min()) for d in e) < -0.08, "noise on both sides"
+
+
+def test_a_map_times_two_rises_twice_as_steeply_and_relatively_as_much():
+    x, net, twice = image((1, 8, 8)), Squares((1, 8, 8)), Squares((1, 8, 8))
+    with torch.no_grad():
+        twice.w.mul_(2)
+    one, two = (measured(panel_of(n, x), "local_lipschitz", samples=3)["saliency"] for n in (net, twice))
+    assert two.value == pytest.approx(2 * one.value, rel=1e-9)
+    assert two.detail["relative"] == pytest.approx(one.detail["relative"], rel=1e-9)
 
 
 def test_a_radius_follows_the_range_and_twice_the_map_is_as_steady():

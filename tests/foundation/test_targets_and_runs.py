@@ -1,4 +1,7 @@
+import math
 import pickle
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -100,6 +103,42 @@ def test_region_of_a_segmentation():
     assert abs(frozen.trace["gap"]) < 0.02 * abs(frozen.trace["change"])
 
 
+class Channels(nn.Module):
+    """A dense output that is its input: channel k of the image is the score of class k."""
+
+    def forward(self, x):
+        return 1.0 * x
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (3, 4, 5)])
+@pytest.mark.parametrize("often", [1, 2, 3])
+def test_the_predicted_class_of_a_segmentation_is_the_one_seen_most_apart_from_the_background(often, shape):
+    """Of 4 classes the background (0) wins nearly everywhere, ``often`` on 5 samples and the others on 2 each."""
+    counts = {k: 5 if k == often else 2 for k in (1, 2, 3)}
+    flat = torch.zeros(4, math.prod(shape), dtype=torch.float64)
+    flat[0] = 1.0
+    at = 0
+    for k, n in counts.items():
+        flat[k, at : at + n] = 2.0 + 0.1 * torch.arange(n)
+        at += n
+    why = pl.explain(pl.Model(Channels(), classes=("none", "first", "second", "third")), flat.view(4, *shape), method="saliency")
+    assert why.provenance.target.startswith(f"region({('none', 'first', 'second', 'third')[often]!r}")
+    assert why.score == pytest.approx(2.2), "the mean of 2.0 to 2.4"
+    assert torch.equal(why.values.abs().sum(0).flatten() > 0, flat.argmax(0) == often), "where it wins, and nowhere else"
+
+
+def test_a_mask_smaller_than_the_image_is_empty_beyond_its_edges():
+    """A mask that touches the edge of its own small field does not go on outside of it."""
+    from pellucid.grid import Grid
+    from pellucid.image import Image
+
+    x = Image(small_image(2), Grid.spaced((12, 10), (1, 1)))
+    given = Image(torch.ones(1, 4, 4), x.grid.crop((2, 3), (6, 7)))
+    why = pl.explain(Channels(), x, pl.region(1, given, how="sum"), method="saliency")
+    assert why.score == pytest.approx(float(x.values[1, 2:6, 3:7].sum()))
+    assert why.provenance.target.split(":")[1].startswith("16,"), "of 120 samples"
+
+
 def test_a_mask_on_another_grid_is_laid_over_the_image():
     from pellucid.grid import Grid
     from pellucid.image import Image
@@ -170,6 +209,16 @@ def test_chunks_are_planned_from_measured_peaks():
     large = Plan(torch.device("cpu"), Run(memory=2**40), {1: 2**30, 2: 2**31})
     assert large.size == 2  # as a pair, however much memory there is
     assert Plan(torch.device("cpu"), Run(memory=2**30), large.peaks).size == 1
+    wide = Plan(torch.device("cpu"), Run(memory=2**40), {1: 2**24, 2: 2**25}, largest=2**23)
+    assert wide.size == 3  # four of 8 MiB side by side would be mapped and faulted in anew by each operation
+
+
+def test_nothing_of_torch_is_imported_to_compile():
+    code = "import sys, torch, pellucid as pl; pl.explain(torch.nn.Flatten(), torch.rand(1, 3, 3), 1, method='occlusion', window='1px', stride='1px')"
+    done = subprocess.run(
+        [sys.executable, "-c", code + "; print('torch._dynamo' in sys.modules)"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
 
 
 def test_a_pass_that_cannot_fit_is_refused_before_the_machine_kills_it(monkeypatch):
