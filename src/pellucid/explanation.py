@@ -77,7 +77,8 @@ class Provenance:
     """How an explanation came about: enough to make it again, nothing that names a patient.
 
     ``weights`` is the sha256 of the network's parameters and buffers; it is worked out when first asked for, and says
-    ``"unknown ..."`` if the weights have changed in between.
+    ``"unknown ..."`` if the weights have changed in between. ``output`` is what the network's numbers are, as ``Model(output=)`` names
+    them; ``"undeclared"`` is one number of which nobody has said what it is.
     """
 
     method: str
@@ -100,6 +101,7 @@ class Provenance:
     cite: str = ""
     caveats: tuple[str, ...] = ()
     scan: str = ""
+    output: str = ""
     hash_weights: Callable[[], str] = field(default=lambda: "", repr=False, compare=False)
 
     @cached_property
