@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.util import find_spec
 from itertools import repeat
 from pathlib import Path
@@ -42,11 +43,14 @@ def serve(
         if token is not None and (len(token) < 8 or not token.isascii() or not token.replace("-", "").replace("_", "").isalnum()):
             raise BadParameter("a token of at least 8 letters, digits, - or _", f"{len(token)} signs", "Leave it out for a random one.")
         nets = {m: network(m, w, described) for m, w in zip(models, weights or repeat(None), strict=False)}
-        Path(out).mkdir(parents=True, exist_ok=True)
         limits = Limits(upload=upload * MEBI, unpacked=unpacked * MEBI)
-        served(Path(folder), Path(out), nets, port=port, token=token, limits=limits, on_ready=_ready)
+        served(Path(folder), Path(out), nets, port=port, token=token, limits=limits, on_ready=partial(_ready, Path(out)))
 
 
-def _ready(address: str) -> None:
+def _ready(out: Path, address: str) -> None:
+    from pellucid.viewer.store import seen_by_others
+
     print(f"viewer: {address}", flush=True)
     print("Whoever has this address sees the scans. Stop with Ctrl+C.", flush=True)
+    if warning := seen_by_others(out):
+        print(warning, flush=True)

@@ -1,4 +1,4 @@
-"""The answer sheet: one line of CSV an answer, appended and forced to disk; a line that was cut off by a crash is dropped when read."""
+"""The answer sheet: one line of CSV an answer, appended under a lock and forced to disk; a line that a crash cut off is dropped when read."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import io
 import math
 import os
 import re
-import threading
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from pellucid.errors import BadFile, BadParameter
+from pellucid.files import lock
 
 READER = re.compile(r"R[0-9]{1,3}")  # a code that names nobody
+FORMULA = re.compile(r"'*[=+\-@\t\r]")  # what a spreadsheet would take for one, and what was kept from being one
 COLUMNS = ("study", "reader", "position", "case", "level", "block", "answer", "truth", "confidence", "seconds", "away")
 
 
@@ -46,31 +48,30 @@ class Answer:
             raise BadParameter("seconds of at least 0", f"{self.seconds}, {self.away} away", "Show the case first.")
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True)
 class AnswerSheet:
-    """A CSV file of answers, to which is only ever appended."""
+    """A CSV file of answers, to which is only ever appended; processes may share it. Text that a spreadsheet would take for a formula gets an ' before it."""
 
     path: Path
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, answer: Answer) -> None:
         """Append an answer; it is on the disk when this returns.
 
         Raises:
             BadParameter: this reader has answered at this position.
+            BadFile: a file that is no answer sheet.
         """
-        with self._lock:
-            if any((a.reader, a.position) == (answer.reader, answer.position) for a in self.read()):
+        with self.path.open("a+b") as file:
+            lock(file)
+            file.seek(0)
+            data = file.read()
+            if any((a.reader, a.position) == (answer.reader, answer.position) for a in self._parsed(data)):
                 raise BadParameter("an answer to a new case", f"a second one at position {answer.position}", "An answer stands once given.")
-            new = not self.path.exists() or self.path.stat().st_size == 0
-            row = _line(list(asdict(answer).values()))
-            with self.path.open("r+b" if not new else "wb") as file:
-                data = b"" if new else file.read()
-                file.seek(data.rfind(b"\n") + 1)  # what a crash cut off is written over
-                file.truncate()
-                file.write((_line(list(COLUMNS)) + row if file.tell() == 0 else row).encode())
-                file.flush()
-                os.fsync(file.fileno())
+            whole = data.rfind(b"\n") + 1
+            file.truncate(whole)  # what a crash cut off is written over
+            file.write(b"".join(map(_line, [astuple(answer)] if whole else [COLUMNS, astuple(answer)])))
+            file.flush()
+            os.fsync(file.fileno())
 
     def read(self) -> list[Answer]:
         """All answers so far.
@@ -78,21 +79,30 @@ class AnswerSheet:
         Raises:
             BadFile: a file that is no answer sheet.
         """
-        if not self.path.exists():
-            return []
-        text = self.path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        rows = list(csv.reader(io.StringIO(whole)))
-        if rows and tuple(rows[0]) != COLUMNS:
-            raise BadFile(f"an answer sheet at {self.path.name}", f"columns {rows[0][:4]}", "Choose another file.")
-        kinds = {f.name: {"int": int, "float": float}.get(str(f.type), str) for f in fields(Answer)}
         try:
-            return [Answer(**{name: kinds[name](v) for name, v in zip(COLUMNS, row, strict=True)}) for row in rows[1:]]
-        except (TypeError, ValueError) as error:
-            raise BadFile(f"an answer sheet at {self.path.name}", str(error)[:120], "Look at its lines.") from error
+            return self._parsed(self.path.read_bytes())
+        except FileNotFoundError:
+            return []
+
+    def _parsed(self, data: bytes) -> list[Answer]:
+        kinds = {f.name: {"int": int, "float": float}.get(str(f.type), _text) for f in fields(Answer)}
+        try:
+            first, *rows = csv.reader(io.StringIO(data[: data.rfind(b"\n") + 1].decode())) if b"\n" in data else [COLUMNS]
+            if tuple(first) != COLUMNS:
+                raise ValueError(f"columns {first[:4]}")
+            return [Answer(**{name: kinds[name](v) for name, v in zip(COLUMNS, row, strict=True)}) for row in rows]
+        except Exception as error:  # whatever else was written into it, or how another program saved it
+            got = f"{type(error).__name__}: {error}"[:160]
+            raise BadFile(
+                f"an answer sheet at {self.path.name}", got, "Put back the file as it was written: it is not to be edited."
+            ) from error
 
 
-def _line(values: list[object]) -> str:
+def _line(values: Sequence[object]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\n").writerow([f"'{v}" if isinstance(v, str) and FORMULA.match(v) else v for v in values])
+    return text.getvalue().encode()
+
+
+def _text(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell

@@ -95,18 +95,19 @@ def read_reader_study(folder: str | Path) -> ReaderStudy:
         BadFile: no such file, or one that says something else than ``docs/reading.md`` describes.
     """
     path = Path(folder) / FILE
+    if not path.is_file():  # nor a pipe, which would keep whoever opens it
+        raise BadFile(f"a study in {path}", "no such file", "See docs/reading.md.")
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadFile(f"a study in {path}", type(error).__name__, "See docs/reading.md.") from error
-    try:
         cases = tuple(_case(c) for c in told["cases"])
         wanted = tuple(told.get("levels", LEVELS))
         study = (str(told["name"]), str(told["question"]), tuple(map(str, told["answers"])))
         crossed, seed = bool(told.get("crossed", True)), int(told.get("seed", 0))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        _check(*study, cases, wanted)
+    except BadFile:
+        raise
+    except Exception as error:  # whatever else somebody wrote into it
         raise BadFile(f"a study in {FILE}", f"{type(error).__name__}: {error}"[:160], "See docs/reading.md.") from error
-    _check(*study, cases, wanted)
     left_out: dict[str, str] = {}
     for level in LEVELS:
         lacking = sum(not c.holds(level) for c in cases)

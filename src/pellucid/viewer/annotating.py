@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +21,6 @@ from pellucid.viewer.desk import Desk
 from pellucid.viewer.showing import Display
 
 KIND = "annotations"
-_one = threading.Lock()  # a session is read, changed and written by one request at a time
 Box = tuple[list[int], list[int]]
 
 
@@ -62,15 +60,14 @@ def act(
     Raises:
         BadParameter: as ``Annotation.act``.
     """
-    with _one:
-        record = desk.store.get(KIND, key)
+    with desk.store.changing(KIND, key) as record:
         annotation = Annotation.read(record)
         box: dict[str, Any] = {}
         if action in ("move", "resize", "add"):
             before = annotation[number] if action != "add" and number is not None else None
             a, b = to_scan(desk.display(record["scan"]), start, stop, before)
             box = {"start": a, "stop": b}
-        _keep(desk, key, record, annotation.act(action, time.time(), number, label=label, **box))
+        record |= annotation.act(action, time.time(), number, label=label, **box).record()
 
 
 def paint(desk: Desk, key: str, number: int | None, drawn: bytes) -> None:
@@ -80,8 +77,7 @@ def paint(desk: Desk, key: str, number: int | None, drawn: bytes) -> None:
         BadImage: not as many bytes as samples.
         BadParameter: an empty mask.
     """
-    with _one:
-        record = desk.store.get(KIND, key)
+    with desk.store.changing(KIND, key) as record:
         display = desk.display(record["scan"])
         if len(drawn) != display.samples:
             raise BadImage(
@@ -90,16 +86,12 @@ def paint(desk: Desk, key: str, number: int | None, drawn: bytes) -> None:
         shown = torch.frombuffer(bytearray(drawn), dtype=torch.uint8).view(display.grid.shape) != 0
         mask = on_grid(Image(shown[None].float(), display.grid), desk.scans.image(record["scan"]).grid)
         action: Action = "add" if number is None else "paint"
-        _keep(desk, key, record, Annotation.read(record).act(action, time.time(), number, mask=mask > 0))
+        record |= Annotation.read(record).act(action, time.time(), number, mask=mask > 0).record()
 
 
 def opened(desk: Desk, key: str) -> None:
     """The page shows a session (again): pauses before this are no work."""
     act(desk, key, "open")
-
-
-def _keep(desk: Desk, key: str, record: dict[str, Any], annotation: Annotation) -> None:
-    desk.store.put(KIND, key, {**record, **annotation.record()})
 
 
 # ---------------------------------------------------------------------------------------------------- as the page shows it

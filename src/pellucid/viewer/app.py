@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -49,17 +49,11 @@ SHARED = {"report": "pellucid.report", "viewer": "pellucid.viewer"}
 def application(desk: Desk, token: str) -> Any:
     """The guarded ASGI app of a desk."""
 
-    @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        desk.queue.close()
-
     about = "Explanations of medical-imaging networks, on this machine. Every request carries the token, as a cookie or as a Bearer token."
     app = FastAPI(
         title="Pellucid viewer",
         version=versions()["pellucid"],
         description=about,
-        lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -92,24 +86,32 @@ def serve(
     """Serve a folder of scans on 127.0.0.1 until interrupted; ``on_ready`` gets the address with the token.
 
     Raises:
-        BadFile: no such folder, or the port is taken.
+        BadFile: no such folder, the port is taken, or another viewer works in ``work``.
     """
     if not folder.is_dir():
         raise BadFile("a folder of scans to serve", f"{folder}, which is none", "Name a folder.")
     token = token or secrets.token_urlsafe(24)
+    with contextlib.ExitStack() as ending:
+        server = ending.enter_context(_bound(port))
+        desk = Desk.over(folder, work, models, limits, phantoms)
+        ending.callback(desk.close)
+        config = uvicorn.Config(application(desk, token), log_level="warning", server_header=False, timeout_graceful_shutdown=3)
+        running = uvicorn.Server(config)
+        on_ready(f"http://127.0.0.1:{server.getsockname()[1]}/?token={token}")
+        if stop is not None:
+            threading.Thread(target=_end_when, args=(stop, running), daemon=True).start()
+        running.run(sockets=[server])
+
+
+def _bound(port: int) -> socket.socket:
     server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         server.bind(("127.0.0.1", port))
     except OSError as error:
+        server.close()
         raise BadFile(f"port {port} of this machine", str(error), "Use another, or --port 0 for a free one.") from error
-    desk = Desk.over(folder, work, models, limits, phantoms)
-    config = uvicorn.Config(application(desk, token), log_level="warning", server_header=False, timeout_graceful_shutdown=3)
-    running = uvicorn.Server(config)
-    on_ready(f"http://127.0.0.1:{server.getsockname()[1]}/?token={token}")
-    if stop is not None:
-        threading.Thread(target=_end_when, args=(stop, running), daemon=True).start()
-    running.run(sockets=[server])
+    return server
 
 
 def _end_when(stop: threading.Event, running: uvicorn.Server) -> None:

@@ -119,9 +119,8 @@ def _keep(desk: Desk, key: str, n: int, why: Map) -> None:
         "n": n, "name": title(p.method.partition("(")[0]), "method": p.method, "target": p.target, "site": p.site, "score": why.score,
         "verdict": why.evidence.verdict, "level": why.evidence.level, "way": steps,
     }  # fmt: skip
-    record = desk.store.get("runs", key)
-    record["maps"] = [*[m for m in record["maps"] if m["n"] != n], line]
-    desk.store.put("runs", key, record)
+    with desk.store.changing("runs", key) as record:
+        record["maps"] = [*[m for m in record["maps"] if m["n"] != n], line]
 
 
 def progress(desk: Desk, key: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from pellucid.explanation import Map
 from pellucid.model import Model
@@ -14,7 +15,7 @@ from pellucid.viewer.nets import Look, Nets
 from pellucid.viewer.scans import Recent, Scans
 from pellucid.viewer.shelf import Shelf
 from pellucid.viewer.showing import Display
-from pellucid.viewer.store import Store
+from pellucid.viewer.store import Store, hold
 
 
 @dataclass(eq=False)
@@ -26,6 +27,7 @@ class Desk:
     scans: Scans
     nets: Nets
     limits: Limits
+    held: BinaryIO
     queue: Queue = field(default_factory=Queue)
     looks: dict[tuple[str, str], Look] = field(default_factory=dict)
     displays: Recent[Display] = field(default_factory=lambda: Recent(4))
@@ -33,14 +35,23 @@ class Desk:
 
     @classmethod
     def over(cls, folder: Path, work: Path, models: Mapping[str, Model], limits: Limits | None = None, phantoms: bool = True) -> Desk:
-        """A desk over a folder of scans; what an earlier viewer left unfinished in ``work`` is marked so."""
-        limits = limits or Limits()
+        """A desk over a folder of scans; ``work`` is its own until ``close``, and what an earlier viewer left unfinished there is marked so.
+
+        Raises:
+            BadFile: another viewer works in that folder.
+        """
+        held, limits = hold(work), limits or Limits()
         store = Store(work)
         shelf = Shelf(folder, work, limits)
         for key, record in store.all("runs"):
             if record.get("state") not in OVER:
                 store.change("runs", key, state="interrupted")
-        return cls(shelf, store, Scans(shelf, store, limits), Nets(models, phantoms), limits)
+        return cls(shelf, store, Scans(shelf, store, limits), Nets(models, phantoms), limits, held)
+
+    def close(self) -> None:
+        """Stop all work, and let another viewer have the folder."""
+        self.queue.close()
+        self.held.close()
 
     def display(self, key: str) -> Display:
         """How the scan of an id is laid out and packed for the page."""

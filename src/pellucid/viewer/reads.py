@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,21 +25,20 @@ from pellucid.viewer.store import missing
 
 KIND = "readings"
 DEEP, MOST = 2, 500  # how far below the served folder studies are looked for, and in how many folders
-_one = threading.Lock()
 
 
 def studies(desk: Desk) -> list[dict[str, Any]]:
-    """Every study in the served folder; one that cannot be read says why."""
+    """Every study in the served folder; one that cannot be read, or whose answers cannot, says why."""
     found = []
     for folder in _folders(desk):
         path = desk.shelf.relative(folder)
         try:
             study = read_reader_study(folder)
+            key = _key(path, study.name)
+            answers = sheet(desk, key).read()
         except PellucidError as error:
-            found.append({**_EMPTY, "folder": path, "problem": f"{error.got}. {error.fix}"})
+            found.append({**_EMPTY, "folder": path, "problem": f"{error.asked}: {error.got}. {error.fix}"})
             continue
-        key = _key(path, study.name)
-        answers = sheet(desk, key).read()
         readers = {r: sum(a.reader == r for a in answers) for r in sorted({a.reader for a in answers})}
         found.append({**_told(study), "id": key, "folder": path, "readers": readers, "problem": ""})
     return found
@@ -98,11 +96,8 @@ def begin(desk: Desk, folder: str) -> str:
     """Open the study in a folder; its id is the same each time."""
     study = read_reader_study(desk.shelf.find(folder))
     key = _key(folder.strip("/"), study.name)
-    with _one:
-        try:
-            desk.store.get(KIND, key)
-        except BadFile:
-            desk.store.put(KIND, key, {"folder": folder.strip("/"), "name": study.name, "shown": {}})
+    with desk.store.changing(KIND, key, new={"folder": folder.strip("/"), "name": study.name, "shown": {}}):
+        pass
     return key
 
 
@@ -159,13 +154,8 @@ def shown(desk: Desk, key: str, reader: str, position: int) -> float:
     mine = next_of(order(study_of(desk, key)[0], reader), answers(desk, key), reader)
     if mine is None or mine.position != position:
         raise BadParameter("the case whose turn it is", f"position {position}", "Reload the page.")
-    with _one:
-        record = desk.store.get(KIND, key)
-        times = record["shown"].setdefault(reader, {})
-        if str(position) not in times:
-            times[str(position)] = time.time()
-            desk.store.put(KIND, key, record)
-        return float(times[str(position)])
+    with desk.store.changing(KIND, key) as record:
+        return float(record["shown"].setdefault(reader, {}).setdefault(str(position), time.time()))
 
 
 def answer(desk: Desk, key: str, reader: str, position: int, said: str, confidence: float, away: float) -> None:
@@ -176,32 +166,18 @@ def answer(desk: Desk, key: str, reader: str, position: int, said: str, confiden
     """
     _code(reader)
     study, _ = study_of(desk, key)
-    with _one:
-        turns = order(study, reader)
-        mine = next_of(turns, answers(desk, key), reader)
-        if mine is None or mine.position != position:
-            raise BadParameter("an answer to the case that is shown", f"one at position {position}", "Reload the page.")
-        if said not in study.answers:
-            raise BadParameter(f"one of {', '.join(study.answers)}", repr(said)[:60], "Choose one.")
-        since = desk.store.get(KIND, key)["shown"].get(reader, {}).get(str(position))
-        if since is None:
-            raise BadParameter("an answer to a case that was shown", "one that was not", "Reload the page.")
-        seconds = round(max(0.0, time.time() - since), 3)
-        case = study[mine.case]
-        given = Answer(
-            study.name,
-            reader,
-            position,
-            case.id,
-            mine.level,
-            mine.block,
-            said,
-            case.truth,
-            confidence,
-            seconds,
-            round(min(away, seconds), 3),
-        )
-        sheet(desk, key).add(given)
+    mine = next_of(order(study, reader), answers(desk, key), reader)
+    if mine is None or mine.position != position:
+        raise BadParameter("an answer to the case that is shown", f"one at position {position}", "Reload the page.")
+    if said not in study.answers:
+        raise BadParameter(f"one of {', '.join(study.answers)}", repr(said)[:60], "Choose one.")
+    since = desk.store.get(KIND, key)["shown"].get(reader, {}).get(str(position))
+    if since is None:
+        raise BadParameter("an answer to a case that was shown", "one that was not", "Reload the page.")
+    seconds = round(max(0.0, time.time() - since), 3)
+    case, away = study[mine.case], round(min(away, seconds), 3)
+    words = (study.name, reader, position, case.id, mine.level, mine.block, said, case.truth)
+    sheet(desk, key).add(Answer(*words, confidence, seconds, away))
 
 
 def _code(reader: str) -> None:

@@ -14,7 +14,7 @@ from pellucid.errors import BadFile
 from pellucid.image import Image
 from pellucid.io import read, series
 from pellucid.io.dicom.series import Series
-from pellucid.viewer.limits import Limits, weigh
+from pellucid.viewer.limits import Limits, weigh, weigh_all
 from pellucid.viewer.shelf import Shelf
 from pellucid.viewer.store import Store
 
@@ -116,12 +116,4 @@ class Scans:
         return read(where, series=record["series"])
 
     def _weigh_all(self, folder: Path) -> None:
-        """A series is read as one volume: its files count together, and none of them may lead out of the folder."""
-        total, home = 0, (self.shelf.root.resolve(), self.store.root.resolve())
-        for n, file in enumerate(p for p in folder.rglob("*") if p.is_file()):
-            if not any(file.resolve().is_relative_to(h) for h in home):
-                raise BadFile("a folder whose files lie in the served folder", f"a link out of it: {file.name!r}", "Copy the files.")
-            total += file.stat().st_size
-            if n >= self.limits.files or total > self.limits.unpacked:
-                got = f"more than {n} files, {total / 2**20:,.0f} MiB"
-                raise BadFile("a folder that holds one scan", got, "Open a folder further down.")
+        weigh_all(folder, self.limits, (self.shelf.root.resolve(), self.store.root.resolve()))

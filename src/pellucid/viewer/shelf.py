@@ -44,7 +44,7 @@ class Shelf:
         home = self.root.resolve()
         try:
             found = (home / Path(*parts)).resolve()
-            there = found.exists()
+            there = found.is_file() or found.is_dir()  # a pipe would keep whoever opens it
         except (OSError, ValueError, RuntimeError) as error:
             raise outside from error
         if not found.is_relative_to(home) or self._is_ours(found):
@@ -98,6 +98,8 @@ class Shelf:
 def _kind(path: Path) -> str | None:
     """The format by content; a gzipped file is taken for NIfTI if its name says so."""
     try:
+        if not path.is_file():  # a pipe would keep whoever opens it
+            return None
         with path.open("rb") as file:
             head = file.read(348)
     except OSError:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import pathlib
 import shutil
 from dataclasses import asdict
 from pathlib import PurePosixPath
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from pellucid.errors import BadFile
 from pellucid.report.words import scan_rows
+from pellucid.viewer.desk import Desk
 from pellucid.viewer.routes.reach import PACKED, PROBLEMS, AtDesk, packed
 from pellucid.viewer.shapes import Key, Listing, OpenScan, Scan, SeriesEntry, Upload
 from pellucid.viewer.store import missing
@@ -69,29 +71,44 @@ async def upload(desk: AtDesk, request: Request, name: Annotated[str, Query(max_
         raise BadFile(
             "an upload of type application/octet-stream", repr(request.headers.get("content-type", ""))[:80], "Send the bytes alone."
         )
-    store, limits = desk.store, desk.limits
-    label = "".join(c for c in PurePosixPath(name.replace("\\", "/")).name if c.isprintable())[:120] or "upload"
-    key = into or store.new("uploads", {"name": label, "files": 0, "size": 0})
-    record = store.get("uploads", key)
-    if record["files"] >= limits.files or shutil.disk_usage(store.root).free < 2 * limits.upload:
-        raise BadFile(f"an upload of at most {limits.files} files, and room for it", f"{record['files']} files", "Use the served folder.")
-    folder = store.folder("uploads", key) / "files"
-    folder.mkdir(parents=True, exist_ok=True)
-    target, size = folder / f"{record['files']:05d}", 0  # a name of ours: what it is called is only told
+    key, number = await run_in_threadpool(_reserved, desk, name, into)
+    draft, size = desk.store.folder("uploads", key) / f"{number:05d}.part", 0
     try:
-        with target.open("wb") as file:
+        with draft.open("xb") as file:
             async for part in request.stream():
                 size += len(part)
                 await run_in_threadpool(file.write, part)
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
-    if size == 0 or record["size"] + size > limits.upload:
-        target.unlink(missing_ok=True)
-        got = "none" if size == 0 else f"{record['size'] + size:,} bytes"
-        raise BadFile(f"an upload of 1 to {limits.upload:,} bytes", got, "Use the served folder.")
-    changed = store.change("uploads", key, files=record["files"] + 1, size=record["size"] + size)
-    return {"id": key, **{k: changed[k] for k in ("name", "files", "size")}}
+        record = await run_in_threadpool(_taken, desk, key, draft, size)
+    finally:
+        draft.unlink(missing_ok=True)
+    return {"id": key, **{k: record[k] for k in ("name", "files", "size")}}
+
+
+def _reserved(desk: Desk, name: str, into: str | None) -> tuple[str, int]:
+    """The upload that a file goes into, and a number that no other file of it has: files may come at the same time."""
+    store, limits = desk.store, desk.limits
+    label = "".join(c for c in PurePosixPath(name.replace("\\", "/")).name if c.isprintable())[:120] or "upload"
+    key = into or store.new("uploads", {"name": label, "begun": 0, "files": 0, "size": 0})
+    with store.changing("uploads", key) as record:
+        number = int(record.get("begun", record["files"]))
+        if number >= limits.files or shutil.disk_usage(store.root).free < 2 * limits.upload:
+            raise BadFile(f"an upload of at most {limits.files} files, and room for it", f"{number} files", "Use the served folder.")
+        record["begun"] = number + 1
+    return key, number
+
+
+def _taken(desk: Desk, key: str, draft: pathlib.Path, size: int) -> dict[str, Any]:
+    """Put a file that has come in whole among those of its upload, under a name of ours: what it is called is only told."""
+    with desk.store.changing("uploads", key) as record:
+        total = record["size"] + size
+        if size == 0 or total > desk.limits.upload:
+            got = "none" if size == 0 else f"{total:,} bytes"
+            raise BadFile(f"an upload of 1 to {desk.limits.upload:,} bytes", got, "Use the served folder.")
+        target = draft.parent / "files" / draft.stem
+        target.parent.mkdir(exist_ok=True)
+        draft.replace(target)
+        record |= {"files": record["files"] + 1, "size": total}
+    return record
 
 
 def _told(desk: AtDesk, key: str) -> dict[str, object]:
