@@ -50,13 +50,3 @@ def test_calibrated_probabilities_are_those_of_scaled_logits():
     assert summary.calibrated(m, each) == pytest.approx((logit * torch.tensor([0.5, 1.0, 2.0])).sigmoid().tolist(), rel=1e-9)
     with pytest.raises(BadParameter):
         summary.calibrated(m, Temperature((0.5, 1.0, 2.0), (0.0,) * 3, "vector", True, names, 9, 1.0, 0.9))
-
-
-def test_the_summary_says_where_the_map_points():
-    scan, values = head()
-    place = summary.where(explained(scan, values))
-    assert place.share == pytest.approx(1 / np.prod(SHAPE)) and place.words == "on the patient's right, in front, high"
-    scan, values = flat()
-    assert summary.where(explained(scan, values)).words == "in the upper right part of the picture"
-    spread = summary.summary([explained(scan, torch.ones(3, 8, 12))], None, None)["rows"][2]
-    assert "In many places" in spread["strong"]

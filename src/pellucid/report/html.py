@@ -125,7 +125,7 @@ def render(maps: Sequence[Map], title: str, note: str | None, beside: Beside | N
         t["name"] = name
     data = for_script(shown, scan)
     for one, t in zip(data["maps"], told, strict=True):
-        one["label"] = {k: t[k] for k in ("name", "target", "site", "unit")}
+        one["label"] = words.label(t)
     moving = processes(maps)
     volume = scan.grid.ndim == 3
     return page(
@@ -142,7 +142,7 @@ def render(maps: Sequence[Map], title: str, note: str | None, beside: Beside | N
         case=scan.fingerprint[:12],
         date=words.date(maps),
         version=maps[0].provenance.versions.get("pellucid", ""),
-        summary=summary(maps, beside.temperature, beside.calibration),
+        answers=summary(maps, beside.temperature, beside.calibration, [t["name"] for t in told]),
         predictions=words.predictions(maps, corrected),
         calibration=beside.calibration,
         temperature=beside.temperature,

@@ -47,7 +47,8 @@ class Channel:
 class Layer:
     """One map over the scan, packed: sample = top of scale * curve(number). ``peak`` is its largest |value| in viewing order.
 
-    ``full`` is the value of full color, ``most`` the largest |value|; ``positive`` and ``negative`` are the extremes.
+    ``full`` is the value of full color, ``most`` the largest |value|; ``positive`` and ``negative`` are the extremes, ``beyond`` is the share
+    of samples above full color.
     """
 
     data: bytes
@@ -57,6 +58,7 @@ class Layer:
     peak: tuple[int, ...]
     positive: float
     negative: float
+    beyond: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -253,7 +255,8 @@ def layer(values: np.ndarray, bits: int) -> Layer:
     # one voxel must not darken the rest, nor noise everywhere drown one spot
     full = max(float(np.quantile(some, 0.999)), most / 20) if some.size else 1.0
     peak = tuple(int(i) for i in np.unravel_index(int(size.argmax()), size.shape))
-    return Layer(pack(numbers), bits, most, full, peak, max(float(values.max()), 0.0), min(float(values.min()), 0.0))
+    beyond = float((size > full * 1.001).mean())
+    return Layer(pack(numbers), bits, most, full, peak, max(float(values.max()), 0.0), min(float(values.min()), 0.0), beyond)
 
 
 # ---------------------------------------------------------------------------------------------------- still pictures

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from pellucid.errors import BadParameter
 from pellucid.evidence.predictions import Calibration, Temperature
 from pellucid.explanation import Map
+from pellucid.report.meaning import meaning
 from pellucid.report.planes import lay_out
-from pellucid.report.words import number, percent, short_target
+from pellucid.report.words import MEASURED, UNDECLARED, named, number, percent, scored, short_target
 
 SURE = ((0.95, "It is very sure"), (0.8, "It is fairly sure"), (0.6, "It leans that way, not more"), (0.0, "It is undecided"))
 TRUST = {
@@ -23,30 +24,75 @@ TRUST = {
     "void": "The picture below could not be examined, so nothing follows from it",
     "not examined": "Nobody has checked the picture below. It can look convincing and still be wrong",
 }
-NEAR = 0.15  # of the diagonal
+WORST = ("not supported", "void", "not examined", "questionable", "supported")
+REJECTED = ("not supported", "void")
+DIFFUSE = 0.15  # of the picture: what covers more than this points nowhere
+SUPPORTED = "It shows what the network used, which need not be what matters in the patient."
+EVEN = "Even a supported map shows what the network used, which need not be what matters in the patient."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Place:
-    """Where half of what speaks for the target lies: its share of the picture, and its center, as shares of the laid-out axes."""
+    """Where half of what a map marks lies: its samples in viewing order, their share of the picture, and a place in words.
 
+    ``nowhere`` says why there is no such place; ``part`` is None then.
+    """
+
+    part: np.ndarray | None
     share: float
-    center: tuple[float, ...]
     words: str
-    signed: bool
+    marks: str
+    nowhere: str = ""
 
 
-def summary(maps: Sequence[Map], temperature: Temperature | None, calibration: Calibration | None) -> dict[str, Any]:
-    """The sentences, each with a question that it answers."""
-    first = maps[0]
-    place = where(first)
-    rows = [
-        ("What does the network say?", *_says(first, temperature)),
-        ("How sure is it?", *_sure(first, temperature, calibration)),
-        ("Where did it look?", *_looked(maps, place)),
-        ("Can that be trusted?", *_trusted(maps)),
-    ]
-    return {"rows": [{"question": q, "strong": _held(strong), "more": _held(more)} for q, strong, more in rows]}
+def summary(
+    maps: Sequence[Map], temperature: Temperature | None, calibration: Calibration | None, names: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """The sentences, each with a question that it answers: for every map that can be chosen, and for all of them side by side."""
+    places = [where(m) for m in maps]
+    words = [verdict(m) for m in maps]
+    first = [(_says(m, temperature), _sure(m, temperature, calibration)) for m in maps]
+    found = [
+        _block(str(n), *first[n], _looked(maps, places, n), _trusted(words, n), [(words[n], "")])
+        for n in range(len(maps))
+    ]  # fmt: skip
+    if len(maps) > 1:
+        one = all(f == first[0] for f in first)
+        says, sure = first[0] if one else (_say_all(maps, temperature), ("Choose one map to read how sure it is of that answer.", ""))
+        counted = [(w, f"{words.count(w)} of {len(maps)}") for w in WORST if w in words]
+        found.append(
+            _block(
+                "all",
+                says,
+                sure,
+                _all_looked(maps, places),
+                _all_trusted(words, names or [named(m.provenance.method) for m in maps]),
+                counted,
+            )
+        )
+    return found
+
+
+def verdict(m: Map) -> str:
+    """A map's verdict as a word."""
+    return m.evidence.verdict or "not examined"
+
+
+def _block(
+    show: str,
+    says: tuple[str, str],
+    sure: tuple[str, str],
+    looked: tuple[str, str],
+    trusted: tuple[str, str],
+    badges: Sequence[tuple[str, str]],
+) -> dict[str, Any]:
+    questions = ("What does the network say?", "How sure is it?", "Where did it look?", "Can that be trusted?")
+    rows = zip(questions, (says, sure, looked, trusted), strict=True)
+    return {
+        "show": show,
+        "rows": [{"question": q, "strong": _held(strong), "more": _held(more)} for q, (strong, more) in rows],
+        "badges": [{"word": word, "slug": word.replace(" ", "-"), "count": count} for word, count in badges],
+    }
 
 
 def _held(text: str) -> str:
@@ -88,8 +134,12 @@ def _given(m: Map, temperature: Temperature | None) -> tuple[tuple[str, ...], tu
 def _says(m: Map, temperature: Temperature | None) -> tuple[str, str]:
     names, p, exclusive = _given(m, temperature)
     target, unit = short_target(m.provenance)
+    if m.provenance.output == UNDECLARED:
+        return f"One number: {number(m.score)}.", "Nothing says whether it is a measurement or a class, so no probability is made of it."
+    if m.provenance.output in MEASURED:
+        return f"{target}: {number(m.score)}", "A measured value, not a class."
     if not p:
-        return f"Its score for {target} is {number(m.score)} ({unit}).", "This network gives no class probabilities."
+        return f"Its score for {target} is {number(m.score)}{f' ({unit})' if unit else ''}.", "This network gives no class probabilities."
     ranked = sorted(range(len(p)), key=lambda k: -p[k])
     best = ranked[0]
     if exclusive:
@@ -122,23 +172,35 @@ def _sure(m: Map, temperature: Temperature | None, calibration: Calibration | No
     return strong, "By its own account: whether such percentages come true as often was not checked here."
 
 
+def _say_all(maps: Sequence[Map], temperature: Temperature | None) -> tuple[str, str]:
+    """What the networks of several maps say, and what is explained."""
+    said = dict.fromkeys(_says(m, temperature)[0].rstrip(".") for m in maps)
+    targets = dict.fromkeys(short_target(m.provenance)[0] for m in maps)
+    return "; ".join(said), f"Explained below: {', '.join(targets)}."
+
+
 def where(m: Map) -> Place:
-    """The smallest part of the map that holds half of what speaks for the target (of all relevance, if nothing speaks for it)."""
+    """The smallest part of the map that holds half of what it marks, as its method declares what its values are."""
     layout = lay_out(m.image)  # whose axes the map's grid follows
+    p = m.provenance
+    means = meaning(p.method, *short_target(p), scored(p))
     values = m.values.detach().cpu().sum(0).double()
-    signed = bool((values > 0).any())
-    mass = layout.array((values.clamp(min=0) if signed else values.abs()).numpy()) if values.ndim == m.image.grid.ndim else values.numpy()
+    size = means.size or not bool((values > 0).any())
+    marks = means.marks if size == means.size else f"what speaks against {short_target(p)[0]}"
+    if values.numel() and float(values.min()) == float(values.max()):
+        return Place(None, 1.0, "", marks, "the map is zero everywhere" if not float(values.max()) else "the map is the same everywhere")
+    mass = (values.abs() if size else values.clamp(min=0)).numpy()
+    mass = layout.array(mass) if mass.ndim == m.image.grid.ndim else mass
     flat = mass.reshape(-1)
     order = np.argsort(-flat, kind="stable")
-    total = float(flat.sum())
-    if total <= 0:
-        return Place(1.0, (0.5,) * mass.ndim, "", signed)
-    count = int(np.searchsorted(np.cumsum(flat[order]), 0.5 * total)) + 1
+    count = int(np.searchsorted(np.cumsum(flat[order]), 0.5 * float(flat.sum()))) + 1
     chosen = order[:count]
+    part = np.zeros(flat.size, dtype=bool)
+    part[chosen] = True
     at = np.stack(np.unravel_index(chosen, mass.shape)).astype(float)
     weights = flat[chosen] / flat[chosen].sum()
     center = tuple(float((row * weights).sum() + 0.5) / n for row, n in zip(at, mass.shape, strict=True))
-    return Place(count / flat.size, center, _in_words(center, layout, mass.ndim), signed)
+    return Place(part.reshape(mass.shape), count / flat.size, _in_words(center, layout, mass.ndim), marks)
 
 
 def _third(at: float, words: tuple[str, str, str]) -> str:
@@ -146,48 +208,113 @@ def _third(at: float, words: tuple[str, str, str]) -> str:
 
 
 def _in_words(center: Sequence[float], layout: Any, rank: int) -> str:
-    """A place as a person says it; sides of the patient only where the scan knows them."""
-    if rank == 3 and layout.sided:
-        said = [_third(center[0], ("on the patient's right", "", "on the patient's left")), _third(center[1], ("in front", "", "at the back")),
-                _third(center[2], ("low", "", "high"))]  # fmt: skip
-        return ", ".join(s for s in said if s) or "near the middle"
+    """A place in the picture: toward which of its edges, by their letters. Never a side of the patient, of whom the picture may show a part."""
     if rank == 3:
-        return ""
+        if not layout.sided:
+            return ""
+        letters = [_third(c, ends) for c, ends in zip(center, (("R", "", "L"), ("A", "", "P"), ("I", "", "S")), strict=True)]
+        seen = [letter for letter in letters if letter]
+        if not seen:
+            return "near its middle"
+        several = f"{', '.join(seen[:-1])} and {seen[-1]}" if len(seen) > 1 else seen[0]
+        return f"toward the edge{'s' if len(seen) > 1 else ''} marked {several}"
     down, across = _third(center[0], ("upper", "", "lower")), _third(center[1], ("left", "", "right"))
     if not down and not across:
         return "near the middle of the picture"
     return f"in the {' '.join(w for w in (down, across) if w)} part of the picture"
 
 
-def _looked(maps: Sequence[Map], place: Place) -> tuple[str, str]:
-    m = maps[0]
-    target, _ = short_target(m.provenance)
-    what = f"what speaks for {target}" if place.signed else "all relevance"
+def _spot(m: Map, place: Place) -> str:
+    """Where half of what a map marks lies, as a sentence."""
     whole = "volume" if m.scan.grid.ndim == 3 else "picture"
-    share = f"{100 * place.share:.1f} %" if place.share >= 0.001 else "less than 0.1 %"
-    if place.share > 0.15:
-        strong = f"In many places: half of {what} is spread over {share} of the {whole}."
-    else:
-        spot = f", {place.words}" if place.words else ""
-        strong = f"Half of {what} lies in {share} of the {whole}{spot}."
-    others = [where(o) for o in maps[1:] if o.grid.ndim == m.grid.ndim and short_target(o.provenance)[0] == target]
-    near = sum(math.dist(o.center, place.center) <= NEAR * math.sqrt(len(place.center)) for o in others)
-    more = ""
-    if others:
-        count = {0: "None", len(others): "All" if len(others) > 1 else "The"}.get(near, str(near))
-        kind = "other map" if len(others) == 1 else f"of the {len(others)} other maps"
-        text = f"{count} {kind} point{'s' if near == 1 or len(others) == 1 else ''} to about the same place."
-        more = text if near or len(others) > 1 else "The other map points elsewhere."
-    return strong, more
+    share = percent(place.share) if place.share >= 0.001 else "less than 0.1 %"
+    if place.share > DIFFUSE:
+        return f"In many places: half of {place.marks} is spread over {share} of the {whole}."
+    return f"Half of {place.marks} lies in {share} of the {whole}{f', {place.words}' if place.words else ''}."
 
 
-def _trusted(maps: Sequence[Map]) -> tuple[str, str]:
-    words = [m.evidence.verdict or "not examined" for m in maps]
-    strong = TRUST[words[0]] + "."
-    if len(maps) == 1:
-        return strong, "It shows what the network used, which need not be what matters in the patient."
-    counted = [f"{words.count(w)} {w}" for w in TRUST if w in words]
-    return (
-        strong,
-        f"Of {len(maps)} maps: {', '.join(counted)}. They show what the network used, which need not be what matters in the patient.",
-    )
+def _looked(maps: Sequence[Map], places: Sequence[Place], n: int) -> tuple[str, str]:
+    m, place = maps[n], places[n]
+    if place.nowhere:
+        return f"Nowhere: {place.nowhere}.", "It marks no place, so it cannot say where the network looked."
+    if verdict(m) in REJECTED:
+        said = _spot(m, place)
+        return "This map cannot tell.", f"The checks do not bear it out. What it shows: {said[:1].lower() + said[1:]}"
+    return _spot(m, place), _confirmed(maps, places, n)
+
+
+def _confirmed(maps: Sequence[Map], places: Sequence[Place], n: int) -> str:
+    """How many other supported maps of the same question mark the same place; only what is supported itself can be confirmed, or confirm."""
+    asked = short_target(maps[n].provenance)[0]
+    if verdict(maps[n]) != "supported" or places[n].part is None:
+        return ""
+    others = [
+        k for k, o in enumerate(maps)
+        if k != n and verdict(o) == "supported" and short_target(o.provenance)[0] == asked and places[k].part is not None
+    ]  # fmt: skip
+    if not others:
+        return ""
+    near = sum(_same(maps, places, n, k) for k in others)
+    if len(others) == 1:
+        return "The other supported map points to about the same place." if near else "The other supported map points elsewhere."
+    count = {0: "None", len(others): "All"}.get(near, str(near))
+    return f"{count} of the {len(others)} other supported maps point{'s' if near == 1 else ''} to about the same place."
+
+
+def _same(maps: Sequence[Map], places: Sequence[Place], n: int, k: int) -> bool:
+    """Whether two maps mark about the same place: neither is spread out, and most of the smaller part lies in the larger."""
+    a, b = (_on_scan(maps[i], places[i]) for i in (n, k))
+    if a is None or b is None or max(places[n].share, places[k].share) > DIFFUSE:
+        return False
+    return int((a & b).sum()) >= 0.5 * min(int(a.sum()), int(b.sum()))
+
+
+def _on_scan(m: Map, place: Place) -> np.ndarray | None:
+    """The marked part on the scan's own grid."""
+    if place.part is None or place.part.ndim != m.scan.grid.ndim:
+        return None
+    layout = lay_out(m.image)
+    back = np.transpose(np.flip(place.part, tuple(n for n, f in enumerate(layout.flip) if f)), np.argsort(layout.order))
+    part = torch.from_numpy(np.ascontiguousarray(back))[None].float()
+    return (replace(m, values=part).on(m.scan.grid).values[0] > 0.5).numpy()
+
+
+def _all_looked(maps: Sequence[Map], places: Sequence[Place]) -> tuple[str, str]:
+    """Side by side: what the supported maps say together."""
+    good = [n for n, m in enumerate(maps) if verdict(m) == "supported" and places[n].part is not None]
+    if not good:
+        return "These maps cannot tell.", "None of them is borne out by its checks and marks a place."
+    if len(good) == 1:
+        return _spot(maps[good[0]], places[good[0]]), "So says the one supported map; the others do not count."
+    pairs = [(a, b) for a in good for b in good if a < b and short_target(maps[a].provenance) == short_target(maps[b].provenance)]
+    near = sum(_same(maps, places, a, b) for a, b in pairs)
+    if pairs and near == len(pairs):
+        return _spot(maps[good[0]], places[good[0]]), f"All {len(good)} supported maps point to about the same place."
+    return "Choose one map to read where it points.", f"The {len(good)} supported maps do not all answer one question with one place."
+
+
+def _trusted(words: Sequence[str], n: int) -> tuple[str, str]:
+    return TRUST[words[n]] + ".", SUPPORTED if words[n] == "supported" else EVEN
+
+
+def _all_trusted(words: Sequence[str], names: Sequence[str]) -> tuple[str, str]:
+    """Side by side: the worst verdict first."""
+    worst = next(w for w in WORST if w in words)
+    if words.count(worst) == len(words):
+        strong = TRUST[worst].replace("The picture below", "The pictures below").replace("the picture below", "the pictures below")
+        strong = (
+            strong.replace("against it", "against them")
+            .replace("follows from it", "follows from them")
+            .replace("It can look", "They can look")
+        )
+        return f"{strong}.", SUPPORTED.replace("It shows", "They show") if worst == "supported" else EVEN
+    said = {
+        "not supported": "Do not rely on",
+        "void": "Nothing follows from",
+        "not examined": "Nobody has checked",
+        "questionable": "Read with reserve",
+    }
+    named = [
+        f"{said[w]}: {', '.join(dict.fromkeys(t for t, v in zip(names, words, strict=True) if v == w))}." for w in WORST[:-1] if w in words
+    ]
+    return named[0], " ".join([*named[1:], EVEN])

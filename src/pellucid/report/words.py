@@ -6,11 +6,13 @@ import ast
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pellucid.explanation import Map, Measurement, Provenance
 from pellucid.grid import Grid
 from pellucid.image import Image
+from pellucid.report.meaning import meaning
 from pellucid.report.pictures import Layer, Pictures
 
 VERDICTS = {
@@ -27,6 +29,8 @@ TELLABLE = {
     "photometric": "Photometric interpretation", "slices": "Slices", "bits": "Bits per sample", "transfer_syntax": "Transfer syntax",
 }  # fmt: skip
 TOP_CLASSES = 10
+UNDECLARED = "undeclared"  # one number of which nobody has said what it is
+MEASURED = ("regression", UNDECLARED)
 SHORT = {"cam", "ig", "rise", "lrp", "shap", "lime", "xrai"}
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -104,21 +108,21 @@ def percent(p: float) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------- one map
-def about(m: Map, layer: Layer, shown: Pictures, n: int) -> dict[str, Any]:
-    """Everything the page says about one map."""
+def told(m: Map) -> dict[str, Any]:
+    """What is said of one map wherever it is shown, in report and viewer alike: its name, question, verdict, and what its values are."""
     p, e = m.provenance, m.evidence
     word = e.verdict or "not examined"
-    target, unit = _target(p.target, p.classes)
-    inner = re.search(r"inner=(\w+)", p.method)
+    target, unit = short_target(p)
     return {
-        "n": n,
-        "name": _title(p.method.split("(")[0]) + (f" of {_title(inner[1])}" if inner else ""),
+        "name": named(p.method),
         "method": p.method,
         "target": target,
         "raw_target": p.target,
         "site": p.site,
         "unit": unit,
-        "score": number(m.score),
+        "asked": scored(p),
+        "score": f"{number(m.score)} {unit}".strip(),
+        "beside": _beside(m),
         "verdict": word,
         "slug": word.replace(" ", "-"),
         "sentence": VERDICTS[word],
@@ -127,15 +131,56 @@ def about(m: Map, layer: Layer, shown: Pictures, n: int) -> dict[str, Any]:
         "rows": [_row(r) for r in e.measurements],
         "caveats": list(p.caveats),
         "misleads": misleads(p.method),
+        "bar": asdict(meaning(p.method, target, unit, scored(p))),
+    }
+
+
+LABEL = ("name", "target", "site", "unit", "verdict", "slug", "bar")  # what the scene's scripts say of a map: ``label`` of scene.addMap
+
+
+def label(said: dict[str, Any]) -> dict[str, Any]:
+    """The part of what is told that stands on the pictures themselves."""
+    return {k: said[k] for k in LABEL}
+
+
+def about(m: Map, layer: Layer, shown: Pictures, n: int) -> dict[str, Any]:
+    """Everything the page says about one map."""
+    return {
+        **told(m),
+        "n": n,
         "full": number(layer.full),
         "beyond": (layer.negative < -layer.full * 1.001, layer.positive > layer.full * 1.001),
+        "single": layer.negative == 0,
         "signs": _signs(layer),
         "peak": _peak(layer, shown),
         "provenance": _provenance(m, shown),
     }
 
 
-def _title(method: str) -> str:
+def _beside(m: Map) -> str:
+    """Beside which score a logit counts, where classes exclude each other: its own sign says nothing."""
+    p = m.probabilities
+    names = _names(m)
+    if m.provenance.output == "single logit" or len(p) < 2 or abs(sum(p) - 1) > 0.01:
+        return ""
+    explained = [k for k, name in enumerate(names) if _asks_for(m.provenance.target, k, name)]
+    if len(explained) != 1 or not m.provenance.target.startswith("logit("):
+        return ""
+    (k,) = explained
+    other = max((j for j in range(len(p)) if j != k), key=lambda j: p[j])
+    if not 0 < p[k] < 1 or not 0 < p[other] < 1:
+        return "Logits count only against each other."
+    apart = math.log(p[k]) - math.log(p[other])
+    return f"{number(abs(apart))} {'above' if apart >= 0 else 'below'} {names[other]}; logits count only against each other."
+
+
+def named(method: str) -> str:
+    """The name of a method by its text, that of a wrapped method with it."""
+    inner = re.search(r"inner=(\w+)", method)
+    return title(method.split("(")[0]) + (f" of {title(inner[1])}" if inner else "")
+
+
+def title(method: str) -> str:
     """A method's name as a title: ``grad_cam`` is Grad-CAM."""
     words = [w.upper() if w in SHORT else w for w in method.split("_")]
     return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]]).replace(" CAM", "-CAM")
@@ -161,40 +206,53 @@ def misleads(text: str) -> list[str]:
     return found
 
 
-def _target(target: str, classes: Sequence[str]) -> tuple[str, str]:
-    """A target in short, and the unit of its score."""
-    unit = "probability" if "probability" in target else "logit" if "logit" in target else "score"
+def short_target(p: Provenance) -> tuple[str, str]:
+    """What is explained, in short, and the unit of its score ("" where it has none that is known)."""
+    target = p.target
+    measured = p.output in MEASURED
+    unit = "" if measured else "probability" if "probability" in target else "logit" if "logit" in target else ""
     plain = re.fullmatch(r"(?:logit|probability)\(('[^']*'|\"[^\"]*\"|\d+)\)", target)
     if plain is None:
         return re.sub(r", mask=\w+:\d+", "", target), unit
     k = ast.literal_eval(plain[1])
     if isinstance(k, str):
         return k, unit
-    return (classes[k] if k < len(classes) else f"class {k}"), unit
+    if p.output == UNDECLARED:
+        return "its number", unit
+    return (p.classes[k] if k < len(p.classes) else f"{'output' if measured else 'class'} {k}"), unit
 
 
-def short_target(p: Provenance) -> tuple[str, str]:
-    """What is explained, in short, and the unit of its score."""
-    return _target(p.target, p.classes)
+def scored(p: Provenance) -> str:
+    """What the explained number is called: the value that was measured, or a score."""
+    return "value" if p.output in MEASURED else "score"
 
 
 def _signs(layer: Layer) -> str:
+    """Which signs there are, and what lies beyond the ends of the color bar."""
     if layer.positive == 0 == layer.negative:
         return "This map is zero everywhere."
-    if layer.negative == 0:
-        return "This map has no negative values."
-    return "This map has no positive values." if layer.positive == 0 else ""
+    signs = "This map has no negative values." if layer.negative == 0 else "This map has no positive values." if layer.positive == 0 else ""
+    beyond = f"Full color is at ±{number(layer.full)}; {percent(layer.beyond)} of the samples lie beyond, up to {number(layer.most)}."
+    return " ".join(s for s in (signs, beyond if layer.beyond else "") if s)
 
 
 def _peak(layer: Layer, shown: Pictures) -> str:
     value = layer.positive if layer.positive >= -layer.negative else layer.negative
+    if not value:
+        return "none: the map is zero everywhere"
     return f"{number(value, sign=True)} at {position(shown.grid, layer.peak, shown.layout.sided)}"
 
 
 def position(grid: Grid, index: Sequence[int], sided: bool) -> str:
-    """A place in words: letters and mm where sides are known, else mm or samples."""
+    """A place in words: patient letters and mm in volumes whose sides are known, mm from the edges of a flat picture, else mm or samples.
+
+    A flat picture is a projection or a cut of its own: nothing says where the patient's origin is, so its letters are directions only.
+    """
     if grid.unit == "px":
         return ", ".join(grid.say(index)) or "sample " + ", ".join(map(str, index))
+    if grid.ndim == 2:
+        down, across = ((i + 0.5) * s for i, s in zip(index, grid.spacing, strict=True))
+        return f"{across:.1f} mm from the left edge, {down:.1f} mm from the top"
     world = grid.world(index)
     if not sided:
         return ", ".join(f"{w:.1f}".replace("-", "−") for w in world[: grid.ndim]) + " mm"

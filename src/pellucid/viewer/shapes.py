@@ -332,6 +332,7 @@ class MapFacts(BaseModel):
     rows: list[Row]
     provenance: list[tuple[str, str]]
     layer: LayerFacts
+    label: dict[str, Any]
     way: str | None
     kept: bool
 

@@ -79,6 +79,7 @@ class Controls {
     if (byId("plane-label")) byId("plane-label").hidden = !(this.scene.volume && which === "all");
     for (const b of document.querySelectorAll("[data-show]")) b.setAttribute("aria-pressed", String(b.dataset.show === String(which)));
     for (const a of document.querySelectorAll("article[data-map]")) a.hidden = which !== "all" && a.dataset.map !== String(which);
+    for (const a of document.querySelectorAll("[data-answers]")) a.hidden = a.dataset.answers !== String(which); // the verdict told is that of the map seen
     for (const lead of document.querySelectorAll(".lead")) lead.classList.toggle("all", which === "all");
     const moving = byId("moving");
     if (moving) moving.hidden = [...moving.querySelectorAll("article")].every((a) => a.hidden);
@@ -108,16 +109,30 @@ class Controls {
     set("o-zoom", `${Number(view.zoom.toPrecision(2))} ×`);
     if (byId("zoom")) byId("zoom").value = Math.log2(view.zoom);
     for (const cut of document.querySelectorAll(".cut")) cut.style.width = `${100 * view.threshold}%`;
+    const bar = (one && one.label.bar) || { what: "", low: "", high: "" };
+    const single = one !== null && one.negative === 0; // nothing below zero: half a bar
+    if (byId("scale")) byId("scale").classList.toggle("single", single);
     const beyond = (value) => (value > (one ? one.full : 0) * 1.001 ? true : false);
-    set("tick-low", one ? `${beyond(-one.negative) ? "≤ " : ""}−${number(one.full)}` : "−full");
+    set("tick-low", single ? "" : one ? `${beyond(-one.negative) ? "≤ " : ""}−${number(one.full)}` : "−full");
     set("tick-high", one ? `${beyond(one.positive) ? "≥ " : ""}+${number(one.full)}` : "+full");
-    set("tick-unit", one ? `relevance (${one.label.unit})` : "each map on its own scale");
+    set("tick-unit", one ? bar.what : this.board.maps.length ? "each map on its own scale, in its own unit" : "");
+    set("end-low", one && !single ? bar.low : "");
+    set("end-high", one ? bar.high : "");
     if (!scene.color && byId("o-center")) {
       const [black, white] = view.windows[view.channel];
       set("o-center", number((black + white) / 2));
       set("o-width", number(white - black));
     }
     this.#readout();
+  }
+
+  // A map chosen anew is not read where it is strongest: the line says where that would be.
+  #largest(n, i) {
+    const { scene } = this;
+    const { peak } = scene.maps[n];
+    const largest = scene.relevance(n, scene.offset(peak));
+    if (largest === 0) return "none: zero everywhere";
+    return scene.offset(peak) === i ? "here" : `${number(largest, true)} at ${scene.place(peak) || scene.inScan(peak)}`;
   }
 
   #readout() {
@@ -135,8 +150,9 @@ class Controls {
     const { maps } = this.board;
     for (const n of maps) {
       const { name, target } = scene.maps[n].label;
-      items.push([maps.length > 1 ? `${name}, ${target}` : "relevance", number(scene.relevance(n, i), true)]);
+      items.push([maps.length > 1 ? `${name}, ${target}` : "map", number(scene.relevance(n, i), true)]);
     }
+    if (maps.length === 1) items.push(["largest value", this.#largest(maps[0], i)]);
     const line = document.createElement("div");
     for (const [key, value] of items.filter((one) => one[1])) {
       const cell = document.createElement("span");

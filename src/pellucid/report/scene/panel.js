@@ -25,6 +25,7 @@ class Panel {
     this.canvas.tabIndex = 0;
     this.canvas.setAttribute("role", "img");
     this.where = make("span", "where");
+    this.word = make("span", "word");
     this.length = make("span");
     this.ruler = make("span", "ruler", [this.length]);
     this.down = make("div", "hair down");
@@ -35,7 +36,7 @@ class Panel {
       return mark;
     });
     this.frame = make("div", "frame", [this.canvas, this.down, this.across, ...marks.filter((m) => m.textContent), this.ruler]);
-    this.figure = make("figure", "panel", [make("figcaption", "", [make("span", "what", [this.name]), this.where]), this.frame]);
+    this.figure = make("figure", "panel", [make("figcaption", "", [make("span", "what", [this.name]), this.word, this.where]), this.frame]);
     this.figure.style.setProperty("--wide", plane.wide);
     this.figure.style.setProperty("--tall", plane.tall);
     this.figure.dataset.plane = scene.planes.indexOf(plane);
@@ -157,7 +158,10 @@ class Panel {
     this.where.textContent = this.note === null ? slice : this.note;
     if (this.slider) this.slider.value = scene.view.at[plane.through];
     const label = this.map === null ? null : scene.maps[this.map].label;
-    const map = label === null ? "" : `, ${label.name} for ${label.target}: ${here} at the crosshair`;
+    const verdict = (label && label.verdict) || "";
+    this.word.textContent = verdict; // no map without what its checks said
+    this.word.className = `word ${verdict.replace(" ", "-")}`;
+    const map = label === null ? "" : `, ${label.name} for ${label.target}${verdict && `, ${verdict}`}: ${here} at the crosshair`;
     const sides = plane.edges[0] ? `, ${plane.edges[0]} on the left, ${plane.edges[2]} on top` : "";
     this.canvas.setAttribute("aria-label", `${this.name}${slice && `, ${slice}`}${sides}${map}`);
   }

@@ -8,7 +8,8 @@
  *   await board.show(0);                       // a map, or "all": side by side; null: the scan alone
  *   scene.change({ at: [3, 4, 5], zoom: 2 });  // all panels follow: zoom, pan, slices, crosshair, threshold, opacity are one state
  *   scene.listen((view) => ...);               // after every drawing, once a frame
- *   scene.addMap({ ...map, label });           // another map of the same scan: { bits, most, full, peak, positive, negative, data | samples }
+ *   scene.addMap({ ...map, label });           // another map of the same scan: { bits, most, full, peak, positive, negative, data | samples };
+ *                                              // label: report/words.py label(); what is drawn follows it, should the verdict change
  *
  * Axes are in viewing order: index `i` of the scene is a voxel of the scan by `scan.order`, `scan.flip`, `scan.start`, `scan.factors`
  * (inScan() says which), and `affine` maps it to RAS millimeters. A plane says which axis runs along the screen (x), which down it (y; from
@@ -85,8 +86,13 @@ class Scene {
     return this.affine.slice(0, 3).map((r) => r[0] * full[0] + r[1] * full[1] + r[2] * full[2] + r[3]);
   }
 
+  // Patient letters with numbers in volumes alone: a flat picture has letters for directions, but no patient's origin.
   place(at) {
     const w = this.world(at);
+    if (this.unit !== "px" && !this.volume) {
+      const [down, across] = at.map((p, a) => ((p + 0.5) * this.spacing[a]).toFixed(1));
+      return `${across} mm from the left edge, ${down} mm from the top`;
+    }
     if (this.unit === "px") return this.axes.map((axis, a) => this.#quantity(axis, w[a])).join(", ");
     if (!this.sided) return `${w.slice(0, this.rank).map((v) => v.toFixed(1).replace("-", "−")).join(", ")} mm`;
     return `${["LR", "PA", "IS"].map((pair, a) => `${pair[w[a] >= 0 ? 1 : 0]} ${Math.abs(w[a]).toFixed(1)}`).join("  ")} mm`;

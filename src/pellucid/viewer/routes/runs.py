@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from pellucid.explanation import Map
-from pellucid.report.words import VERDICTS, misleads
+from pellucid.report.words import VERDICTS, label, misleads, told
 from pellucid.viewer import asking, way
 from pellucid.viewer.desk import Desk
 from pellucid.viewer.forms import title
@@ -61,6 +61,7 @@ def map_facts(desk: AtDesk, id: str) -> dict[str, Any]:
     """A map in words and numbers: verdict and reasons, evidence, provenance."""
     why, scan = asking.map_of(desk, id), asking.scan_of(desk, id)
     p, e = why.provenance, why.evidence
+    said = told(why)
     word = e.verdict or "not examined"
     names = [p.classes[k] if k < len(p.classes) else f"class {k}" for k in range(len(why.probabilities))]
     run, n = asking.split(id)
@@ -69,7 +70,7 @@ def map_facts(desk: AtDesk, id: str) -> dict[str, Any]:
         "score": finite(why.score), "classes": [{"name": c, "p": v} for c, v in zip(names, why.probabilities, strict=True)],
         "verdict": word, "sentence": VERDICTS[word], "reasons": list(e.reasons), "cannot": misleads(p.method), "caveats": list(p.caveats),
         "level": e.level, "rows": [row(r) for r in e], "provenance": _provenance(why), "layer": layer_facts(desk.display(scan).layer(why)),
-        "way": way.kind(why), "kept": (desk.store.folder("runs", run) / f"{n}.way.npz").exists(),
+        "label": label(said), "way": way.kind(why), "kept": (desk.store.folder("runs", run) / f"{n}.way.npz").exists(),
     }  # fmt: skip
 
 

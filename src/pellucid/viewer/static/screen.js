@@ -24,8 +24,9 @@ export function gradient(colors) {
 // A map of the server on a scene: its samples are fetched once.
 export async function onScene(scene, facts) {
   const place = () => scene.maps.findIndex((m) => m.id === facts.id);
+  const { label } = facts;
+  if (place() >= 0) scene.maps[place()].label = label; // checks may have ended since
   if (place() >= 0) return place();
-  const label = { name: facts.name, target: facts.target, site: facts.site, unit: facts.target.startsWith("probability") ? "probability" : "logit" };
   const map = { id: facts.id, ...facts.layer, label, samples: await samples(`maps/${facts.id}/samples`, facts.layer.bits) };
   return place() >= 0 ? place() : scene.addMap(map);
 }

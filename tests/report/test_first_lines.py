@@ -1,0 +1,175 @@
+"""The first lines of a report: where a map points, what its values are, and that every verdict has its own words."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tests.report.cases import CLASSES, FOR_AT, SHAPE, explained, flat, head
+
+import pellucid as pl
+from pellucid.explanation import Evidence
+from pellucid.grid import Grid, as_affine
+from pellucid.image import Image
+from pellucid.method import REGISTRY, Values, methods
+from pellucid.report import pictures, summary, words
+from pellucid.report.meaning import meaning
+
+SIDES = ("R", "L", "A", "P", "I", "S")
+
+
+def rows(maps, n=0):
+    """The four answers of a map: (strong, more) each."""
+    return [(r["strong"], r["more"]) for r in summary.summary(maps, None, None)[n]["rows"]]
+
+
+def checked(verdict):
+    return Evidence("quick", (), verdict, ("Because.",))
+
+
+# ---------------------------------------------------------------------------------------------------- where
+@pytest.mark.parametrize("shift", [0.0, 100.0, -100.0])  # a knee lies wholly on one side of where the millimeters count from
+@pytest.mark.parametrize("tilt", [0.0, 40.0])
+def test_a_place_is_told_by_the_edges_of_the_picture_and_never_as_a_side_of_the_patient(shift, tilt):
+    scan, _ = head(tilt)
+    moved = np.array(scan.grid.affine)
+    moved[0, 3] += shift
+    scan = replace(scan, grid=Grid(SHAPE, as_affine(moved), "mm"))
+    for at in (FOR_AT, (1, 1, 1), (10, 2, 8), (5, 6, 4)):
+        values = torch.zeros(1, *SHAPE)
+        values[(0, *at)] = 1.0
+        m = explained(scan, values)
+        where = summary.where(m)
+        said = " ".join(rows([m])[2])
+        assert "patient" not in said
+        shown = pictures.pictures(scan, [m])
+        seen = set()
+        for plane in shown.layout.planes:
+            peak = [(shown.layers[0].peak[a] + 0.5) / shown.grid.shape[a] for a in range(3)]
+            across, down = peak[plane.x], 1 - peak[plane.y] if plane.flip_y else peak[plane.y]
+            left, right, top, bottom = plane.edges
+            seen |= {left} if across < 0.4 else {right} if across > 0.6 else set()
+            seen |= {top} if down < 0.4 else {bottom} if down > 0.6 else set()
+        assert {s for s in SIDES if s in where.words.partition("marked")[2].replace("and", "")} == seen
+        assert bool(seen) == where.words.startswith("toward the edge")
+    assert where.words == "near its middle"
+
+
+def test_without_letters_no_edge_is_named():
+    assert summary.where(explained(*head(sided=False))).words == ""
+    assert summary.where(explained(*flat())).words == "in the upper right part of the picture"
+
+
+@pytest.mark.parametrize(("value", "said"), [(0.0, "zero everywhere"), (1.0, "the same everywhere"), (-0.5, "the same everywhere")])
+def test_an_empty_map_points_nowhere(value, said):
+    scan, _ = flat()
+    maps = [explained(scan, torch.full((1, 8, 12), value), evidence=checked("supported")) for _ in range(3)]
+    strong, more = rows(maps)[2]
+    assert strong.startswith("Nowhere") and said in strong
+    assert "same place" not in more and "spread" not in strong + more
+    assert words.about(maps[0], *_shown(maps), 0)["peak"].startswith("none") == (value == 0)
+
+
+def _shown(maps):
+    shown = pictures.pictures(maps[0].scan, maps)
+    return shown.layers[0], shown
+
+
+# ---------------------------------------------------------------------------------------------------- verdicts
+@pytest.mark.parametrize("verdict", ["supported", "questionable", "not supported", "void", None])
+def test_every_verdict_has_its_own_sentences(verdict):
+    m = explained(*flat(), evidence=checked(verdict))
+    looked, trusted = rows([m])[2:]
+    assert trusted[0].startswith(summary.TRUST[verdict or "not examined"])
+    assert ("It shows what the network used" in trusted[1]) == (verdict == "supported")
+    assert (looked[0] == "This map cannot tell.") == (verdict in ("not supported", "void"))
+
+
+def test_only_supported_maps_confirm_and_are_confirmed():
+    scan, values = flat()
+    elsewhere = values.flip(1, 2)
+    spread = torch.rand(3, 8, 12, generator=torch.Generator().manual_seed(1))
+    of = lambda v, word: explained(scan, v, evidence=checked(word))  # noqa: E731
+    assert rows([of(values, "supported"), of(values, "not supported"), of(values, None)])[2][1] == ""
+    assert rows([of(values, "not supported"), of(values, "supported")])[2][0] == "This map cannot tell."
+    assert "same place" not in str(summary.summary([of(spread, "not supported"), of(spread, "not supported")], None, None))
+    assert "same place" in rows([of(values, "supported"), of(2 * values, "supported")])[2][1]
+    assert "elsewhere" in rows([of(values, "supported"), of(elsewhere, "supported")])[2][1]
+    assert "elsewhere" in rows([of(spread, "supported"), of(spread, "supported")])[2][1]  # in the middle of everything is nowhere
+
+
+def test_side_by_side_the_worst_verdict_comes_first():
+    scan, values = flat()
+    maps = [
+        explained(scan, values, evidence=checked(w), method=f"{n}()")
+        for n, w in (("occlusion", "supported"), ("grad_cam", "not supported"))
+    ]
+    blocks = summary.summary(maps, None, None)
+    assert [b["show"] for b in blocks] == ["0", "1", "all"]
+    assert [[b["word"] for b in block["badges"]] for block in blocks] == [["supported"], ["not supported"], ["not supported", "supported"]]
+    assert blocks[2]["rows"][3]["strong"] == "Do not rely on: Grad-CAM."
+
+
+# ---------------------------------------------------------------------------------------------------- what the values are
+def test_every_method_declares_what_its_values_are():
+    assert [m.name for m in methods() if m.fn.__module__.startswith("pellucid.") and m.facts.values is Values.UNDECLARED] == []
+    assert REGISTRY["saliency"](absolute=True).facts.values is pl.vargrad.facts.values is Values.SIZES
+    assert pl.smoothgrad.facts.values is REGISTRY["saliency"].facts.values is Values.SLOPES
+    assert REGISTRY["integrated_gradients"](times_input=False).facts.values is Values.SLOPES
+
+
+def test_only_contributions_raise_the_score_and_speak_for_it():
+    scan, values = flat()
+    for m in [*methods(), REGISTRY["saliency"](absolute=True), pl.vargrad]:
+        said = meaning(repr(m), "late", "logit")
+        page = f"{said} {rows([explained(scan, values, method=repr(m))])[2]}"
+        speaks = "raises the score" in page or "speaks for" in page or "contribution" in page
+        assert speaks == (m.facts.values is Values.CONTRIBUTIONS), m.name
+        assert ("same for every answer" in page) == (not m.facts.hears_target), m.name
+    unknown = meaning("somebodys(thing=<object>)", "late", "logit")
+    assert "not declared" in unknown.what and "logit" not in unknown.what
+
+
+# ---------------------------------------------------------------------------------------------------- scores
+def test_a_logit_is_told_beside_its_rival():
+    scan, values = flat()
+    odds = torch.tensor([0.5, -1.0, -0.3]).softmax(0).tolist()
+    m = replace(explained(scan, values), probabilities=tuple(odds), score=-0.3)
+    said = words.told(m)
+    assert said["score"] == "−0.3 logit" and said["beside"] == "0.8 below healthy; logits count only against each other."
+    assert words.told(replace(m, probabilities=(0.5, 0.9, 0.1)))["beside"] == ""  # each finding by itself
+
+
+def test_a_measurement_is_no_logit_and_an_undeclared_number_no_probability():
+    scan = Image(torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0)))
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 1))
+    why = pl.explain(net, scan, method="saliency")
+    assert why.probabilities == () and why.provenance.output == "undeclared" and any("one number" in c for c in why.provenance.caveats)
+    assert rows([why])[0][0].startswith("One number") and "sure" not in " ".join(rows([why])[1])
+    age = pl.explain(pl.Model(net, output="regression", classes=("age",)), scan, method="integrated_gradients", steps=4)
+    said = words.told(age)
+    assert "logit" not in str([rows([age]), said["unit"], said["score"], said["bar"], said["target"]])
+    assert said["bar"]["high"] == "raises the value" and rows([age])[0][0].startswith("age: ")
+    yes = pl.explain(pl.Model(net, classes=("no", "yes")), scan, method="saliency")
+    assert len(yes.probabilities) == 2 and yes.provenance.output == "single logit" and words.told(yes)["beside"] == ""
+
+
+# ---------------------------------------------------------------------------------------------------- places
+@pytest.mark.parametrize("turned", [1.0, -1.0])
+def test_a_flat_picture_has_no_coordinates_in_the_patient(turned):
+    affine = ((0.0, turned, 0, 0), (1.0, 0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0))
+    scan = Image(torch.rand(1, 6, 9), Grid((6, 9), affine, "mm"), facts={"sided": True})
+    values = torch.zeros(1, 6, 9)
+    values[0, 1, 2] = 1.0
+    peak = words.about(explained(scan, values), *_shown([explained(scan, values)]), 0)["peak"]
+    assert peak == "+1 at 2.5 mm from the left edge, 1.5 mm from the top" and CLASSES
+
+
+def test_the_color_bar_says_how_much_lies_beyond_it():
+    scan, _ = flat()
+    values = torch.zeros(1, 8, 12)
+    values[0, :, :6], values[0, 0, 0] = 0.01, 1.0
+    m = explained(scan, values)
+    layer, shown = _shown([m])
+    assert layer.beyond == pytest.approx(1 / 96)
+    assert "1.0 % of the samples lie beyond, up to 1." in words.about(m, layer, shown, 0)["signs"]
