@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ Pass = Literal["scores", "gradients"]
 MOST = 64  # beyond it no network measured here ran faster per sample
 CALM = 160 * 2**20  # bytes side by side on a CPU: larger chunks leave the caches (ResNet-18 at 224: gradients fastest by 8, scores by 16)
 PAIR = 2  # but never fewer: gradients of DenseNet121-3D at 64^3 took 0.69 s one by one and 0.53 s each in pairs, no network took longer
+MAPPED = 32 * 2**20  # bytes from which glibc maps each tensor anew: page faults then cost up to 70 % on top
 SHARE = 0.6  # of the memory that is free
 SMALL = 2_000_000  # elements: below it one pass is not watched, it cannot fill a machine
 
@@ -66,10 +68,15 @@ class Meter:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that may still be taken: on a CPU the least of what the system and the container's limits leave."""
+    """Bytes that may still be taken: on a CPU the least of what the system and the container's limits leave, as of this second."""
     if device.type == "cuda":
         reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0] + reusable)
+    return _free_on_cpu(int(time.monotonic()))
+
+
+@lru_cache(maxsize=1)
+def _free_on_cpu(_second: int) -> int:
     import psutil
 
     left = [int(psutil.virtual_memory().available)]
@@ -87,9 +94,13 @@ class _LiveBytes(TorchDispatchMode):
 
     def __init__(self, limit: int) -> None:
         super().__init__()
-        self.limit, self.now, self.peak = limit, 0, 0
+        self.limit, self.now, self.peak, self.largest = limit, 0, 0, 0
         self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
         self.count = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch wraps the dispatch for its compiler, whose import costs two seconds; compiled code never comes here
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -100,6 +111,7 @@ class _LiveBytes(TorchDispatchMode):
                 if key not in self.alive:
                     self.alive[key] = (StorageWeakRef(storage), storage.nbytes())
                     self.now += storage.nbytes()
+                    self.largest = max(self.largest, storage.nbytes())
         self.count += 1
         if self.count % 8 == 0 or self.now > self.peak:
             self._forget()
@@ -120,9 +132,10 @@ class _LiveBytes(TorchDispatchMode):
 
 @dataclass
 class Peak:
-    """Bytes that a measured block held at its highest."""
+    """Bytes that a measured block held at its highest, and those of the largest tensor that it made (0: not known)."""
 
     bytes: int = 0
+    largest: int = 0
 
 
 @contextlib.contextmanager
@@ -137,7 +150,7 @@ def measured(device: torch.device) -> Iterator[Peak]:
         return
     with _LiveBytes(int(0.9 * free_memory(device))) as live:
         yield peak
-    peak.bytes = live.peak
+    peak.bytes, peak.largest = live.peak, live.largest
 
 
 @dataclass
@@ -147,6 +160,7 @@ class Plan:
     device: torch.device
     run: Run
     peaks: dict[int, int] = field(default_factory=dict)
+    largest: int = 0  # bytes of the largest tensor in a chunk of one
     limit: int | None = None  # set where a larger chunk failed
     checked: bool = False  # whether samples were found not to influence each other
 
@@ -162,7 +176,9 @@ class Plan:
         each = max(self.peaks[2] - self.peaks[1], self.peaks[2] // 4, 1)
         fixed = max(self.peaks[1] - each, 0)
         budget = self.run.memory if self.run.memory is not None else int(SHARE * free_memory(self.device))
-        calm = max(CALM // each, PAIR) if self.device.type == "cpu" else MOST
+        calm = MOST
+        if self.device.type == "cpu":
+            calm = min(max(CALM // each, PAIR), max((MAPPED - 1) // max(self.largest, 1), 1))
         return max(1, min((budget - fixed) // each, calm, MOST, self.limit or MOST))
 
     @property

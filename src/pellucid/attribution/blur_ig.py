@@ -114,7 +114,7 @@ class _Trace:
         found["contributions"].append(contribution)
         found["scores"].append(float(answer.score))
         found["classes"].append(answer.classes.tolist())
-        found["probabilities"].append(self.probe.probabilities(answer))
+        found["probabilities"] += self.probe.probabilities([answer.classes])
 
 
 def _path(x: Tensor, sigma: list[float], spacing: str, steps: int, edge: Edge) -> Iterator[_Step]:

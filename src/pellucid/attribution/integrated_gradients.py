@@ -128,21 +128,25 @@ def _along(
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Relevance and mean gradient over all starts, and what the way showed."""
     values, mean = torch.zeros_like(x, dtype=torch.float64), torch.zeros_like(x, dtype=torch.float64)
-    trace: dict[str, Any] = {"alphas": t, "scores": [], "classes": [], "probabilities": []}
+    of_start = torch.zeros_like(mean)  # the mean gradient of the start whose way is followed
+    classes: list[Tensor] = []
+    trace: dict[str, Any] = {"alphas": t, "scores": []}
     if keep:
         trace |= {"start": starts[0].cpu(), "gradients": torch.zeros(len(t), *x.shape, dtype=x.dtype)}
     path = ((n, k) for n in range(len(starts)) for k in range(len(t)))
     for step in probe.gradients(path, of=lambda at: starts[at[0]] + t[at[1]] * (x - starts[at[0]])):
         n, k = step.asked
-        share = step.gradient.double() / len(starts)
-        mean += weights[k] * share
-        values += weights[k] * (x - starts[n]).double() * share
+        of_start.add_(step.gradient, alpha=weights[k] / len(starts))
+        if k == len(t) - 1:
+            mean += of_start
+            values += (x - starts[n]).double() * of_start
+            of_start.zero_()
         if n == 0:
             trace["scores"].append(float(step.score))
-            trace["classes"].append(step.classes.tolist())
-            trace["probabilities"].append(probe.probabilities(step))
+            classes.append(step.classes)
         if keep:
-            trace["gradients"][k] += share.to(trace["gradients"])
+            trace["gradients"][k] += (step.gradient / len(starts)).to(trace["gradients"])
+    trace |= {"classes": [c.tolist() for c in classes], "probabilities": probe.probabilities(classes)}
     return values, mean, trace
 
 

@@ -116,13 +116,13 @@ class Engine:
         if (note := _steady[module][1]) and note not in self.notes:
             self.notes.append(note)
 
-    def probabilities(self, question: Question, logits: Tensor) -> list[float]:
-        """Probabilities of all classes from an answer's logits (k,); none of a regression or a dense output."""
+    def probabilities(self, question: Question, logits: Tensor) -> list[list[float]]:
+        """Probabilities of all classes from answers' logits (n, k); none of a regression or a dense output."""
         shape = self._shapes.get(tuple(question.x.shape))
         if shape is None or len(shape) > 1 or self.model.reading.kind == "regression":
-            return []
+            return [[] for _ in logits]
         reading = self.model.reading.of(torch.empty(1, *shape), question.grid.ndim)
-        found: list[float] = reading.squash(logits[None], single=not shape or shape[0] == 1)[0].tolist()
+        found: list[list[float]] = reading.squash(logits, single=not shape or shape[0] == 1).tolist()
         return found
 
     def classes_of(self, question: Question, output: Tensor) -> Tensor | None:
@@ -165,6 +165,7 @@ class Engine:
             return self._smaller(blocks, plan, total, error)
         if peak is not None and plan.run.chunk is None:
             plan.peaks.setdefault(total, peak.bytes)
+            plan.largest = peak.largest if total == 1 else plan.largest
         if not plan.checked and total > 1:
             plan.checked = True
             self._check_alone(leaders, [rows[id(b)] for b in leaders])

@@ -161,9 +161,9 @@ class Probe:
                 works.append(partial(one.answer_by, method))
             yield from [works[0](answer)] if len(works) == 1 else meet(answer, works)
 
-    def probabilities(self, answer: Answer) -> list[float]:
-        """Probabilities of all classes at an answer; none of a regression or a dense output."""
-        return self.engine.probabilities(self.question, answer.classes)
+    def probabilities(self, classes: Sequence[Tensor]) -> list[list[float]]:
+        """Probabilities of all classes at several answers, from their ``classes``; none of a regression or a dense output."""
+        return self.engine.probabilities(self.question, torch.stack(list(classes))) if classes else []
 
     def score(self) -> float:
         """The target's value at ``x``: known from an earlier answer, or one pass."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,9 +12,6 @@ from pellucid.grid import Grid
 from pellucid.probe.rules import Rules
 from pellucid.probe.sites import Place
 from pellucid.target import Target
-
-if TYPE_CHECKING:
-    from pellucid.probe.ruled import Ruled
 
 
 @dataclass
@@ -65,6 +61,22 @@ class Block:
     def planted(self) -> Tensor | None:
         """The activations that are exchanged for those at the site; None where the images' own stay."""
         return None if self.question.place is None or self.through else self.inputs
+
+
+@dataclass(frozen=True, eq=False)
+class Ruled:
+    """What a backward pass under rules tells besides the gradient.
+
+    ``input`` (c, *space) is what the gradient belongs to: after ``normalize``, if the rules say so. ``absorbed`` sums, by reason, the
+    relevance that ended in operations; ``largest`` is the largest multiplier that a rule reported, ``caveats`` name what
+    no paper defines. ``start`` is the reference's score, for paired rules.
+    """
+
+    input: Tensor
+    absorbed: dict[str, float]
+    largest: float
+    caveats: tuple[str, ...]
+    start: float | None = None
 
 
 @dataclass(eq=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,31 +11,15 @@ from torch import Tensor, nn
 
 from pellucid.errors import BadModel, NoRule
 from pellucid.model import Model
+from pellucid.probe.question import Question, Ruled
 from pellucid.probe.rules import RuleMode, Rules
 from pellucid.probe.sites import planting
 
 if TYPE_CHECKING:
     from pellucid.probe.engine import Engine
-    from pellucid.probe.question import Question
 
 _checked: weakref.WeakKeyDictionary[nn.Module, tuple[Hashable, set[object]]] = weakref.WeakKeyDictionary()
 # by network: its weights, and the shapes and rules with which its output under the mode was compared
-
-
-@dataclass(frozen=True, eq=False)
-class Ruled:
-    """What a backward pass under rules tells besides the gradient.
-
-    ``input`` (c, *space) is what the gradient belongs to: after ``normalize``, if the rules say so. ``absorbed`` sums, by reason, the
-    relevance that ended in operations; ``largest`` is the largest multiplier that a rule reported, ``caveats`` name what
-    no paper defines. ``start`` is the reference's score, for paired rules.
-    """
-
-    input: Tensor
-    absorbed: dict[str, float]
-    largest: float
-    caveats: tuple[str, ...]
-    start: float | None = None
 
 
 def answer_ruled(engine: Engine, question: Question, rules: Rules, reference: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Ruled]:
