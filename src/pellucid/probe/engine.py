@@ -22,6 +22,7 @@ from pellucid.probe.rules import RuleMode, Rules
 from pellucid.probe.sites import Place, find, planting, remembered, watching
 from pellucid.probe.sweep import several_sites
 from pellucid.probe.tiles import tiled_gradients, tiled_output
+from pellucid.reading import Reading
 from pellucid.run import SMALL, Meter, Pass, Plan, Run, measured, no_memory
 from pellucid.target import Seen, Target
 
@@ -95,12 +96,16 @@ class Engine:
         self._steady(question, output)
         reading = self.model.reading.of(output, question.grid.ndim)
         self.output = reading.kind or ""
-        if self.model.reading.kind is None and reading.kind == "single logit" and not reading.classes:
-            self.output = "undeclared"  # a probability of a measurement would be an invention
+        if self._undeclared(reading):
+            self.output = "undeclared"
             if UNDECLARED not in self.notes:
                 self.notes.append(UNDECLARED)
         elif output.ndim <= 2 and reading.kind != "regression":
             question.probabilities = tuple(reading.probabilities(output.detach()[:1]).double()[0].tolist())
+
+    def _undeclared(self, reading: Reading) -> bool:
+        """One number that nobody has named: a probability of a measurement would be an invention."""
+        return self.model.reading.kind is None and reading.kind == "single logit" and not reading.classes
 
     def _steady(self, question: Question, output: Tensor) -> None:
         module = self.model.module
@@ -122,6 +127,8 @@ class Engine:
         if shape is None or len(shape) > 1 or self.model.reading.kind == "regression":
             return [[] for _ in logits]
         reading = self.model.reading.of(torch.empty(1, *shape), question.grid.ndim)
+        if self._undeclared(reading):
+            return [[] for _ in logits]
         found: list[list[float]] = reading.squash(logits, single=not shape or shape[0] == 1).tolist()
         return found
 
