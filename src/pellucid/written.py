@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.metadata
 import itertools
+import sys
 import types
 import weakref
 from collections.abc import Mapping, Sequence, Set
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from pellucid.image import digest
 
 SHORT = 12  # hex digits that stand for what cannot be read
+LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "skimage", "sklearn", "monai", "pellucid")  # their code is told by their version
 PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), torch.dtype, torch.device)
 _nameless: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 _numbers = itertools.count()
@@ -121,9 +124,24 @@ def _function(value: Any, inside: tuple[Any, ...]) -> str:
             held.append(_text(cell.cell_contents, inside))
         except ValueError:  # not filled yet
             held.append("<empty>")
+    told = [*held, _text(value.__defaults__ or (), inside), _items(value.__kwdefaults__ or {}, inside)]
+    release = _release(value.__module__)
+    if release:
+        return "\n".join([release, _name(value), *told])
     named = {n: value.__globals__[n] for n in sorted(_names(value.__code__)) if n in value.__globals__}
-    told = [_bytecode(value.__code__), *held, _text(value.__defaults__ or (), inside), _items(value.__kwdefaults__ or {}, inside)]
-    return "\n".join([*told, _items(named, inside)])
+    return "\n".join([_bytecode(value.__code__), *told, _items(named, inside)])
+
+
+@functools.cache
+def _release(home: str | None) -> str:
+    """The library that a module belongs to, with its version; an empty text for anybody's own code."""
+    top = str(home).partition(".")[0]
+    if top not in LIBRARIES:
+        return ""
+    try:
+        return f"{top} {importlib.metadata.version(top)}"
+    except importlib.metadata.PackageNotFoundError:  # run from its source, or named otherwise than its module
+        return f"{top} {getattr(sys.modules.get(top), '__version__', '')}"
 
 
 def _names(code: types.CodeType) -> set[str]:
@@ -137,16 +155,19 @@ def _bytecode(code: types.CodeType) -> str:
 
 @functools.cache
 def _code_of(kind: type) -> str:
-    """A class with the code of its own methods; of classes of torch their name and torch's version are enough."""
-    if kind.__module__.split(".")[0] in ("torch", "builtins", "numpy"):
-        return f"{_name(kind)} {torch.__version__}"
-    own = [
-        f"{n}{_bytecode(f.__code__)}"
-        for c in kind.__mro__
-        if c.__module__.split(".")[0] not in ("torch", "builtins")
-        for n, f in vars(c).items()
-        if isinstance(f, types.FunctionType)
-    ]
+    """A class with the code of its own methods and the functions and settings that they name; of a library's, its name and version."""
+    own = []
+    for c in kind.__mro__:
+        if c.__module__ == "builtins" or _release(c.__module__):
+            own.append(f"{_name(c)} {_release(c.__module__)}")
+            continue
+        for n, held in vars(c).items():
+            if isinstance(held, staticmethod | classmethod | property):
+                held = held.fget if isinstance(held, property) else held.__func__
+            if isinstance(held, types.FunctionType):
+                own.append(f"{n}{_function(held, (kind,))}")
+            elif isinstance(held, (*PLAIN, tuple)) and not n.startswith("__"):
+                own.append(f"{n}={_text(held, (kind,))}")
     return f"{_name(kind)} {digest(*own)[:SHORT]}"
 
 
