@@ -1,6 +1,9 @@
 """Who may ask: loopback alone, the token, the page itself; how much; and what every answer carries."""
 
 import http.client
+import http.server
+import re
+import threading
 from urllib.parse import urlsplit
 
 import pytest
@@ -23,16 +26,61 @@ def test_nothing_is_told_without_the_token(viewer, stranger):
     assert stranger.post("/api/runs?token=" + viewer.token, json={}).status_code in (401, 403)
 
 
-def test_the_first_visit_turns_the_token_into_a_cookie_that_no_script_and_no_other_site_gets(viewer):
+def test_the_first_visit_turns_the_token_into_a_place_and_a_cookie_that_no_script_and_no_other_server_gets(viewer):
     with httpx.Client(base_url=viewer.address, timeout=60) as browser:
         first = browser.get(viewer.first)
-        assert first.status_code == 303 and first.headers["location"] == "/" and viewer.token not in first.headers["location"]
-        cookie = first.headers["set-cookie"]
-        assert "HttpOnly" in cookie and "SameSite=Strict" in cookie and urlsplit(viewer.address).netloc.rpartition(":")[2] in cookie
-        assert browser.get("/").status_code == 200
-        assert browser.get("/api/about").json()["folder"] == viewer.folder.name
+        place, cookie = first.headers["location"], first.headers["set-cookie"]
+        assert first.status_code == 303 and re.fullmatch(r"/[A-Za-z0-9_-]{20,}/", place)
+        assert "HttpOnly" in cookie and "SameSite=Strict" in cookie and f"Path={place}" in cookie
+        assert viewer.token not in cookie + place
+        assert browser.get(place).status_code == 200
+        assert browser.get(f"{place}api/about").json()["folder"] == viewer.folder.name
         away = browser.get(f"{viewer.address}//evil.example/?token={viewer.token}")
-        assert away.headers["location"] == "/evil.example/"
+        assert away.headers["location"] == place
+    given = cookie.partition(";")[0]
+    with httpx.Client(
+        base_url=viewer.address, timeout=60
+    ) as thief:  # whoever was sent the cookie knows no place, and the place alone opens nothing
+        secret = given.partition("=")[2]
+        for headers in ({"cookie": given}, {"authorization": f"Bearer {secret}"}, {"cookie": f"pellucid={viewer.token}"}):
+            assert thief.get("/api/about", headers=headers).status_code == 401
+        assert thief.get("/", headers={"cookie": given}).status_code == 401
+        assert thief.get(place).status_code == thief.get(f"{place}api/about").status_code == 401
+        assert thief.get(f"{place}api/about", headers={"cookie": f"pellucid={viewer.token}"}).status_code == 401
+
+
+def test_another_server_on_this_machine_is_given_nothing_by_the_browser(viewer):
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    from tests.viewer.test_browser import ARGS, CHROMIUM
+
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    got = []
+
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):  # noqa: N802
+            got.append((self.path, self.headers.get("cookie"), self.headers.get("referer")))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    other = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other)
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+        page = browser.new_context().new_page()
+        page.goto(viewer.first)
+        page.wait_for_selector("html[data-ready]")
+        page.reload()  # the page itself goes on
+        page.wait_for_selector("html[data-ready]")
+        for path in ("/innocent", "/api/about", "/static/viewer/main.js"):
+            page.goto(f"http://127.0.0.1:{other.server_port}{path}")
+        browser.close()
+    other.shutdown()
+    other.server_close()
+    assert [g for g in got if g[0] != "/favicon.ico"] == [(p, None, None) for p in ("/innocent", "/api/about", "/static/viewer/main.js")]
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "192.168.0.7:80", "", "[::1", "0.0.0.0"])
@@ -50,15 +98,18 @@ def test_a_name_that_was_bound_to_this_machine_gets_nothing(viewer, host):
 
 def test_writes_come_from_the_page_alone(viewer):
     with httpx.Client(base_url=viewer.address, timeout=60) as browser:
-        browser.get(viewer.first)
+        place = browser.get(viewer.first).headers["location"]
         body = {"json": {"path": "fundus/image.png"}}
         for headers in ({}, {"origin": "http://evil.example"}, {"origin": "null"}, {"origin": "http://127.0.0.1:1"}):
-            assert browser.post("/api/scans", headers=headers, **body).status_code == 403, headers
+            assert browser.post(f"{place}api/scans", headers=headers, **body).status_code == 403, headers
         for site in ("cross-site", "same-site"):
-            assert browser.post("/api/scans", headers={"origin": viewer.address, "sec-fetch-site": site}, **body).status_code == 403
-            assert browser.get("/api/about", headers={"sec-fetch-site": site}).status_code == 403
-        assert browser.post("/api/scans", headers={"origin": viewer.address, "sec-fetch-site": "same-origin"}, **body).status_code == 200
-        assert browser.get("/", headers={"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}).status_code == 200
+            assert browser.post(f"{place}api/scans", headers={"origin": viewer.address, "sec-fetch-site": site}, **body).status_code == 403
+            assert browser.get(f"{place}api/about", headers={"sec-fetch-site": site}).status_code == 403
+        assert (
+            browser.post(f"{place}api/scans", headers={"origin": viewer.address, "sec-fetch-site": "same-origin"}, **body).status_code
+            == 200
+        )
+        assert browser.get(place, headers={"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}).status_code == 200
 
 
 def test_every_answer_is_dressed(viewer, stranger):

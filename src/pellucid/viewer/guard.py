@@ -1,19 +1,21 @@
-"""The guard before every request: host, token, origin, size; and the headers that every answer carries."""
+"""The guard before every request: host, token or place and cookie, origin, size; and the headers that every answer carries."""
 
 from __future__ import annotations
 
 import hmac
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pellucid.errors import BadFile
 from pellucid.viewer.limits import Limits
 
 Scope = dict[str, Any]
+COOKIE = "pellucid"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 POLICY = (
@@ -38,31 +40,42 @@ class TooLarge(BadFile):
 
 @dataclass
 class Guard:
-    """ASGI middleware. Only loopback names as host (no DNS rebinding); the token as cookie or Bearer; writes only from the page itself."""
+    """ASGI middleware. Only loopback names as host (no DNS rebinding); the token as Bearer, or place and cookie; writes only from the page itself.
+
+    Cookies know no port: every server on this machine is given those of any other. So the page lives below a ``place`` that nobody can guess, the
+    cookie belongs to that path alone, holds a secret that ends with this viewer, and opens nothing anywhere else.
+    """
 
     app: Any
     token: str
     limits: Limits = field(default_factory=Limits)
+    place: str = field(default_factory=lambda: f"/{secrets.token_urlsafe(18)}/")
+    secret: str = field(default_factory=lambda: secrets.token_urlsafe(24))
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Let a request through, or answer it here."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
+            elif scope["type"] == "websocket":
+                await send({"type": "websocket.close"})
             return
         headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
+        placed = scope["path"].startswith(self.place)
+        if placed:
+            scope = {**scope, "path": scope["path"][len(self.place) - 1 :]}
         refused = self._refused(scope, headers)
         if refused is not None:
             await _answer(send, *refused)
             return
         given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [])
         if given:
-            await self._first_visit(scope, headers, send, given[0])
+            await self._first_visit(scope, send, given[0])
             return
-        if not self._known(headers):
+        if not (self._bears(headers) or (placed and self._has_cookie(headers))):
             await _answer(send, 401, WRONG_TOKEN)
             return
-        await self._pass(scope, receive, send, headers)
+        await self._pass(scope, receive, send)
 
     def _refused(self, scope: Scope, headers: Mapping[str, str]) -> tuple[int, tuple[str, str, str]] | None:
         """Status and words for a request that is wrong whoever sends it."""
@@ -87,34 +100,27 @@ class Guard:
     def _most(self, path: str) -> int:
         return self.limits.upload if path.startswith("/api/uploads") else self.limits.body
 
-    def _cookie(self, headers: Mapping[str, str]) -> str:
-        """Cookies know no port: two viewers on one machine must not take each other's."""
-        return "pellucid-" + (headers.get("host", "").rpartition(":")[2] if not headers.get("host", "").endswith("]") else "")
-
-    def _known(self, headers: Mapping[str, str]) -> bool:
+    def _bears(self, headers: Mapping[str, str]) -> bool:
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            return self._same(bearer.strip())
+        return scheme.lower() == "bearer" and _same(bearer.strip(), self.token)
+
+    def _has_cookie(self, headers: Mapping[str, str]) -> bool:
         try:
-            found = SimpleCookie(headers.get("cookie", "")).get(self._cookie(headers))
+            found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
         except CookieError:
             return False
-        return found is not None and self._same(found.value)
+        return found is not None and _same(found.value, self.secret)
 
-    def _same(self, given: str) -> bool:
-        return hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
-
-    async def _first_visit(self, scope: Scope, headers: Mapping[str, str], send: Any, given: str) -> None:
-        """The token moves from the address, which is shown and kept in histories, to a cookie, which scripts cannot read."""
-        if not self._same(given) or scope["method"] not in READS:
+    async def _first_visit(self, scope: Scope, send: Any, given: str) -> None:
+        """The token leaves the address, which is shown and kept in histories; a cookie, which scripts cannot read, opens the page's place."""
+        if not _same(given, self.token) or scope["method"] not in READS:
             await _answer(send, 401, WRONG_TOKEN)
             return
-        cookie = f"{self._cookie(headers)}={quote(self.token)}; HttpOnly; SameSite=Strict; Path=/"
-        path = "/" + quote(scope["path"].lstrip("/\\"))  # //host would leave this machine
-        await _answer(send, 303, None, {"set-cookie": cookie, "location": path})
+        cookie = f"{COOKIE}={self.secret}; HttpOnly; SameSite=Strict; Path={self.place}"
+        await _answer(send, 303, None, {"set-cookie": cookie, "location": self.place})
 
-    async def _pass(self, scope: Scope, receive: Any, send: Any, headers: Mapping[str, str]) -> None:
-        read, most = 0, self._most(scope["path"])
+    async def _pass(self, scope: Scope, receive: Any, send: Any) -> None:
+        read, most, over = 0, self._most(scope["path"]), False
 
         async def counted() -> Any:
             nonlocal read
@@ -125,7 +131,13 @@ class Guard:
             return message
 
         async def dressed(message: Any) -> None:
+            nonlocal over
+            if over:
+                return
             if message["type"] == "http.response.start":
+                if over := read > most:  # whatever the app made of it
+                    await _answer(send, 413, _too_large(most, "a longer one"))
+                    return
                 have = {k.lower() for k, _ in message["headers"]}
                 message["headers"] = [
                     *message["headers"],
@@ -134,6 +146,10 @@ class Guard:
             await send(message)
 
         await self.app(scope, counted, dressed)
+
+
+def _same(given: str, wanted: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode())
 
 
 def _too_large(most: int, got: str) -> tuple[str, str, str]:

@@ -23,21 +23,21 @@ const query = (given) => {
   return pairs.length ? `?${new URLSearchParams(pairs)}` : "";
 };
 
-export const get = async (path, given) => (await asked(`/api/${path}${query(given)}`)).json();
+export const get = async (path, given) => (await asked(`api/${path}${query(given)}`)).json();
 
 export const post = async (path, body = null, given = {}) => {
   const sent = body === null ? {} : { headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
-  return (await asked(`/api/${path}${query(given)}`, { method: "POST", ...sent })).json();
+  return (await asked(`api/${path}${query(given)}`, { method: "POST", ...sent })).json();
 };
 
 export const sendBytes = async (path, bytes, given) => {
   const headers = { "content-type": "application/octet-stream" };
-  return (await asked(`/api/${path}${query(given)}`, { method: "POST", headers, body: bytes })).json();
+  return (await asked(`api/${path}${query(given)}`, { method: "POST", headers, body: bytes })).json();
 };
 
-export const drop = (path) => asked(`/api/${path}`, { method: "DELETE" });
+export const drop = (path) => asked(`api/${path}`, { method: "DELETE" });
 
-export const bytes = async (path) => new Uint8Array(await (await asked(`/api/${path}`)).arrayBuffer());
+export const bytes = async (path) => new Uint8Array(await (await asked(`api/${path}`)).arrayBuffer());
 
 // Samples as the report packs them (all low bytes before all high bytes); the browser has inflated them.
 export async function samples(path, bits) {
@@ -59,4 +59,4 @@ export async function save(href) {
   setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }
 
-export const fileOf = (path, given) => `/api/${path}${query(given)}`;
+export const fileOf = (path, given) => `api/${path}${query(given)}`;

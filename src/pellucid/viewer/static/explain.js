@@ -1,14 +1,14 @@
 // Explain: open a scan, ask, look, compare, measure, take along. The parts know the desk, and not each other.
-import { get } from "/static/viewer/api.js";
-import { byId } from "/static/viewer/dom.js";
-import { evidence, verdict } from "/static/viewer/words.js";
-import { marks } from "/static/viewer/marks.js";
-import { question } from "/static/viewer/question.js";
-import { runs } from "/static/viewer/runs.js";
-import { screen } from "/static/viewer/screen.js";
-import { shelf } from "/static/viewer/shelf.js";
-import { take } from "/static/viewer/take.js";
-import { way } from "/static/viewer/way.js";
+import { get } from "./api.js";
+import { byId } from "./dom.js";
+import { evidence, verdict } from "./words.js";
+import { marks } from "./marks.js";
+import { question } from "./question.js";
+import { runs } from "./runs.js";
+import { screen } from "./screen.js";
+import { shelf } from "./shelf.js";
+import { take } from "./take.js";
+import { way } from "./way.js";
 
 let desk = null;
 

@@ -1,5 +1,5 @@
 // A form for a method, made from what the server tells of its signature.
-import { h, options } from "/static/viewer/dom.js";
+import { h, options } from "./dom.js";
 
 const NUMBERS = new Set(["count", "fraction", "positive", "weight", "real"]);
 const KEEPERS = new Set(["blur_ig", "integrated_gradients"]); // their paths can be leafed through, if they are kept

@@ -1,7 +1,7 @@
 // The frame of the page: modes, the address, trouble. What the page shows is in the address, so that a refresh loses nothing.
-import { get } from "/static/viewer/api.js";
-import { byId, fill, h } from "/static/viewer/dom.js";
-import { MODES } from "/static/viewer/modes.js";
+import { get } from "./api.js";
+import { byId, fill, h } from "./dom.js";
+import { MODES } from "./modes.js";
 
 export const app = {
   about: null,

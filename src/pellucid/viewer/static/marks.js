@@ -1,9 +1,9 @@
 // Marks: draw a finding, and read at once how well the maps point at it, beside chance.
-import { bytes, drop, fileOf, get, post, sendBytes } from "/static/viewer/api.js";
-import { byId, fill, h, icon, options } from "/static/viewer/dom.js";
-import { Ink } from "/static/viewer/ink.js";
-import { link } from "/static/viewer/take.js";
-import { chip } from "/static/viewer/words.js";
+import { bytes, drop, fileOf, get, post, sendBytes } from "./api.js";
+import { byId, fill, h, icon, options } from "./dom.js";
+import { Ink } from "./ink.js";
+import { link } from "./take.js";
+import { chip } from "./words.js";
 
 // A status by its sign alone, told in words to whoever does not see it.
 function signOf(status) {

@@ -1,7 +1,7 @@
 // The question: network, target, "why not the other class", site, method with its form, evidence; and its price before it is asked.
-import { get, post } from "/static/viewer/api.js";
-import { byId, fill, h, options } from "/static/viewer/dom.js";
-import { MethodFields, misleads, says } from "/static/viewer/form.js";
+import { get, post } from "./api.js";
+import { byId, fill, h, options } from "./dom.js";
+import { MethodFields, misleads, says } from "./form.js";
 
 const LEVELS = [["no checks", "none"], ["quick checks", "quick"], ["standard checks", "standard"], ["full checks", "full"]];
 const FIRST = { fundus: "phantom:fundus_dme", brain: "phantom:brain_atrophy", chest: "phantom:chest" };

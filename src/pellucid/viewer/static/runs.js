@@ -1,6 +1,6 @@
 // Runs: what waits, what runs and how far it is, the maps that are there; chosen alone, or several side by side.
-import { drop, get, post } from "/static/viewer/api.js";
-import { byId, dot, fill, h } from "/static/viewer/dom.js";
+import { drop, get, post } from "./api.js";
+import { byId, dot, fill, h } from "./dom.js";
 
 const ACTIVE = new Set(["waiting", "running"]);
 const ENDS = { cancelled: "Cancelled; the network is as it was.", interrupted: "Interrupted when the viewer was closed." };

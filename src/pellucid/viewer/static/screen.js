@@ -1,6 +1,6 @@
 // The screen: scan and maps on the report's Scene and Board, with its controls; palettes; the 3D view.
-import { samples } from "/static/viewer/api.js";
-import { byId, fill, h, options } from "/static/viewer/dom.js";
+import { samples } from "./api.js";
+import { byId, fill, h, options } from "./dom.js";
 
 // Diverging, readable without red-green vision, zero clear: against first, for second.
 const PALETTES = {
@@ -105,7 +105,7 @@ export function screen(desk) {
   // NiiVue is fetched when it is first wanted; a palette that has changed since needs it anew.
   async function inside() {
     const place = byId("volume");
-    for (const src of ["vendor/niivue-0.69.0.umd.js", "scene/solid.js"]) await script(`/static/report/${src}`);
+    for (const src of ["vendor/niivue-0.69.0.umd.js", "scene/solid.js"]) await script(`static/report/${src}`);
     const colors = JSON.stringify(desk.scene.colors);
     if (!solid || solid.colors !== colors) {
       const canvas = h("canvas", { role: "img", "aria-label": "Volume with its map in three dimensions" });

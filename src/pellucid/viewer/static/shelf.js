@@ -1,6 +1,6 @@
 // The shelf: folders and scans of the served folder, uploads, and the scan that is open.
-import { get, post, sendBytes } from "/static/viewer/api.js";
-import { byId, fill, h } from "/static/viewer/dom.js";
+import { get, post, sendBytes } from "./api.js";
+import { byId, fill, h } from "./dom.js";
 
 const sizes = (n) => (n < 1e6 ? `${Math.max(1, Math.round(n / 1e3))} kB` : `${(n / 1e6).toFixed(n < 1e7 ? 1 : 0)} MB`);
 

@@ -1,6 +1,6 @@
 // Taking along: files of a map, one report of several.
-import { fileOf, save } from "/static/viewer/api.js";
-import { byId, fill, h } from "/static/viewer/dom.js";
+import { fileOf, save } from "./api.js";
+import { byId, fill, h } from "./dom.js";
 
 const saved = (app) => (e) => {
   e.preventDefault();
@@ -27,7 +27,7 @@ export function take(desk) {
       h("div", { class: "buttons" }, kinds.map(([text, kind, title]) => link(app, text, fileOf(`maps/${f.id}/file`, { kind }), title)),
         desk.scan.dicom ? link(app, "DICOM", fileOf(`maps/${f.id}/dicom`), "Parametric Map, Segmentation, Secondary Capture, report; under a pseudonym") : null)));
     const query = new URLSearchParams(desk.shown.map((id) => ["maps", id]));
-    fill(place, rows, h("div", { class: "buttons" }, link(app, desk.shown.length > 1 ? "Report of all shown (HTML)" : "Report (HTML)", `/api/report?${query}`, "One page that opens anywhere, without a network")),
+    fill(place, rows, h("div", { class: "buttons" }, link(app, desk.shown.length > 1 ? "Report of all shown (HTML)" : "Report (HTML)", `api/report?${query}`, "One page that opens anywhere, without a network")),
       h("p", { class: "hint" }, "These files hold the picture of the scan: handle them as you handle the scan."));
   }
   for (const what of ["scan", "shown", "examined"]) desk.on(what, draw);

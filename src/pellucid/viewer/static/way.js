@@ -1,6 +1,6 @@
 // The way to a map: leaf through the blur of Blur IG or the path of integrated gradients, with score and probabilities along it.
-import { get } from "/static/viewer/api.js";
-import { byId, fill, h } from "/static/viewer/dom.js";
+import { get } from "./api.js";
+import { byId, fill, h } from "./dom.js";
 
 const [WIDE, TALL] = [330, 140];
 const NAMES = { blur_ig: ["Blur", "from sharp (left) to blurred"], integrated_gradients: ["Share of the image", "from the baseline (left) to the image"] };

@@ -1,5 +1,5 @@
 // Verdict and evidence in words; predictions; what a map cannot tell. Text comes from the server, as in the report.
-import { byId, fill, h, icon } from "/static/viewer/dom.js";
+import { byId, fill, h, icon } from "./dom.js";
 
 const list = (name, rows) => (rows.length ? h("ul", { class: name }, rows.map((r) => h("li", {}, r))) : null);
 

@@ -1,11 +1,11 @@
 // Annotate: maps propose boxes and masks; the reader accepts, moves, rejects, adds. Every action is on the server's disk before the page shows it.
-import { bytes, drop, fileOf, get, post, sendBytes } from "/static/viewer/api.js";
-import { byId, fill, h, options } from "/static/viewer/dom.js";
-import { Ink } from "/static/viewer/ink.js";
-import { screen } from "/static/viewer/screen.js";
-import { shelf } from "/static/viewer/shelf.js";
-import { link } from "/static/viewer/take.js";
-import { Boxes } from "/static/viewer/annotate/boxes.js";
+import { bytes, drop, fileOf, get, post, sendBytes } from "../api.js";
+import { byId, fill, h, options } from "../dom.js";
+import { Ink } from "../ink.js";
+import { screen } from "../screen.js";
+import { shelf } from "../shelf.js";
+import { link } from "../take.js";
+import { Boxes } from "./boxes.js";
 
 const PAUSE = 450; // milliseconds after which a row of key presses is one movement
 const card = (id, title, inside) => h("section", { class: "card", "aria-labelledby": `h-${id}` }, h("h2", { id: `h-${id}` }, title), inside || h("div", { id }));
@@ -43,7 +43,7 @@ class Desk {
 }
 
 export async function mount(element, app) {
-  if (!byId("annotate-css")) document.head.append(h("link", { id: "annotate-css", rel: "stylesheet", href: "/static/viewer/annotate/annotate.css" }));
+  if (!byId("annotate-css")) document.head.append(h("link", { id: "annotate-css", rel: "stylesheet", href: "static/viewer/annotate/annotate.css" }));
   element.append(h("div", { class: "desk annotate" },
     h("div", { class: "left" }, card("scan", "Scan"), card("sessions", "Proposals")),
     h("div", { class: "middle" }, card("screen-card", "Findings on the scan", [h("div", { id: "tools", class: "tools over-scan" }), h("div", { id: "screen" })])),

@@ -1,14 +1,14 @@
 // Read: cases in a balanced random order, each at one level of explanation; answer, confidence and time go to the server's sheet.
-import { fileOf, get, post, samples } from "/static/viewer/api.js";
-import { byId, fill, h } from "/static/viewer/dom.js";
-import { gradient, sceneOf } from "/static/viewer/screen.js";
-import { link } from "/static/viewer/take.js";
+import { fileOf, get, post, samples } from "../api.js";
+import { byId, fill, h } from "../dom.js";
+import { gradient, sceneOf } from "../screen.js";
+import { link } from "../take.js";
 
 const SURE = [50, 60, 70, 80, 90, 95, 99];
 let now = null; // what is mounted: { app, element, open, away, hidden }
 
 export async function mount(element, app) {
-  if (!byId("read-css")) document.head.append(h("link", { id: "read-css", rel: "stylesheet", href: "/static/viewer/read/read.css" }));
+  if (!byId("read-css")) document.head.append(h("link", { id: "read-css", rel: "stylesheet", href: "static/viewer/read/read.css" }));
   now = { app, element, open: true, away: 0, hidden: null, keys, sight };
   document.addEventListener("keydown", keys);
   document.addEventListener("visibilitychange", sight);
@@ -145,7 +145,7 @@ function probabilities(c) {
 }
 
 const similar = (study, c) => (c.similar.length ? h("div", { class: "added" }, h("h3", {}, "Similar real cases"), h("div", { class: "read-similar" },
-  c.similar.map((s, n) => h("figure", {}, h("img", { src: `/api/readings/${study}/cases/${c.case}/similar/${n}`, alt: `Similar case, ${s.truth}` }), h("figcaption", {}, h("strong", {}, s.truth), s.says ? ` ${s.says}` : ""))))) : null);
+  c.similar.map((s, n) => h("figure", {}, h("img", { src: `api/readings/${study}/cases/${c.case}/similar/${n}`, alt: `Similar case, ${s.truth}` }), h("figcaption", {}, h("strong", {}, s.truth), s.says ? ` ${s.says}` : ""))))) : null);
 
 const concepts = (c) => (c.concepts.length ? h("div", { class: "added" }, h("h3", {}, "Concepts"), h("ul", { class: "reasons" }, c.concepts.map((s) => h("li", {}, s)))) : null);
 
