@@ -19,7 +19,7 @@ from pellucid.errors import BadSite, Unsupported
 from pellucid.explanation import Evidence, Map, Provenance
 from pellucid.grid import Grid
 from pellucid.image import Image
-from pellucid.method import Ask, Asks, Method, Where
+from pellucid.method import Ask, Asks, Method, Values, Where
 from pellucid.model import Model, as_model
 from pellucid.probe.engine import Engine
 from pellucid.probe.ledger import untouched
@@ -208,6 +208,7 @@ def _finish(engine: Engine, job: _Job, drawn: Drawn, seconds: float) -> Map:
         versions=versions(),
         time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         cite=str(facts.cite),
+        values=facts.values.value if isinstance(facts.values, Values) else "",
         caveats=tuple(caveats),
         hash_weights=engine.model.weights_later(),
     )

@@ -91,7 +91,17 @@ class Comparison:
         if columns is not None and columns < 1:
             raise BadParameter("columns is at least 1", repr(columns), "Leave it out.")
         tiles, wide = self._views() if self.parts else self._tiles()
-        return io.write_sheet(path, tiles, columns=columns or wide, palette=palette, image=self.frame)
+        return io.write_sheet(path, tiles, columns=columns or wide, palette=palette, image=self.frame, words=self._words())
+
+    def _words(self) -> io.Caption:
+        """Below the figure: what was asked, where it is the same for all, and every verdict."""
+        verdicts = [m.evidence.verdict or "not examined" for m in self.maps]
+        said = {"Target": {_target(m) for m in self.maps}, "Network": {m.provenance.model or "unnamed" for m in self.maps}}
+        texts = {k: next(iter(v)) for k, v in said.items() if len(v) == 1}
+        each = {v: [label for label, w in zip(self.labels, verdicts, strict=True) if w == v] for v in dict.fromkeys(verdicts)}
+        told = "; ".join(f"{v}: {', '.join(labels)}" for v, labels in each.items()) if len(each) > 1 else f"{verdicts[0]}: all maps"
+        lines = (f"Evidence: {told}.", *(f"{k}: {v}" for k, v in texts.items()), io.WARNING)
+        return io.Caption(lines, {**texts, "Verdict": told, "Warning": io.WARNING}, any(v in io.ALARMING for v in verdicts))
 
     def _tiles(self) -> tuple[list[io.Tile], int]:
         at, tops = self._cut(), self._tops()
@@ -181,5 +191,5 @@ def _family(m: Map) -> str:
 
 
 def _note(m: Map) -> str:
-    verdict = f", {m.evidence.verdict}" if m.evidence.verdict else ""
-    return f"score {m.score:.3g}, sum {m.total:.3g}{verdict}"
+    verdict = m.evidence.verdict or "not examined"  # first: what does not fit is cut at the end
+    return f"{verdict}; score {m.score:.3g}, {f'sum {m.total:.3g}' if m.values.any() else 'zero everywhere'}"

@@ -78,7 +78,7 @@ class Provenance:
 
     ``weights`` is the sha256 of the network's parameters and buffers; it is worked out when first asked for, and says
     ``"unknown ..."`` if the weights have changed in between. ``output`` is what the network's numbers are, as ``Model(output=)`` names
-    them; ``"undeclared"`` is one number of which nobody has said what it is.
+    them; ``"undeclared"`` is one number of which nobody has said what it is. ``values`` is what the map's values are, as the method declares it.
     """
 
     method: str
@@ -102,6 +102,7 @@ class Provenance:
     caveats: tuple[str, ...] = ()
     scan: str = ""
     output: str = ""
+    values: str = ""
     hash_weights: Callable[[], str] = field(default=lambda: "", repr=False, compare=False)
 
     @cached_property
@@ -202,7 +203,8 @@ class Map(Explanation):
     def save(self, path: str | Path, *, keep: Keep = "density", palette: str = "blue-orange") -> Path:
         """Write the map by suffix: ``.nii``/``.nii.gz`` and ``.png`` on the scan's own grid, ``.npz`` on the map's own (exact).
 
-        Provenance and evidence go with it (a JSON sidecar for NIfTI, inside for NPZ, which ``pl.load`` reads back). Identifiers of patients do not.
+        Provenance and evidence go with it (a JSON sidecar for NIfTI, inside for NPZ, which ``pl.load`` reads back, as lines below a PNG and
+        as texts inside it). Identifiers of patients do not.
         ``palette="green-red"`` of a PNG writes the signs into the picture.
         """
         if Path(path).suffix == ".npz":
@@ -279,7 +281,8 @@ class Map(Explanation):
         sided = image.grid.unit == "mm" and (image.grid.frame is not None or bool(image.facts.get("sided")))
         known = [k for k, c in enumerate(said.classes) if f"({c!r})" in said.target or f"({k})" in said.target]
         shown = known[0] if len(known) == 1 else None
-        told = io.Told(image, self.values, self.trace, said.method, said.target, self.score, sided, shown, said.classes)
+        verdict = self.evidence.verdict or "not examined"
+        told = io.Told(image, self.values, self.trace, said.method, said.target, self.score, sided, shown, said.classes, verdict)
         return io.write_film(path, told, frames=frames, most=most)
 
     def facts(self) -> dict[str, Any]:

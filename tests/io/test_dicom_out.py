@@ -15,6 +15,8 @@ from tests.io.dicoms import CR, CT, SECRET, bare, enhanced, oblique, save, write
 
 import pellucid as pl
 from pellucid.errors import BadFile, BadImage, BadParameter
+from pellucid.explanation import Evidence
+from pellucid.io.caption import ALARM
 from pellucid.io.dicom import filing
 
 VOLUME = (np.random.default_rng(0).normal(0, 50, (12, 40, 48)) + 1000).astype(np.int16)
@@ -150,16 +152,35 @@ def test_what_the_objects_say(plain, tmp_path):
     why.dicom(tmp_path / "out", source=home / "scan")
     pm, seg, sr = (pydicom.dcmread(tmp_path / f"out/{n}.dcm") for n in ("map", "segmentation", "report"))
     for ds in (pm, seg, sr, pydicom.dcmread(tmp_path / "out/capture-0004.dcm")):
-        assert ds.SeriesDescription.startswith("AI EXPLANATION - NOT FOR DIAGNOSIS: integrated_gradients")
+        assert ds.SeriesDescription.startswith("AI EXPLANATION - NOT FOR DIAGNOSIS (questionable): in")
     assert pm.ContentQualification == "RESEARCH" and pm.BitsAllocated == 32 and "FloatPixelData" in pm
     quantity = pm.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0].QuantityDefinitionSequence[0].ConceptCodeSequence[0]
     assert quantity.CodingSchemeDesignator == "99PELLUCID" and "integrated_gradients" in quantity.CodeMeaning
-    assert [s.SegmentLabel for s in seg.SegmentSequence] == ["for Ödem", "against Ödem"]
+    assert [s.SegmentLabel for s in seg.SegmentSequence] == ["for Ödem (questionable)", "against Ödem (questionable)"]
     algorithm = seg.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0]
     assert "0.5 of the largest |value|" in algorithm.AlgorithmParameters
     orange, blue = (s.RecommendedDisplayCIELabValue for s in seg.SegmentSequence)
     assert orange[2] > blue[2]
     assert (sr.CompletionFlag, sr.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
+
+
+@pytest.mark.parametrize("verdict", ["supported", "questionable", "not supported", "void", None])
+def test_every_object_says_in_public_what_was_checked(plain, verdict, tmp_path):
+    home, why = plain
+    long = made_of(why.scan, target="logit('" + "a rather long name of a disease " * 3 + "')")
+    for n, each in enumerate((why, long)):
+        out = each.with_evidence(Evidence("quick", (), verdict, ())).dicom(tmp_path / str(n), source=home / "scan")
+        word = verdict or "not examined"
+        for path in out.files:
+            ds = pydicom.dcmread(path)
+            assert f"({word})" in ds.SeriesDescription
+            assert f"({word})" not in ds.SeriesDescription.replace(f"({word})", "", 1)
+            public = [ds.get("ContentDescription", ""), ds.get("ImageComments", "")]
+            assert ds.Modality == "SR" or any(str(p).startswith(f"{word}: ") for p in public)
+            for segment in ds.get("SegmentSequence", []):
+                assert segment.SegmentLabel.endswith(f" ({word})") and len(segment.SegmentLabel.encode()) <= 64
+        pixels = pydicom.dcmread(next(f for f in out.files if "capture" in f.name)).pixel_array
+        assert ((pixels == ALARM).all(-1).sum() > 30) == (verdict in ("not supported", "void"))
 
 
 def test_the_report_holds_verdict_numbers_and_sizes(plain, tmp_path):

@@ -4,6 +4,9 @@ from pellucid.io.animation import Told as Told
 from pellucid.io.archive import read_archive as read_archive
 from pellucid.io.audit import append_record as append_record
 from pellucid.io.audit import check_audit as check_audit
+from pellucid.io.caption import ALARMING as ALARMING
+from pellucid.io.caption import WARNING as WARNING
+from pellucid.io.caption import Caption as Caption
 from pellucid.io.dicom.derived import Derived as Derived
 from pellucid.io.dicom.drawn import write_drawn as write_drawn
 from pellucid.io.dicom.filing import Filed as Filed

@@ -16,6 +16,7 @@ from pellucid.errors import BadParameter, Unsupported
 from pellucid.grid import Grid
 from pellucid.image import Image
 from pellucid.io import picture
+from pellucid.io.caption import ALARM, ALARMING
 from pellucid.io.curve import Curve, draw_curve
 from pellucid.io.picture import BLUE_ORANGE, FAINT, INK, PAPER, Panel
 from pellucid.ops.blur import gaussian
@@ -38,6 +39,7 @@ class Told:
     sided: bool = False
     shown_class: int | None = None
     classes: tuple[str, ...] = ()
+    verdict: str = "not examined"
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,7 +274,8 @@ def _draw(told: Told, scene: Scene, made: Film, shot: Shot, *, end: bool = False
         x += drawn.width + GAP
     draw_curve(pen, made.curve, shot.at, (x, HEAD - 24, page.width - GAP, HEAD + tall))
     pen.text((GAP, HEAD + tall + FOOT / 2), shot.note, fill=INK, font=picture.font(14), anchor="lm")
-    pen.text((page.width - GAP, HEAD + tall + FOOT / 2), "not for diagnosis", fill=FAINT, font=picture.font(12), anchor="rm")
+    words, ink = f"evidence: {told.verdict}  ·  not for diagnosis", ALARM if told.verdict in ALARMING else FAINT
+    pen.text((page.width - GAP, HEAD + tall + FOOT / 2), words, fill=ink, font=picture.font(12), anchor="rm")
     return page
 
 

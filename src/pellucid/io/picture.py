@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -83,10 +84,13 @@ def overlay(values: Tensor, grid: Grid, *, image: Image | None = None, sided: bo
 
 
 def top_of(flat: np.ndarray) -> float:
-    """The value of full color: the 99.9th percentile of |v|, so that one voxel does not darken the rest; never 0."""
+    """The value of full color of a map, in every picture of it: the 99.9th percentile of |v| where it is not 0, at least a twentieth of the most.
+
+    One voxel must not darken the rest, nor noise everywhere drown one spot.
+    """
     size = np.abs(flat)
-    top = float(np.quantile(size, 0.999))
-    return top or float(size.max()) or 1.0
+    some = size[size > 0]
+    return max(float(np.quantile(some, 0.999)), float(some.max()) / 20) if some.size else 1.0
 
 
 def gray_of(image: Image | None, shape: tuple[int, ...], window: tuple[float, float] | None = None) -> np.ndarray:
@@ -312,12 +316,14 @@ def bar(page: Any, pen: Any, x: int, y: int, tall: int, top: float, flat: np.nda
         pen.text((x + BAR + 9, height), f"{sign}{number}", fill=INK, font=font(14), anchor="lm")
 
 
-def save(picture: Any, target: Path) -> None:
-    """Write the picture as PNG with our name in it, so that it may be replaced later."""
+def save(picture: Any, target: Path, texts: Mapping[str, str]) -> None:
+    """Write the picture as PNG with our name in it, so that it may be replaced later, and with named texts."""
     from PIL import PngImagePlugin
 
     info = PngImagePlugin.PngInfo()
     info.add_text("Software", "pellucid")
+    for name, text in texts.items():
+        info.add_itxt(name, text)
     picture.save(target, format="PNG", pnginfo=info)
 
 

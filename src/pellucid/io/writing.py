@@ -17,6 +17,7 @@ from pellucid.grid import Grid
 from pellucid.image import Image
 from pellucid.io import animation, archive, nifti, picture
 from pellucid.io.animation import Told
+from pellucid.io.caption import Caption, caption_of, captioned
 from pellucid.io.sheet import Tile, sheet
 
 SUFFIXES = (".nii.gz", ".nii", ".npz", ".png")
@@ -72,8 +73,10 @@ def write(
         with whole(path) as target:
             archive.pack_archive(target, {"values": values}, grid, facts)
     else:
+        words = caption_of(facts, zero=not bool(values.any()))
+        drawn = captioned(picture.overlay(values, grid, image=image, sided=known, palette=palette), words)
         with whole(path) as target:
-            picture.save(picture.overlay(values, grid, image=image, sided=known, palette=palette), target)
+            picture.save(drawn, target, words.texts if words else {})
     return path
 
 
@@ -93,8 +96,10 @@ def write_archive(path: str | Path, arrays: Mapping[str, Tensor], grid: Grid, *,
     return path
 
 
-def write_sheet(path: str | Path, tiles: Sequence[Tile], *, columns: int, palette: str = "blue-orange", image: Image) -> Path:
-    """Many maps of one scan as one PNG, whole or not at all; see ``Tile``.
+def write_sheet(
+    path: str | Path, tiles: Sequence[Tile], *, columns: int, palette: str = "blue-orange", image: Image, words: Caption | None = None
+) -> Path:
+    """Many maps of one scan as one PNG, whole or not at all, with ``words`` below; see ``Tile``.
 
     Raises:
         BadFile: another suffix, no such folder, or a file there that is not Pellucid's to replace.
@@ -106,7 +111,7 @@ def write_sheet(path: str | Path, tiles: Sequence[Tile], *, columns: int, palett
     _guard(path, ".png", {str(image.facts["sha256"])} if "sha256" in image.facts else set())
     made = sheet(tiles, columns=columns, palette=palette, sided=_sides_known(image.grid, NOTHING, image))
     with whole(path) as target:
-        picture.save(made, target)
+        picture.save(captioned(made, words), target, words.texts if words else {})
     return path
 
 

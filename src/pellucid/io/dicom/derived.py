@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pellucid.io.archive import jsonable
+from pellucid.io.caption import target_of, verdict_of
 from pellucid.io.dicom.origin import Origin, uid
 
 WARNING = "AI EXPLANATION - NOT FOR DIAGNOSIS"
@@ -67,12 +68,12 @@ class Derived:
     @property
     def target(self) -> str:
         """What was explained: a class's name where it is one class."""
-        text, classes = str(self.said["target"]), self.said["classes"]
-        plain = re.fullmatch(r"(?:logit|probability)\((?:'([^']*)'|(\d+))\)", text)
-        if plain is None:
-            return text
-        number = plain[2]
-        return plain[1] or (str(classes[int(number)]) if number and int(number) < len(classes) else text)
+        return target_of(str(self.said["target"]), self.said["classes"])
+
+    @property
+    def verdict(self) -> str:
+        """What the checks said; it stands in the public words of every object, since viewers show no private ones."""
+        return verdict_of(self.facts)
 
     @property
     def version(self) -> str:
@@ -139,7 +140,7 @@ class Derived:
 
     @property
     def description(self) -> str:
-        return fit(f"{WARNING}: {self.name} of {self.target}")
+        return fit(f"{WARNING} ({self.verdict}): {self.name} of {self.target}")
 
     def scheme(self) -> list[Any]:
         """The private coding scheme, named for who does not know it."""

@@ -45,7 +45,7 @@ def parametric_map(derived: Derived) -> Any:
         image_flavor="VOLUME",
         derived_pixel_contrast="NONE",
         content_label="SALIENCY",
-        content_description=fit(f"{derived.method} of {derived.target}"),
+        content_description=fit(f"{derived.verdict}: {derived.method} of {derived.target}"),
         coding_schemes=derived.scheme(),
         **derived.series("map", 9901),
         **derived.equipment(),

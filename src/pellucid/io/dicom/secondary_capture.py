@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from pellucid.io import picture
+from pellucid.io.caption import ALARM as RED
+from pellucid.io.caption import ALARMING
 from pellucid.io.dicom.derived import UNPAIRED, WARNING, Derived
 from pellucid.io.dicom.geometry import LPS_TO_RAS
 from pellucid.io.dicom.origin import OPTIONAL, PATIENT, STUDY
@@ -59,11 +61,12 @@ def _draw(derived: Derived, base: np.ndarray, number: int, top: float) -> tuple[
     page.paste(slice_drawn, (x, BANNER))
     pen = ImageDraw.Draw(page)
     pen.text((12, BANNER / 2), WARNING, fill=ALARM, font=picture.font(19), anchor="lm")
+    inks = (RED if derived.verdict in ALARMING else picture.INK, picture.INK, picture.FAINT)
     for line, text in enumerate(_lines(derived, number)):
         font = picture.font(15 if line == 0 else 13, text)
         while pen.textlength(text, font=font) > page.width - 24:
             text = text[:-2] + "…"
-        pen.text((12, BANNER + tall + 18 + 24 * line), text, fill=picture.INK if line < 2 else picture.FAINT, font=font, anchor="lm")
+        pen.text((12, BANNER + tall + 18 + 24 * line), text, fill=inks[line], font=font, anchor="lm")
     picture.bar(page, pen, page.width - COLUMN + 14, BANNER + 12, tall - 24, top, values, picture.BLUE_ORANGE)
     if grid.unit == "mm":
         picture.scale(pen, slice_drawn, panel, x + 10, BANNER + tall - 12)
@@ -77,11 +80,10 @@ def _lines(derived: Derived, number: int) -> tuple[str, str, str]:
     sure = ""
     if target in said["classes"] and len(facts["probabilities"]) == len(said["classes"]):
         sure = f" ({facts['probabilities'][list(said['classes']).index(target)]:.0%})"
-    verdict = facts["evidence"]["verdict"] or "not examined"
     place = f"slice {number + 1} of {len(derived.values)} along the normal  ·  " if len(derived.values) > 1 else ""
     weights = str(said.get("weights", ""))[:12]
     return (
-        f"Orange: for, blue: against {target}{sure}  ·  evidence: {verdict}",
+        f"Orange: for, blue: against {target}{sure}  ·  evidence: {derived.verdict}",
         derived.method,
         f"{place}network {said['model'] or 'unnamed'} {weights}  ·  pellucid {derived.version}",
     )
@@ -121,7 +123,7 @@ def _dataset(derived: Derived, page: Any, number: int, spot: tuple[int, int], si
             setattr(ds, keyword, head.get(keyword))
     ds.SpecificCharacterSet, ds.Modality, ds.ConversionType = "ISO_IR 192", "OT", "WSD"
     ds.SeriesInstanceUID, ds.SeriesNumber, ds.InstanceNumber = derived.uid("capture", "series"), 9903, number + 1
-    ds.SeriesDescription, ds.ImageComments = derived.description, f"{derived.method} of {derived.target}"
+    ds.SeriesDescription, ds.ImageComments = derived.description, f"{derived.verdict}: {derived.method} of {derived.target}"
     if head.get("Laterality") or head.get("BodyPartExamined", "") not in UNPAIRED:
         ds.Laterality = str(head.get("Laterality", ""))
     made = derived.equipment()

@@ -28,7 +28,7 @@ def segmentation(derived: Derived) -> Any:
     described = [
         SegmentDescription(
             segment_number=n,
-            segment_label=fit(f"{sign} {derived.target}"),
+            segment_label=f"{fit(f'{sign} {derived.target}', 46)} ({derived.verdict})",
             segmented_property_category=codes.SCT.SpatialAndRelationalConcept,
             segmented_property_type=concept(f"EVIDENCE_{sign}".upper(), f"Relevance {sign} the explained class"),
             algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
@@ -49,7 +49,9 @@ def segmentation(derived: Derived) -> Any:
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=described,
         content_label="SALIENCY",
-        content_description=fit(f"{derived.name} of {derived.target}, from {derived.threshold:g} of the largest |value|"),
+        content_description=fit(
+            f"{derived.verdict}: {derived.name} of {derived.target}, from {derived.threshold:g} of the largest |value|"
+        ),
         coding_schemes=derived.scheme(),
         **derived.series("segmentation", 9902),
         **derived.equipment(),

@@ -64,7 +64,7 @@ def _whole(derived: Derived) -> Any:
     from highdicom.sr import TrackingIdentifier as Tracked
 
     evidence = derived.facts["evidence"]
-    verdict = evidence["verdict"] or "not examined"
+    verdict = derived.verdict
     found = [_measured("SCORE", "Score of the explained target", derived.facts["score"])]
     found += [_measured(m["name"].upper(), _named(m), m["value"]) for m in evidence["measurements"] if math.isfinite(m["value"])]
     group = MeasurementsAndQualitativeEvaluations(
