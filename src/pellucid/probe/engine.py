@@ -105,7 +105,8 @@ class Engine:
 
     def _undeclared(self, reading: Reading) -> bool:
         """One number that nobody has named: a probability of a measurement would be an invention."""
-        return self.model.reading.kind is None and reading.kind == "single logit" and not reading.classes
+        own = self.model.reading
+        return own.kind is None and own.ends_in is None and reading.kind == "single logit" and not reading.classes
 
     def _steady(self, question: Question, output: Tensor) -> None:
         module = self.model.module
