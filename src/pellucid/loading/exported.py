@@ -13,12 +13,14 @@ import torch
 from pellucid.errors import BadFile, BadModel, Unsupported
 from pellucid.loading.graph_check import cleaned, suspects
 from pellucid.loading.members import as_stored
+from pellucid.loading.operators import misfits
 from pellucid.loading.payloads import tensors
 from pellucid.loading.trust import Loaded, Trust, at_least, reading
 
 READ = ("models/", "data/weights/", "data/constants/")  # no libraries, and no sample inputs: pickles, and perhaps somebody's scan
 CORE = "If this is an operator, export it as simpler ones: torch.export.export(model.eval(), (x,)).run_decompositions()"
 TURNED_ON = {"train", "training"}  # arguments of dropout and batch norm
+INSTANCE_NORM = "aten._native_batch_norm_legit.no_stats"  # as which run_decompositions() writes it, "training" and all
 
 
 def from_exported(path: Path, trust: Trust) -> Loaded:
@@ -63,15 +65,19 @@ def _module(program: Any, weights: dict[str, Any], constants: dict[str, Any]) ->
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, about its own format
         described = _dict_to_dataclass(schema.ExportedProgram, program)
-        return torch.export.unflatten(ExportedProgramDeserializer().deserialize(described, weights, constants))
+        held = ExportedProgramDeserializer().deserialize(described, weights, constants)
+        wrong = next(misfits(held.graph_module), None)
+        if wrong is not None:
+            raise BadModel("each argument of an operator is of its kind", wrong, "Export it again.")
+        return torch.export.unflatten(held)
 
 
 def _refuse_training(program: Mapping[str, Any], path: Path) -> None:
     """A graph with dropout or batch statistics switched on answers differently each time."""
     for node in _nodes(program):
         for given in node["inputs"]:
-            if given.get("name") in TURNED_ON and given["arg"].get("as_bool") is True:
-                operator = str(node.get("target")).removeprefix("torch.ops.")
+            operator = str(node.get("target")).removeprefix("torch.ops.")
+            if given.get("name") in TURNED_ON and given["arg"].get("as_bool") is True and operator != INSTANCE_NORM:
                 fix = "Export model.eval()."
                 raise BadModel(f"{path.name} was exported for evaluation", f"{operator} with {given['name']}=True", fix)
 

@@ -28,6 +28,8 @@ SIZE_SYNTAX = (ast.Expression, ast.Call, ast.keyword, ast.Name, ast.Load, ast.Co
                ast.unaryop, ast.cmpop)  # fmt: skip
 TREES = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
 FREE = {"as_string", "as_strings"}  # operator arguments: written with repr()
+POWERS = {"Pow", "PowByNatural", "FloatPow", "LShift"}
+LARGEST_POWER = 64
 EMPTY = ("custom_obj_values", "treespec_namedtuple_fields", "guards_code")
 
 
@@ -87,6 +89,8 @@ def _is_size(text: str) -> bool:
 
 
 def _is_size_node(node: ast.AST) -> bool:
+    if _is_power(node):
+        return _is_small_power(node)
     if isinstance(node, ast.Call):
         return isinstance(node.func, ast.Name)
     if isinstance(node, ast.Name):
@@ -94,6 +98,23 @@ def _is_size_node(node: ast.AST) -> bool:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return (SYMBOL.fullmatch(node.value) or NUMBER.fullmatch(node.value)) is not None
     return not isinstance(node, ast.Constant) or isinstance(node.value, (bool, int, float))
+
+
+def _is_power(node: ast.AST) -> bool:
+    if isinstance(node, ast.BinOp):
+        return isinstance(node.op, (ast.Pow, ast.LShift))
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in POWERS
+
+
+def _is_small_power(node: ast.AST) -> bool:
+    """A small number as exponent, and no power of a power: 9**9**9**9 would be worked out for years."""
+    parts = [node.left, node.right] if isinstance(node, ast.BinOp) else node.args if isinstance(node, ast.Call) else []
+    if len(parts) != 2 or any(_is_power(n) for part in parts for n in ast.walk(part)):
+        return False
+    numbers = [n.value for n in ast.walk(parts[1]) if isinstance(n, ast.Constant)]
+    names = {n.id for n in ast.walk(parts[1]) if isinstance(n, ast.Name)}
+    plain = not any(isinstance(n, ast.BinOp) for n in ast.walk(parts[1])) and names <= {"Integer", "Rational", "Float"}
+    return plain and all(isinstance(n, (int, float)) and abs(n) <= LARGEST_POWER for n in numbers)
 
 
 def _is_tree(text: str) -> bool:

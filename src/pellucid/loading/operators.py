@@ -8,8 +8,10 @@ reaches beyond its tensors' memory. It is written out, so that another torch doe
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import torch
+from torch import nn
 
 OPERATOR = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
 OPERATORS = frozenset(  # of one number; over axes; of shapes; of places; new tensors; layers; sizes, and what export asserts of them
@@ -25,7 +27,7 @@ OPERATORS = frozenset(  # of one number; over axes; of shapes; of places; new te
     all amax amin aminmax any argmax argmin argsort count_nonzero cummax cummin cumprod cumsum dist logcumsumexp logsumexp max mean
     median min mode nansum norm linalg_norm linalg_vector_norm prod sort std std_mean sum topk var var_mean
     softmax _softmax log_softmax _log_softmax cosine_similarity
-    alias atleast_1d atleast_2d atleast_3d block_diag broadcast_tensors broadcast_to cat chunk clone column_stack concat concatenate
+    alias as_strided atleast_1d atleast_2d atleast_3d block_diag broadcast_tensors broadcast_to cat chunk clone column_stack concat concatenate
     contiguous copy detach diag diag_embed diagonal dstack expand expand_as flatten flip fliplr flipud hstack lift_fresh lift_fresh_copy
     meshgrid moveaxis movedim narrow permute pixel_shuffle pixel_unshuffle channel_shuffle ravel repeat repeat_interleave reshape
     reshape_as roll rot90 select slice split split_with_sizes squeeze stack swapaxes swapdims t tensor_split tile transpose tril triu
@@ -47,12 +49,13 @@ OPERATORS = frozenset(  # of one number; over axes; of shapes; of places; new te
     col2im im2col affine_grid_generator grid_sampler grid_sampler_2d grid_sampler_3d
     upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d
     _upsample_bicubic2d_aa _upsample_bilinear2d_aa _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d
-    fft_fft2 fft_fftn fft_fftshift fft_ifft2 fft_ifftn fft_ifftshift fft_irfft2 fft_irfftn fft_rfft2 fft_rfftn _fft_c2c _fft_c2r _fft_r2c
+    fft_fft2 fft_fftn fft_fftshift fft_ifft2 fft_ifftn fft_ifftshift fft_irfft2 fft_irfftn fft_rfft2 fft_rfftn
     complex imag polar real view_as_complex view_as_real
     _assert_scalar _assert_tensor_metadata item _local_scalar_dense sym_constrain_range sym_constrain_range_for_size
     sym_is_contiguous sym_numel sym_size sym_storage_offset sym_stride
     """.split()
 )
+NAMED = {"ScalarType": torch.dtype, "Layout": torch.layout, "MemoryFormat": torch.memory_format, "Device": torch.device}
 PLAIN = re.compile(
     r"_operator\.(eq|ne|le|ge|lt|gt|neg|pos|mul|add|sub|floordiv|mod|pow|truediv|and_|or_|lshift|rshift|getitem)"
     r"|math\.(trunc|ceil|floor)|torch\.(sym_(int|float|ite|max|min|not|sqrt|sum)|_sym_sqrt)"
@@ -69,3 +72,17 @@ def is_known(target: str) -> bool:
     if not ({name, name.removesuffix("_")} & OPERATORS) or overload == "out" or overload.endswith("_out"):
         return False
     return isinstance(getattr(getattr(torch.ops.aten, name, None), overload, None), torch._ops.OpOverload)
+
+
+def misfits(program: nn.Module) -> Iterator[str]:
+    """Arguments that are no dtype, layout, memory format or device where one is due: an operator takes a plain number there, unchecked."""
+    for module in program.modules():
+        for node in getattr(getattr(module, "graph", None), "nodes", ()):
+            if isinstance(node.target, torch._ops.OpOverload):
+                places = node.target._schema.arguments
+                given = {a.name: v for a, v in zip(places, node.args, strict=False)} | dict(node.kwargs)
+                for place in places:
+                    kind = NAMED.get(str(place.real_type).removeprefix("Optional[").removesuffix("]"))
+                    value = given.get(place.name)
+                    if kind is not None and value is not None and not isinstance(value, kind):
+                        yield f"{place.name}={value!r} of {node.target}"
