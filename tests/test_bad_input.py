@@ -474,6 +474,15 @@ def test_target_texts_that_do_not_read(text):
         pl.target.read_target(text)
 
 
+@pytest.mark.parametrize("value", ["foo", "blurred(", "blurred(-1)", "random(0)", "Constant()", object()])
+def test_baselines_that_do_not_read(value):
+    with refused(BadParameter):
+        pl.baseline.read(value)
+    with refused(BadParameter):
+        pl.compare(Net(), X, "integrated_gradients(steps=2)", target=1, baselines=[value])
+    assert repr(pl.baseline.read("0.5")) == repr(pl.baseline.read(0.5))
+
+
 @pytest.mark.parametrize("text", ["COVID-19", "no/DME", "no DME", "a*b"])
 def test_names_of_classes_with_signs_in_them(text):
     assert repr(pl.target.read_target(text)) == f"logit({text!r})"

@@ -164,12 +164,17 @@ black_and_white = _Level("black_and_white", (0.0, 1.0))
 
 def random(n: int = 1) -> Starts:
     """``n`` images of uniform noise between the lowest and highest value."""
+    if int(n) < 1:
+        raise BadParameter("random(n) of at least one image", repr(n), "Give random(4).")
     return _Random(int(n))
 
 
 def blurred(sigma: float | str | Distance = 4.0) -> Starts:
     """The image blurred by ``sigma`` (in the grid's unit, or ``"4mm"``, ``"8px"``)."""
-    return _Blurred(Distance.read(sigma))
+    width = Distance.read(sigma)
+    if not width.value > 0:
+        raise BadParameter("blurred(sigma) with a sigma above 0", repr(sigma), "Give blurred('4mm').")
+    return _Blurred(width)
 
 
 def mean_of(images: Sequence[Image | Tensor]) -> Starts:
@@ -202,18 +207,18 @@ def read(value: Any) -> Starts:
     if isinstance(value, str):
         if value in NAMED:
             return NAMED[value]
-        call = ast.parse(value, mode="eval").body
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in CALLED:
-            return CALLED[call.func.id](*map(ast.literal_eval, call.args), **{str(k.arg): ast.literal_eval(k.value) for k in call.keywords})
-    raise ValueError(value)
+        try:
+            tree = ast.parse(value.strip(), mode="eval").body
+            if not isinstance(tree, ast.Call):
+                return read(float(ast.literal_eval(tree)))
+            if isinstance(tree.func, ast.Name) and tree.func.id in CALLED:
+                named = {str(k.arg): ast.literal_eval(k.value) for k in tree.keywords}
+                return CALLED[tree.func.id](*map(ast.literal_eval, tree.args), **named)
+        except (SyntaxError, ValueError, TypeError) as error:
+            if isinstance(error, BadParameter):
+                raise
+    raise BadParameter(f"a baseline is {WANTS}", repr(value), "Choose one of these.")
 
 
-_wants = f"a number, an Image, one of {', '.join(NAMED)}, random(n), blurred(sigma), Constant(v), mean_of(images) or each_of(images)"
-Baseline = Annotated[Starts | float | str | Image | Tensor, Kind("baseline", _wants, lambda v: _checked(v))]
-
-
-def _checked(value: Any) -> Starts:
-    try:
-        return read(value)
-    except SyntaxError:
-        raise ValueError(value) from None
+WANTS = f"a number, an Image, one of {', '.join(NAMED)}, random(n), blurred(sigma), Constant(v), mean_of(images) or each_of(images)"
+Baseline = Annotated[Starts | float | str | Image | Tensor, Kind("baseline", WANTS, read)]
