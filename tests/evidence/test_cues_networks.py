@@ -13,9 +13,8 @@ from torch import nn
 import pellucid as pl
 from pellucid.errors import BadModel, BadParameter, BadTarget, Unsupported
 from pellucid.evidence import cues as c
-from pellucid.evidence.cues.asked import auc_of
 from pellucid.evidence.cues.stress import Curve
-from pellucid.evidence.intervals import Interval
+from pellucid.evidence.intervals import Interval, area
 from pellucid.image import Image
 from pellucid.ops.similarity import spearman
 
@@ -58,8 +57,8 @@ def test_auc_is_that_of_scikit_learn_with_ties():
     chance = np.random.default_rng(0)
     for _ in range(20):
         scores, labels = chance.integers(0, 6, 40).astype(float), chance.integers(0, 2, 40)
-        assert auc_of(scores, labels) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
-    assert math.isnan(auc_of(np.ones(3), np.ones(3)))
+        assert area(scores, labels) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    assert math.isnan(area(np.ones(3), np.ones(3)))
 
 
 def test_a_network_of_color_is_told_from_one_of_texture():

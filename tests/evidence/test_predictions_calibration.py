@@ -41,7 +41,7 @@ def slow_ece(conf, right, bins):
 def test_error_is_the_papers_formula(k, bins):
     z, y = stated(300, k, sharp=2.0)
     p = soft(z)
-    found = pl.calibration(p, y, bins=bins, debias=False, draws=20)
+    found = pl.calibration(p, y, bins=bins, debias=False)
     assert found.ece.value == pytest.approx(slow_ece(p.max(1), p.argmax(1) == y, bins), rel=1e-12)
     assert found.ece.value == found.ece.detail["plug_in"]
     assert sum(r["cases"] for r in found.bins if r["class"] == "predicted") == 300
@@ -61,7 +61,7 @@ def test_curve_agrees_with_scikit_learn():
     p = g.random(400)
     y = (g.random(400) < p**2).astype(float)
     for ours, theirs in (("width", "uniform"), ("mass", "quantile")):
-        found = pl.calibration(p, y, bins=8, binning=ours, draws=10).bins
+        found = pl.calibration(p, y, bins=8, binning=ours).bins
         seen, mean = curve(y, p, n_bins=8, strategy=theirs)
         assert np.asarray(found["stated"]) == pytest.approx(mean, abs=1e-12 if ours == "width" else 5e-3)
         assert np.asarray(found["seen"]) == pytest.approx(seen, abs=1e-12 if ours == "width" else 2e-2)
@@ -70,10 +70,10 @@ def test_curve_agrees_with_scikit_learn():
 def test_scores_agree_with_scikit_learn():
     metrics = pytest.importorskip("sklearn.metrics")
     z, y = stated(200)
-    found = pl.calibration(soft(z), y, draws=10)
+    found = pl.calibration(soft(z), y)
     assert found.nll.value == pytest.approx(metrics.log_loss(y, soft(z)), rel=1e-10)
     assert found.brier.value == pytest.approx(((soft(z) - np.eye(3)[y]) ** 2).sum(1).mean(), rel=1e-12)
-    one = pl.calibration(soft(z)[:, 0], (y == 0).astype(float), draws=10)
+    one = pl.calibration(soft(z)[:, 0], (y == 0).astype(float))
     assert one.brier.value == pytest.approx(metrics.brier_score_loss(y == 0, soft(z)[:, 0]), rel=1e-12)
     assert one.ece.detail["of"] == ["0"], "of one label the probability itself is judged, not the winner's"
 
@@ -107,7 +107,7 @@ def test_interval_covers_and_reference_is_reached_by_the_calibrated():
     for seed in range(14):
         g = np.random.default_rng(seed)
         p = g.uniform(0.3, 0.9, 250)
-        found = pl.calibration(p, (g.random(250) < p - 0.15).astype(float), bins=10, draws=100).ece
+        found = pl.calibration(p, (g.random(250) < p - 0.15).astype(float), bins=10).ece
         inside += found.low <= 0.15 <= found.high
         null = expected(p, 10, "width", True, 60, 1)
         fair = Bins.of(p, (g.random(250) < p).astype(float), 10, "width").debiased
@@ -118,15 +118,15 @@ def test_interval_covers_and_reference_is_reached_by_the_calibrated():
 
 def test_status_tells_overconfident_from_calibrated_and_too_few():
     z, y = stated(1500, sharp=1.0)
-    assert pl.calibration(soft(z), y, draws=60).ece.status == "pass"
-    loud = pl.calibration(soft(3 * z), y, draws=60)
+    assert pl.calibration(soft(z), y).ece.status == "pass"
+    loud = pl.calibration(soft(3 * z), y)
     assert loud.ece.status == "fail" and "too high" in loud.ece.text and loud.ece.low > loud.ece.reference
-    assert pl.calibration(soft(z[:12]), y[:12], draws=60).ece.status != "pass", "twelve cases say nothing"
+    assert pl.calibration(soft(z[:12]), y[:12]).ece.status != "pass", "twelve cases say nothing"
 
 
 def test_always_stating_the_prevalence_is_calibrated_and_scores_nothing():
     y = np.arange(400) % 4
-    found = pl.calibration(np.full((400, 4), 0.25), y, draws=60)
+    found = pl.calibration(np.full((400, 4), 0.25), y)
     assert found.ece.value == pytest.approx(0, abs=1e-12) and found.nll.status == found.brier.status == "inconclusive"
     assert found.nll.reference == pytest.approx(math.log(4))
 
@@ -134,8 +134,8 @@ def test_always_stating_the_prevalence_is_calibrated_and_scores_nothing():
 def test_patients_widen_the_interval():
     z, y = stated(60, sharp=3.0)
     many, who = (np.repeat(v, 10, 0) for v in (z, np.arange(60)))
-    alone = pl.calibration(soft(many), np.repeat(y, 10), draws=150).nll
-    together = pl.calibration(soft(many), np.repeat(y, 10), patients=who.tolist(), draws=150).nll
+    alone = pl.calibration(soft(many), np.repeat(y, 10)).nll
+    together = pl.calibration(soft(many), np.repeat(y, 10), patients=who.tolist()).nll
     assert together.value == pytest.approx(alone.value) and together.high - together.low > 2 * (alone.high - alone.low)
 
 
@@ -145,7 +145,7 @@ def test_labels_by_themselves_and_labels_not_known():
     y = (g.random((200, 3)) < p).astype(float)
     y[:, 2] = (g.random(200) < p[:, 2] ** 3).astype(float)
     y[:50, 0] = np.nan
-    found = pl.calibration(p, y, multi_label=True, classes=("a", "b", "c"), draws=40)
+    found = pl.calibration(p, y, multi_label=True, classes=("a", "b", "c"))
     rows = {r["class"]: r for r in found.classes}
     assert [rows[c]["cases"] for c in "abc"] == [150, 200, 200]
     assert rows["c"]["p"] < 0.05 < rows["a"]["p"] and rows["c"]["ece"] > 3 * rows["a"]["ece"]
@@ -154,7 +154,7 @@ def test_labels_by_themselves_and_labels_not_known():
 
 
 def test_a_truth_given_no_chance_has_no_bounded_loss():
-    found = pl.calibration(np.array([[1.0, 0.0], [0.5, 0.5]]), [1, 0], draws=10)
+    found = pl.calibration(np.array([[1.0, 0.0], [0.5, 0.5]]), [1, 0])
     assert math.isinf(found.nll.value) and found.nll.status == "fail" and "probability 0" in found.nll.text
 
 
@@ -233,7 +233,7 @@ def test_vector_finds_what_was_planted():
     skewed = (z - np.array([0.5, 0.0, 0.0])) * np.array([2.0, 1.0, 3.0])
     found = pl.temperature(skewed, y, how="vector")
     assert np.array(found.scale) * [2, 1, 3] == pytest.approx([1, 1, 1], abs=0.15)
-    assert pl.calibration(soft(found(torch.from_numpy(skewed)).numpy()), y, draws=30).ece.value < 0.02
+    assert pl.calibration(soft(found(torch.from_numpy(skewed)).numpy()), y).ece.value < 0.02
 
 
 def test_no_best_temperature_is_said():
@@ -291,14 +291,14 @@ def test_single_logit_and_dense_outputs():
     y = [int(float(i.mean()) + n > 0) for i, n in zip(images, np.random.default_rng(1).normal(size=80), strict=True)]
     scaling = pl.temperature(net, y, images)
     assert scaling.classes == ("ill",) and scaling.value == pytest.approx(pl.temperature(3 * torch.stack(images).mean((1, 2, 3)), y, multi_label=True).value, rel=1e-6)  # fmt: skip
-    plain, scaled = (pl.calibration(n, y, images, draws=20) for n in (net, scaling.model(net)))
+    plain, scaled = (pl.calibration(n, y, images) for n in (net, scaling.model(net)))
     assert scaled.nll.value < plain.nll.value and scaled.nll.value == pytest.approx(scaling.after)
     z, labels = stated(600)
     volume = torch.from_numpy(z).view(2, 300, 3).permute(0, 2, 1).reshape(2, 3, 5, 6, 10)
     dense = pl.temperature(volume, labels.reshape(2, 5, 6, 10))
     assert dense.value == pytest.approx(pl.temperature(z, labels).value) and dense(volume).shape == volume.shape
-    found = pl.calibration(volume.softmax(1), labels.reshape(2, 5, 6, 10), draws=20)
-    assert found.ece.value == pytest.approx(pl.calibration(soft(z), labels, draws=20).ece.value)
+    found = pl.calibration(volume.softmax(1), labels.reshape(2, 5, 6, 10))
+    assert found.ece.value == pytest.approx(pl.calibration(soft(z), labels).ece.value)
     assert found.ece.detail["patients"] == 2, "voxels of one image are not independent"
 
 
@@ -313,5 +313,5 @@ def test_reliability_is_drawn():
     from pellucid.report.plots import reliability_plot
 
     z, y = stated(300, sharp=2.0)
-    tables = {"before": pl.calibration(soft(z), y, draws=10).bins, "after": pl.calibration(soft(z / 2), y, draws=10).bins}
+    tables = {"before": pl.calibration(soft(z), y).bins, "after": pl.calibration(soft(z / 2), y).bins}
     assert b"<svg" in base64.b64decode(reliability_plot(tables, "Reliability"))

@@ -10,7 +10,7 @@ from tests.evidence.toy import blobs, fresh, learned
 
 import pellucid as pl
 from pellucid.errors import BadFile, BadParameter, Unsupported
-from pellucid.evidence.intervals import adjusted, bootstrap, paired, resampled
+from pellucid.evidence.intervals import adjusted, paired
 from pellucid.evidence.metric import METRICS, Price, metric
 from pellucid.explanation import Measurement
 from pellucid.image import Image
@@ -19,7 +19,11 @@ from pellucid.params import Positive
 from pellucid.report import write_study
 from pellucid.study import Study, StudyCase, phantom_cases, read_cases, read_study, tables
 
-ASKED = []
+
+class Asked:
+    """Counts; a function names it, and is not another for what it has counted."""
+
+    names = []
 
 
 @pytest.fixture
@@ -28,13 +32,13 @@ def bright():
 
     @metric(cite=Cite("Nobody", 2026, "Bright", "none"), unit="score", better="up", reference="0", price=lambda **_: Price(each=1))
     def bright(panel, *, power: Positive = 1.0):
-        ASKED.append(panel.names)
+        Asked.names.append(panel.names)
         return {
             n: Measurement("bright", v * power, "score", "up", "pass", "It is bright.", 0.0)
             for n, v in zip(panel.names, panel.scores(panel.x * panel.relevance(n).to(panel.x) for n in panel.names), strict=True)
         }
 
-    ASKED.clear()
+    Asked.names.clear()
     yield bright
     del METRICS["bright"]
 
@@ -60,21 +64,21 @@ def study(tmp_path, net=None, metrics=("gini",), methods=("saliency", "input_x_g
 
 def test_a_study_measures_only_what_is_missing(tmp_path, bright):
     study(tmp_path, metrics=["bright"]).run()
-    assert len(ASKED) == 6
+    assert len(Asked.names) == 6
     again = study(tmp_path, metrics=["bright"]).run()
-    assert len(ASKED) == 6, "all was known"
+    assert len(Asked.names) == 6, "all was known"
     assert [round(v, 9) for v in again.values("bright")["saliency"]] == [
         round(v, 9) for v in study(tmp_path, metrics=["bright"]).values("bright")["saliency"]
     ]
     study(tmp_path, metrics=["bright", "gini"]).run()
-    assert len(ASKED) == 6, "a new metric leaves the old one alone"
+    assert len(Asked.names) == 6, "a new metric leaves the old one alone"
     study(tmp_path, metrics=["bright"], methods=["saliency", "input_x_gradient", "smoothgrad"]).run()
-    assert len(ASKED) == 12
-    assert all("saliency" not in names for names in ASKED[6:]), "a new method is measured alone"
+    assert len(Asked.names) == 12
+    assert all("saliency" not in names for names in Asked.names[6:]), "a new method is measured alone"
     study(tmp_path, metrics=["bright(power=2.0)"]).run()
-    assert len(ASKED) == 18, "another parameter is another question"
+    assert len(Asked.names) == 18, "another parameter is another question"
     study(tmp_path, net=fresh(1), metrics=["bright"]).run()
-    assert len(ASKED) == 24, "other weights are another network"
+    assert len(Asked.names) == 24, "other weights are another network"
 
 
 def test_a_study_that_was_cut_off_goes_on(tmp_path, bright):
@@ -86,10 +90,10 @@ def test_a_study_that_was_cut_off_goes_on(tmp_path, bright):
 
     with pytest.raises(KeyboardInterrupt):
         first.run(on_case=stop)
-    assert len(ASKED) == 3
+    assert len(Asked.names) == 3
     study(tmp_path, metrics=["bright"]).run()
-    assert len(ASKED) == 6
-    assert not list((tmp_path / "s" / "results").glob(".*")), "no half-written file"
+    assert len(Asked.names) == 6
+    assert not list((tmp_path / "s" / "results").rglob(".*")), "no half-written file"
 
 
 def test_nothing_of_a_patient_is_written(tmp_path):
@@ -158,35 +162,6 @@ def test_ranks_have_the_published_critical_difference():
     assert q * math.sqrt(4 * 5 / (6 * 14)) == pytest.approx(1.25, abs=5e-3)
 
 
-def test_the_bootstrap_draws_patients_not_scans():
-    """Four scans of one patient say no more than one: the interval is that of the patients' own values."""
-    chance = np.random.default_rng(1)
-    each = chance.normal(size=30)
-    many = bootstrap(np.repeat(each, 4).tolist(), np.repeat(np.arange(30), 4).tolist())
-    once = bootstrap(each.tolist())
-    wrong = bootstrap(np.repeat(each, 4).tolist())
-    assert many.high - many.low == pytest.approx(once.high - once.low, rel=0.1)
-    assert wrong.high - wrong.low < 0.6 * (once.high - once.low)
-    assert (many.images, many.patients) == (120, 30)
-
-
-def test_the_interval_holds_the_mean_as_often_as_it_says():
-    chance = np.random.default_rng(2)
-    inside = 0
-    for _ in range(120):
-        found = bootstrap(chance.normal(size=40).tolist(), draws=300)
-        inside += found.low <= 0 <= found.high
-    assert 0.88 <= inside / 120 <= 0.99
-
-
-def test_nan_is_left_out_and_lone_patients_have_no_interval():
-    assert bootstrap([1.0, math.nan, 3.0]).value == 2.0
-    assert math.isnan(bootstrap([1.0, 2.0], ["a", "a"]).low)
-    assert bootstrap([math.nan]).images == 0
-    with pytest.raises(BadParameter, match="a patient for each image"):
-        bootstrap([1.0, 2.0], ["a"])
-
-
 def test_paired_differences():
     chance = np.random.default_rng(3)
     a = chance.normal(size=20)
@@ -196,16 +171,6 @@ def test_paired_differences():
     p_null = [paired(chance.normal(size=12).tolist(), chance.normal(size=12).tolist(), draws=500)[1] for _ in range(100)]
     assert sum(v <= 0.05 for v in p_null) <= 12
     assert adjusted([0.01, 0.04, 0.03, math.nan])[:3] == pytest.approx([0.03, 0.06, 0.06])
-
-
-def test_auc_is_that_of_scikit_learn():
-    from sklearn.metrics import roc_auc_score
-
-    chance = np.random.default_rng(4)
-    scores, truth = np.round(chance.normal(size=50), 1), chance.random(50) > 0.4
-    assert tables.auc(scores, truth) == pytest.approx(roc_auc_score(truth, scores))
-    found = resampled((scores, truth), tables.auc)
-    assert found.low < found.value < found.high
 
 
 TOML = """
@@ -232,7 +197,8 @@ def test_a_study_from_a_file(tmp_path):
     assert s.folder == tmp_path / "eyes"
     assert s.rows == ("Grad-CAM", "gradient", "random")
     assert not s.problems
-    assert sorted(p.name for p in (s.folder / "pictures").iterdir()) == ["1.png", "2.png"]
+    assert sorted(s.pictures()) == sorted((s.folder / "pictures").iterdir())
+    assert len(s.pictures()) == 2
     text = write_study(tmp_path / "eyes.html", s).read_text()
     assert "Grad-CAM" in text
     assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org", "")
@@ -264,8 +230,6 @@ def test_cases_from_a_table(tmp_path):
     (tmp_path / "cases.csv").write_text("image,patient,label,scanner\n0.png,Jane,1,A\n1.png,Jane,a;b,B\n")
     found = read_cases(tmp_path / "cases.csv")
     assert [c.label for c in found] == [1, ("a", "b")]
-    assert found[0].group == found[1].group
-    assert "Jane" not in found[0].group
     assert found[1].facts == {"scanner": "B"}
     (tmp_path / "cases.csv").write_text("image\nmissing.png\n")
     with pytest.raises(BadFile, match="line 2"):
@@ -287,5 +251,5 @@ def test_phantom_cases_carry_their_truth():
 
 def test_results_are_plain_json(tmp_path):
     s = study(tmp_path).run()
-    for file in (s.folder / "results").glob("*.json"):
+    for file in (s.folder / "results").rglob("*.json"):
         json.loads(file.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))

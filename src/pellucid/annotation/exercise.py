@@ -16,7 +16,7 @@ from pellucid.annotation.finding import Finding, overlap
 from pellucid.annotation.session import Annotation, begin
 from pellucid.annotation.simulated import Hand, correct, seconds
 from pellucid.errors import BadParameter
-from pellucid.evidence.intervals import Interval, bootstrap, paired
+from pellucid.evidence.intervals import Interval, average, paired
 from pellucid.image import Image
 from pellucid.params import Count, check
 from pellucid.table import Table
@@ -200,7 +200,7 @@ def _arm(name: str, share: float, runs: Sequence[_Run], held_out: Sequence[Case]
     mean = [float(np.mean([getattr(r, k) for r in runs])) for k in ("cases", "actions", "seconds")]
     return Arm(
         name, share, round(mean[0]), mean[1], mean[2], tuple(ious.mean(0).tolist()), tuple(ious.mean(1).tolist()),
-        float(np.nanmean(table[:, have, 1])), float(table[:, :, 2].mean()), bootstrap(ious.mean(0), who),
+        float(np.nanmean(table[:, have, 1])), float(table[:, :, 2].mean()), average(ious.mean(0), who, within=(0.0, 1.0)),
     )  # fmt: skip
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pellucid.errors import PellucidError
-from pellucid.evidence.intervals import DRAWS
 from pellucid.files import put
 from pellucid.report.html import MARK, guard
 from pellucid.report.plots import box_plot, curve_plot, rank_plot
@@ -42,7 +41,7 @@ def render(study: Study, caption: str = "") -> str:
 
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters["cell"] = lambda v: f"{v:.3g}" if isinstance(v, float) else v
-    maps, shots = list(study.asks), sorted((study.folder / "pictures").glob("*.png"))
+    maps, shots = list(study.asks), study.pictures()
     return page.from_string(part("page/study.html.j2")).render(
         mark=Markup(MARK),
         style=Markup(style()),
@@ -54,7 +53,6 @@ def render(study: Study, caption: str = "") -> str:
         maps=maps,
         wide=tables.wide_table(study),
         caption=caption,
-        draws=DRAWS,
         performance=list(tables.performance(study)),
         boxes=[(m.name, _box(study, m.name)) for m in study.measures],
         curves=_curves(study),
@@ -63,7 +61,7 @@ def render(study: Study, caption: str = "") -> str:
         words=WORDS,
         shots=[base64.b64encode(s.read_bytes()).decode() for s in shots],
         facts=_facts(study),
-        problems=study.problems,
+        problems=study.problems or study.missing(),
     )
 
 
@@ -76,8 +74,8 @@ def _box(study: Study, metric: str) -> str:
     return box_plot(by_patient, metric, f"{facts.unit} ({arrow})", level, own=set(study.asks))
 
 
-def _per_patient(values: Sequence[float], groups: Sequence[str]) -> list[float]:
-    found: dict[str, list[float]] = {}
+def _per_patient(values: Sequence[float], groups: Sequence[Hashable]) -> list[float]:
+    found: dict[Hashable, list[float]] = {}
     for v, g in zip(values, groups, strict=True):
         if v == v:
             found.setdefault(g, []).append(v)
@@ -120,7 +118,7 @@ def _pairs(study: Study) -> list[tuple[str, Any, str]]:
 
 def _facts(study: Study) -> list[tuple[str, str]]:
     first = next(iter(study.asks.values()))
-    told = [("network", study.net.name), ("weights", study.net.fingerprint[:16]), ("target", repr(first.target))]
+    told = [("network", study.net.name), ("weights", study.keys.network.weights[:16]), ("target", repr(first.target))]
     told += [("score followed", repr(study.score) if study.score is not None else "the target")]
     told += [(n, repr(a.method)) for n, a in study.asks.items()]
     told += [(m.name, repr(m)) for m in study.measures]

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
 from pellucid.errors import BadParameter, Unsupported
-from pellucid.evidence.intervals import Interval, adjusted, bootstrap, paired, resampled
+from pellucid.evidence.intervals import Interval, adjusted, area, auc, average, paired
+from pellucid.evidence.shortcuts.association import shuffles
 from pellucid.study.cases import StudyCase
 from pellucid.study.study import Study
 from pellucid.table import Table
+
+RANGES = {
+    **dict.fromkeys(("0 to 1", "hit", "share", "share of the image", "share of the steps"), (0.0, 1.0)),
+    "rank correlation": (-1.0, 1.0),
+}  # of units whose values cannot leave them
+ORDERS = 1999  # of the test that the network is better than chance
+CHANCE = 0.025  # one-sided, as the interval leaves out on each side
 
 
 def long_table(study: Study) -> Table:
@@ -40,14 +48,13 @@ def wide_table(study: Study, metrics: Sequence[str] = ()) -> Table:
     chosen = [study.metric(n) for n in metrics] if metrics else list(study.measures)
     arrow = {"up": "↑", "down": "↓", "zero": "→ 0"}
     columns = ("map", *(f"{m.name} {arrow[m.facts.better]}" for m in chosen))
-    known = {m.name: study.values(m.name) for m in chosen}
-    rows = [(name, *(str(bootstrap(known[m.name][name], study.groups, seed=study.seed)) for m in chosen)) for name in study.rows]
+    rows = [(name, *(str(interval(study, m.name, name)) for m in chosen)) for name in study.rows]
     return Table(columns, tuple(r for r in rows if set(r[1:]) != {"none"}))
 
 
 def interval(study: Study, metric: str, name: str) -> Interval:
     """Mean of a metric over the cases, with its interval over patients."""
-    return bootstrap(study.values(metric)[name], study.groups, seed=study.seed)
+    return average(study.values(metric)[name], study.groups, within=RANGES.get(study.metric(metric).facts.unit))
 
 
 def paired_tests(study: Study, metric: str, against: str | None = None) -> Table:
@@ -95,18 +102,33 @@ def ranks(study: Study, metric: str) -> Table:
 def performance(study: Study) -> Table:
     """The network itself on the study's cases: ROC AUC of each class that labels tell apart, with its interval over patients.
 
-    A network whose interval reaches down to one half is no better than chance: evidence about its maps is void.
+    Whether it is better than chance is tested by exchanging labels between patients (within patients where they differ there). Of a network that is
+    not shown to be, evidence about its maps is void; of fewer patients than such a test takes nothing is said.
     """
-    known = [(case, record["probabilities"]) for case, record in study.records() if case.label is not None and record.get("probabilities")]
+    told = [
+        (case, p, g) for case, p, g in zip(study.cases, study.probabilities(), study.groups, strict=True) if case.label is not None and p
+    ]
+    known, who = [(case, p) for case, p, _ in told], [g for _, _, g in told]
     rows = []
     for k in range(len(known[0][1]) if known else 0):
         truth = [float(_holds(study, case, k, len(p))) for case, p in known]
         if 0 < sum(truth) < len(truth) and not (k == 0 and len(known[0][1]) == 2 and not isinstance(known[0][0].label, tuple)):
-            found = resampled(([p[k] for _, p in known], truth), auc, [case.group for case, _ in known], seed=study.seed)
-            word = "better than chance" if found.low > 0.5 else "void: no better than chance"
+            scores = [float(p[k]) for _, p in known]
+            found = auc(scores, truth, who)
             name = study.net.classes[k] if k < len(study.net.classes) else str(k)
-            rows.append((name, found.value, found.low, found.high, found.images, word))
+            rows.append((name, found.value, found.low, found.high, found.images, skill(scores, truth, who, study.seed)))
     return Table(("class", "AUC", "low", "high", "images", "finding"), tuple(rows))
+
+
+def skill(scores: Sequence[float], truth: Sequence[float], patients: Sequence[Hashable], seed: int = 0) -> str:
+    """Whether scores tell the truth better than chance, in words."""
+    orders = shuffles(truth, patients, ORDERS, np.random.default_rng(seed))
+    s, y = np.asarray(scores, dtype=np.float64), np.asarray(truth, dtype=np.float64)
+    own, made = area(s, y), {y[o].tobytes() for o in orders}
+    if len(made) < 1 / CHANCE:
+        return "not measured: too few patients to tell from chance"
+    p = (1 + sum(area(s, y[o]) >= own - 1e-12 for o in orders)) / (1 + ORDERS)
+    return "better than chance" if p <= CHANCE else "void: not shown to be better than chance"
 
 
 def _holds(study: Study, case: StudyCase, k: int, classes: int) -> bool:
@@ -117,14 +139,3 @@ def _holds(study: Study, case: StudyCase, k: int, classes: int) -> bool:
     if isinstance(label, str):
         return label == name
     return label == (1 if classes == 1 else k)
-
-
-def auc(scores: Sequence[float], truth: Sequence[float]) -> float:
-    """Area under the ROC curve, ties counted half; NaN with one class only."""
-    from scipy.stats import rankdata
-
-    positive = np.asarray(truth) > 0.5
-    n, m = int(positive.sum()), int((~positive).sum())
-    if not n or not m:
-        return math.nan
-    return float((rankdata(scores)[positive].sum() - n * (n + 1) / 2) / (n * m))

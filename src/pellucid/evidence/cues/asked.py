@@ -14,7 +14,7 @@ from torch import Tensor
 from pellucid.asking import Scan, as_image
 from pellucid.baseline import Setting
 from pellucid.errors import BadParameter, BadTarget
-from pellucid.evidence.intervals import Interval, resampled
+from pellucid.evidence.intervals import Interval, area, statistic
 from pellucid.image import Image
 from pellucid.model import Model, as_model
 from pellucid.probe.engine import Engine
@@ -119,27 +119,6 @@ def read_patients(patients: Sequence[Hashable] | None, images: int) -> tuple[Has
     return tuple(range(images)) if patients is None else tuple(patients)
 
 
-def auc_of(scores: Floats, labels: Floats) -> float:
-    """The share of pairs in which the positive image scores higher, ties half (Mann and Whitney 1947); NaN without one of each."""
-    positive, negative = scores[labels > 0.5], np.sort(scores[labels <= 0.5])
-    if not len(positive) or not len(negative):
-        return float("nan")
-    below = np.searchsorted(negative, positive, "left") + np.searchsorted(negative, positive, "right")
-    return float(below.sum() / (2 * len(positive) * len(negative)))
-
-
-def auc(scores: Sequence[float], labels: Sequence[int], patients: Sequence[Hashable], seed: int = 0) -> Interval:
-    """AUC with its interval over patients."""
-    return resampled((scores, labels), auc_of, patients, seed=seed)
-
-
-def auc_lost(
-    before: Sequence[float], after: Sequence[float], labels: Sequence[int], patients: Sequence[Hashable], seed: int = 0
-) -> Interval:
+def auc_lost(before: Sequence[float], after: Sequence[float], labels: Sequence[int], patients: Sequence[Hashable]) -> Interval:
     """How much lower the AUC of ``after`` is, on the same patients."""
-    return resampled((before, after, labels), lambda a, b, y: auc_of(a, y) - auc_of(b, y), patients, seed=seed)
-
-
-def mean_score(scores: Sequence[float], patients: Sequence[Hashable], seed: int = 0) -> Interval:
-    """Mean score with its interval over patients."""
-    return resampled((scores,), lambda v: float(v.mean()), patients, seed=seed)
+    return statistic((before, after, labels), lambda a, b, y: area(a, y) - area(b, y), patients, within=(-1.0, 1.0))

@@ -14,8 +14,8 @@ from pellucid.asking import Scan, explain_all
 from pellucid.baseline import Constant, Starts
 from pellucid.baseline import read as read_baseline
 from pellucid.errors import BadParameter
-from pellucid.evidence.cues.asked import Asked, mean_score, read_patients
-from pellucid.evidence.intervals import Interval
+from pellucid.evidence.cues.asked import Asked, read_patients
+from pellucid.evidence.intervals import Interval, average
 from pellucid.explanation import Map
 from pellucid.image import Image
 from pellucid.method import Ask, Method, read_method
@@ -127,7 +127,7 @@ def baseline_color_bias(
             rows.append(_row({k: magnitude(m) for k, m in named.items()}, {k: _distance(asked, image, s) for k, s in starts.items()}))
 
     def over(key: Any) -> Interval:
-        return mean_score([r[key] for r in rows], who)
+        return average([r[key] for r in rows], who)
 
     told = tuple(Follows(b, over(("own", b)), over(("others", b)), over(("bias", b)), over(("blur", b))) for b in wanted)
     change = {pair: over(pair) for pair in itertools.combinations(wanted, 2)}

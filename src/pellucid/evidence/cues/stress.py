@@ -13,8 +13,8 @@ import torch
 
 from pellucid.asking import Scan
 from pellucid.errors import BadParameter
-from pellucid.evidence.cues.asked import Asked, auc, chance, mean_score, read_labels, read_patients, span
-from pellucid.evidence.intervals import Interval
+from pellucid.evidence.cues.asked import Asked, chance, read_labels, read_patients, span
+from pellucid.evidence.intervals import Interval, auc, average
 from pellucid.image import Image
 from pellucid.model import as_model
 from pellucid.ops.blur import gaussian
@@ -169,7 +169,7 @@ def stress(
                 asked.scores(image, (image.values if n is None else made[n][0](image, s, seed).values for n, s in [(None, 0.0), *steps]))
             )
     columns = list(zip(*found, strict=True))
-    each = [mean_score(c, who) if y is None else auc(c, y, who) for c in columns]
+    each = [average(c, who) if y is None else auc(c, y, who) for c in columns]
     told = dict(zip(steps, each[1:], strict=True))
     curves = {n: Curve(n, unit, strong, tuple(told[n, s] for s in strong), each[0]) for n, (_, strong, unit) in made.items()}
     return Stress(curves, "mean score" if y is None else "AUC", repr(asked.target), asked.forward)

@@ -16,8 +16,8 @@ from pellucid.attribution.occlusion import windows
 from pellucid.baseline import Setting, Starts
 from pellucid.baseline import read as read_baseline
 from pellucid.errors import BadParameter
-from pellucid.evidence.cues.asked import Asked, chance, mean_score, read_patients, span
-from pellucid.evidence.intervals import Interval
+from pellucid.evidence.cues.asked import Asked, chance, read_patients, span
+from pellucid.evidence.intervals import Interval, average
 from pellucid.explanation import Map, Measurement
 from pellucid.grid import Grid
 from pellucid.image import Image, digest
@@ -190,9 +190,9 @@ def _told(
     alarms = (after > level).double().mean(1)
     return Fill(
         name,
-        mean_score(rises.mean(1).tolist(), who),
-        mean_score(rises.amax(1).tolist(), who),
-        mean_score(alarms.tolist(), who),
+        average(rises.mean(1).tolist(), who),
+        average(rises.amax(1).tolist(), who),
+        average(alarms.tolist(), who, within=(0.0, 1.0)),
         float(np.std(plain, ddof=1)),
         tuple(float(a) for a in at),
         made,

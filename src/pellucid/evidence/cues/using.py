@@ -12,9 +12,9 @@ from torch import Tensor
 from pellucid.asking import Scan
 from pellucid.errors import BadParameter
 from pellucid.evidence.cues import pictures
-from pellucid.evidence.cues.asked import Asked, auc, auc_lost, mean_score, read_labels, read_patients
+from pellucid.evidence.cues.asked import Asked, auc_lost, read_labels, read_patients
 from pellucid.evidence.cues.pictures import Picture
-from pellucid.evidence.intervals import Interval
+from pellucid.evidence.intervals import Interval, auc, average
 from pellucid.image import Image
 from pellucid.model import as_model
 from pellucid.probe.ledger import untouched
@@ -199,5 +199,5 @@ def _shown(name: str, make: Picture, image: Image, mask: Tensor | None, seed: in
 def _row(name: str, clean: list[float], scores: list[float], y: tuple[int, ...], who: tuple[Hashable, ...]) -> Cue:
     _, keeps, takes = VERSIONS.get(name, (None, "all" if name == CLEAN else name, "nothing" if name == CLEAN else f"what {name} takes"))
     side = {v: [k for k, label in enumerate(y) if label == v] for v in (1, 0)}
-    each = [mean_score([scores[k] for k in side[v]], [who[k] for k in side[v]]) for v in (1, 0)]
+    each = [average([scores[k] for k in side[v]], [who[k] for k in side[v]]) for v in (1, 0)]
     return Cue(name, keeps, takes, auc(scores, y, who), auc_lost(clean, scores, y, who), *each)

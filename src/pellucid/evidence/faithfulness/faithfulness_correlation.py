@@ -36,7 +36,7 @@ def faithfulness_correlation(
     the image's grid, with its signs. The subsets are the same for all maps, so that maps differ by what they say and not by the draw.
 
     Args:
-        subsets: how many; the interval (bootstrap over subsets) tells whether they were enough.
+        subsets: how many; the interval (over subsets, jackknife) tells whether they were enough.
         share: of all parts in one subset; small subsets leave images that the network still knows.
         parts: ``patches``, about 256 (512 in 3D) as square in the patient as the grid allows, or single ``samples`` as in the paper, whose
             absence networks hardly notice in large images.
@@ -69,6 +69,4 @@ def _judged(empty: str, said: Floats, scores: Floats, detail: dict[str, Any]) ->
         "fail": "Parts with more relevance cost no more of the score when they are missing",
         "inconclusive": "Whether parts with more relevance cost more of the score cannot be told from so many subsets",
     }[status]
-    return Measurement(
-        NAME, got.value, UNIT, "up", status, f"{word} (correlation {got.value:.2f}).", 0.0, AGAINST, got.low, got.high, detail
-    )
+    return Measurement(NAME, got.value, UNIT, "up", status, f"{word} (correlation {got.value:.2f}).", 0.0, AGAINST, *got.ends, detail)

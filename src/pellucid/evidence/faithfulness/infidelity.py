@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pellucid.baseline import Baseline, Starts, samples
 from pellucid.evidence.faithfulness.subsets import neutral, nothing_in, unmoved
-from pellucid.evidence.intervals import DRAWS, Floats
+from pellucid.evidence.intervals import Floats, Interval, statistic
 from pellucid.evidence.metric import NETWORK, Price, metric
 from pellucid.evidence.panel import Panel
 from pellucid.explanation import Measurement, Status
@@ -143,21 +143,17 @@ def _by_channel(panel: Panel, name: str) -> Tensor:
 
 def share_left(said: Floats, change: Floats) -> float:
     """``min over b >= 0 of E[(b said - change)^2] / E[change^2]``."""
-    return float(_left(said[None], change[None])[0])
+    top, wide, moved = max(0.0, float(said @ change)), float(said @ said), float(change @ change)
+    if not moved > 0:
+        return math.nan
+    return max(0.0, 1 - top**2 / (wide * moved)) if wide * moved > 0 else 1.0
 
 
-def _left(said: Floats, change: Floats) -> Floats:
-    """The same row by row."""
-    top, wide, moved = (said * change).sum(1).clip(0), (said * said).sum(1), (change * change).sum(1)
-    return np.where(moved > 0, (1 - np.divide(top**2, wide * moved, out=np.zeros_like(top), where=wide * moved > 0)).clip(0), np.nan)
-
-
-def _bounds(said: Floats, flat: Floats, change: Floats) -> tuple[list[float], list[float]]:
-    """The interval of a map's share, and that of its difference from the even map's (as ``intervals.resampled``, all draws at once)."""
-    at = np.random.default_rng(0).integers(0, len(said), (DRAWS, len(said)))
-    own, even = _left(said[at], change[at]), _left(flat[at], change[at])
-    low, high, least, most = (float(q) for v in (own, own - even) for q in np.nanquantile(v, [0.025, 0.975]))
-    return [low, high], [least, most]
+def _bounds(said: Floats, flat: Floats, change: Floats) -> tuple[Interval, Interval]:
+    """A map's share with its interval over changes, and its difference from the even map's."""
+    own = statistic((said, change), share_left, within=(0.0, 1.0))
+    apart = statistic((said, flat, change), lambda s, f, c: share_left(s, c) - share_left(f, c), within=(-1.0, 1.0))
+    return own, apart
 
 
 def _judged(empty: str, said: Floats, flat: Floats, change: Floats, scores: Floats, detail: dict[str, Any]) -> Measurement:
@@ -168,8 +164,9 @@ def _judged(empty: str, said: Floats, flat: Floats, change: Floats, scores: Floa
     level = share_left(flat, change)
     if empty:
         return Measurement(NAME, math.nan, UNIT, "down", "void", empty, None if math.isnan(level) else level, AGAINST, detail=detail)
-    value, (low, high), (least, most) = share_left(said, change), *_bounds(said, flat, change)
-    status: Status = "pass" if most < 0 else "fail" if value >= level or least > 0 else "inconclusive"
+    own, apart = _bounds(said, flat, change)
+    value = own.value
+    status: Status = "pass" if apart.high < 0 else "fail" if value >= level or apart.low > 0 else "inconclusive"
     beta = max(0.0, float(said @ change) / float(said @ said))
     word = {"pass": "better than", "fail": "no better than", "inconclusive": "hardly better than"}[status]
     text = f"The map leaves {value:.0%} of the score's changes unexplained, {word} an even map ({level:.0%})."
@@ -179,4 +176,4 @@ def _judged(empty: str, said: Floats, flat: Floats, change: Floats, scores: Floa
         "beta": beta,
         "changes": [float(change.min()), float(change.max())],
     }
-    return Measurement(NAME, value, UNIT, "down", status, text, level, AGAINST, low, high, {**more, **detail})
+    return Measurement(NAME, value, UNIT, "down", status, text, level, AGAINST, *own.ends, {**more, **detail})

@@ -44,7 +44,7 @@ def sensitivity_n(
     Args:
         n: one size; None: ``sizes`` of them in equal ratios from one part to 80 % of all.
         sizes: how many sizes the curve has.
-        subsets: of each size, 100 as in the paper; the interval is a bootstrap over them.
+        subsets: of each size, 100 as in the paper; the interval is over them (jackknife).
         parts: ``patches``, about 256 (512 in 3D) as square in the patient as the grid allows, or single ``samples`` as in the paper.
         fill: what stands in the place of a part; None: the blurred copy of the image.
 
@@ -82,4 +82,4 @@ def _judged(empty: str, said: list[Floats], scores: list[Floats], detail: Detail
         "inconclusive": "Whether relevance goes with what the score loses cannot be told from so many subsets",
     }[status]
     text = f"{word} (correlation {got.value:.2f}, mean over {len(kept)} sizes)."
-    return Measurement(NAME, got.value, UNIT, "up", status, text, 0.0, AGAINST, got.low, got.high, {**detail, "curve": curve})
+    return Measurement(NAME, got.value, UNIT, "up", status, text, 0.0, AGAINST, *got.ends, {**detail, "curve": curve})

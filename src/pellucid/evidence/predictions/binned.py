@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pellucid.evidence.intervals import wilson
+
 Floats = NDArray[np.float64]
 Binning = Literal["width", "mass"]
 
@@ -58,13 +60,13 @@ class Bins:
 
         In each bin the seen share is about normal around its true value with the variance s^2 = seen (1 - seen) / (count - 1); |gap|
         of such a number exceeds the true |gap| by E|N(gap, s)| - |gap|, a folded normal's mean, which is taken off (Kumar, Liang and Ma
-        2019, section 5 and their code, which draws what is closed form here). A bin of one case tells nothing and counts 0.
+        2019, section 5 and their code, which draws what is closed form here). A bin of one case has no spread to be seen: its
+        variance is stated (1 - stated), as if it were calibrated. It is never less than how far stated and seen lie apart over all cases.
         """
         gap = np.abs(self.seen - self.stated)
-        s = np.sqrt(self.seen * (1 - self.seen) / np.maximum(self.count - 1, 1))
-        far = _folded(gap, s)
-        each = np.where(self.count > 1, gap - (far - gap), 0.0)
-        return max(0.0, float((self.share * each).sum()))
+        s = np.sqrt(np.where(self.count > 1, self.seen * (1 - self.seen) / np.maximum(self.count - 1, 1), self.stated * (1 - self.stated)))
+        each = gap - (_folded(gap, s) - gap)
+        return max(0.0, float((self.share * each).sum()), abs(float((self.share * (self.seen - self.stated)).sum())))
 
     @property
     def squared(self) -> float:
@@ -75,10 +77,8 @@ class Bins:
 
     def wilson(self) -> tuple[Floats, Floats]:
         """95 % interval of each seen share (Wilson 1927)."""
-        z, n = 1.959964, self.count
-        middle = (self.seen + z * z / (2 * n)) / (1 + z * z / n)
-        reach = z * np.sqrt(self.seen * (1 - self.seen) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-        return middle - reach, middle + reach
+        ends = np.array([wilson(*each) for each in zip(self.seen, self.count, strict=True)])
+        return ends[:, 0], ends[:, 1]
 
 
 def _folded(mean: Floats, sd: Floats) -> Floats:

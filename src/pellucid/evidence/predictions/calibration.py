@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pellucid.asking import Scan
 from pellucid.errors import BadParameter
-from pellucid.evidence.intervals import Interval, resampled
+from pellucid.evidence.intervals import NONE, Interval, average, statistic
 from pellucid.evidence.predictions.answers import Cases, Floats, by_patient, cases
 from pellucid.evidence.predictions.binned import Binning, Bins, expected
 from pellucid.explanation import Measurement
@@ -54,7 +54,6 @@ def calibration(
     patients: Sequence[Any] | None = None,
     classes: Sequence[str] = (),
     multi_label: bool = False,
-    draws: int = 1000,
     run: Run | None = None,
 ) -> Calibration:
     """How far stated probabilities lie from what comes true, on images that neither training nor scaling has seen.
@@ -68,17 +67,16 @@ def calibration(
         bins, binning: how many, of equal ``"width"`` or of equal counts (``"mass"``).
         debias: take off most of what chance alone adds; False gives the plug-in value of the papers, which is never 0.
         patients: whose each image is. classes, multi_label: what the columns of given probabilities are.
-        draws: of patients, for the intervals.
 
     **Misleads when**: cases are few (``against`` says what a perfectly calibrated network would show); prevalence differs where it is
     used; a network that always states the prevalence is calibrated and useless (Brier and NLL are held against it).
-    **Source**: Guo et al. 2017 (eq. 3); Kumar et al. 2019 (debiased); Broecker and Smith 2007 (reference). The interval is value + plug-in
-    - quantiles of the draws, as each draw adds the bias of chance once more.
+    **Source**: Guo et al. 2017 (eq. 3); Kumar et al. 2019 (debiased); Broecker and Smith 2007 (reference). One case alone passes
+    nothing, and the error is never below |mean stated probability - share that came true|.
     """
     if bins < 1 or binning not in ("width", "mass"):
         raise BadParameter("at least one bin, of equal 'width' or 'mass'", f"{bins}, {binning!r}", "Try bins=15.")
     found = cases(given, labels, images, probabilities=True, classes=classes, multi_label=multi_label, run=run)
-    who, how = by_patient(patients, found), _How(bins, binning, debias, draws, (run or Run()).seed)
+    who, how = by_patient(patients, found), _How(bins, binning, debias, (run or Run()).seed)
     p = found.probabilities
     kept, parts, rows = [], [], []
     if found.exclusive:
@@ -95,7 +93,7 @@ def calibration(
     columns = ("class", "from", "to", "cases", "stated", "seen", "low", "high")
     table = Table(columns, tuple(r for part in [*kept, *parts] for r in part.bins_rows()))
     by_class = Table(("class", "cases", "prevalence", "stated", "ece", "low", "high", "p", "brier", "nll"), tuple(rows))
-    return Calibration(_ece(judged, how), *_scores(found, who, how), table, by_class, found.logits, found.truth)
+    return Calibration(_ece(judged, how), *_scores(found, who), table, by_class, found.logits, found.truth)
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,6 @@ class _How:
     bins: int
     binning: Binning
     debias: bool
-    draws: int
     seed: int
 
     def error(self, stated: Floats, true: Floats) -> float:
@@ -115,17 +112,10 @@ class _Part:
     """One column of stated probabilities and what came true."""
 
     def __init__(self, name: str, stated: Floats, true: Floats, who: list[Any], how: _How) -> None:
-        self.name, self.stated, self.true, self.who, self.how = name, stated, true, who, how
+        self.name, self.stated, self.true = name, stated, true
         self.bins = Bins.of(stated, true, how.bins, how.binning)
-        self.interval = self._interval()
+        self.interval = statistic((stated.tolist(), true.tolist()), how.error, who, within=(0.0, 1.0), mean=True)
         self.null = expected(stated, how.bins, how.binning, how.debias, NULL, how.seed)
-
-    def _interval(self) -> Interval:
-        """Errors of a draw scatter around the plug-in value, whatever is estimated: value + plug-in - quantiles."""
-        how = self.how
-        drawn = resampled((self.stated.tolist(), self.true.tolist()), how.error, self.who, draws=how.draws, seed=how.seed)
-        turn = drawn.value + self.bins.error
-        return Interval(drawn.value, max(0.0, turn - drawn.high), max(0.0, turn - drawn.low), drawn.images, drawn.patients)
 
     @property
     def p(self) -> float:
@@ -162,10 +152,11 @@ def _ece(parts: list[_Part], how: _How) -> Measurement:
     status: Literal["pass", "fail", "inconclusive"] = "fail" if chance <= 0.05 else "pass" if high <= ENOUGH else "inconclusive"
     over = sum(float((p.stated - p.true).mean()) for p in parts) / k
     lean = "too high" if over > 0 else "too low"
+    most = "any" if math.isnan(high) else f"up to {100 * high:.0f}"
     said = {
         "fail": f"Stated probabilities are off by {100 * value:.1f} points on average ({lean} by {100 * abs(over):.1f}); chance alone makes that rare.",
         "pass": f"Stated probabilities are off by {100 * value:.1f} points on average, no more than chance makes of a calibrated network.",
-        "inconclusive": f"Off by {100 * value:.1f} points on average, which chance can make; with so few cases up to {100 * high:.0f} points are possible.",
+        "inconclusive": f"Off by {100 * value:.1f} points on average, which chance can make; with so few cases {most} points are possible.",
     }[status]
     detail = {
         "p": chance, "plug_in": sum(p.bins.error for p in parts) / k, "largest": max(p.bins.largest for p in parts),
@@ -173,10 +164,11 @@ def _ece(parts: list[_Part], how: _How) -> Measurement:
         "cases": parts[0].interval.images, "patients": parts[0].interval.patients, "of": [p.name for p in parts],
     }  # fmt: skip
     against = "a perfectly calibrated network with these probabilities, on as many cases"
-    return Measurement("calibration_error", value, "probability", "down", status, said, level, against, low, high, detail)
+    ends = Interval(value, low, high, len(parts), 0).ends
+    return Measurement("calibration_error", value, "probability", "down", status, said, level, against, *ends, detail)
 
 
-def _scores(found: Cases, who: list[Any], how: _How) -> tuple[Measurement, Measurement]:
+def _scores(found: Cases, who: list[Any]) -> tuple[Measurement, Measurement]:
     """Brier score and negative log-likelihood, with always stating the prevalence as their reference."""
     p, y = found.probabilities, found.truth
     known = ~np.isnan(y)
@@ -193,23 +185,22 @@ def _scores(found: Cases, who: list[Any], how: _How) -> tuple[Measurement, Measu
             base_nll = _mean(-np.where(y > 0, np.log(base), np.log1p(-base)), known)
     out = []
     for name, each, level, what in (("brier", brier, base_brier, unit), ("nll", nll, base_nll, "nats")):
-        out.append(_scored(name, each, float(np.nanmean(level)), what, who, how))
+        out.append(_scored(name, each, float(np.nanmean(level)), what, who))
     return out[0], out[1]
 
 
-def _scored(name: str, each: Floats, level: float, unit: str, who: list[Any], how: _How) -> Measurement:
+def _scored(name: str, each: Floats, level: float, unit: str, who: list[Any]) -> Measurement:
     finite = bool(np.isfinite(each[~np.isnan(each)]).all())
     value = float(np.nanmean(each))
-    i = resampled((each.tolist(),), lambda v: float(v.mean()), who, draws=how.draws, seed=how.seed) if finite else None
-    low, high = (i.low, i.high) if i is not None else (math.nan, math.nan)
+    i = average(each.tolist(), who) if finite else NONE
     if not finite:
         status, said = "fail", f"{int(np.isinf(each).sum())} of {len(each)} truths were given probability 0: the loss has no bound."
     else:
-        status = "pass" if high < level else "fail" if low > level else "inconclusive"
+        status = "pass" if i.high < level else "fail" if i.low > level else "inconclusive"
         word = {"pass": "better than", "fail": "worse than", "inconclusive": "not clearly better than"}[status]
         said = f"{value:.3f}; {word} always stating how common each class is ({level:.3f})."
     against = "always stating the prevalence in these cases"
-    return Measurement(name, value, unit, "down", status, said, level, against, low, high, {"cases": len(each)})  # type: ignore[arg-type]
+    return Measurement(name, value, unit, "down", status, said, level, against, *i.ends, {"cases": len(each)})  # type: ignore[arg-type]
 
 
 def _mean(each: Floats, known: Any) -> Floats:

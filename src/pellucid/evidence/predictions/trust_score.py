@@ -12,7 +12,7 @@ import torch
 
 from pellucid.asking import Scan, as_image
 from pellucid.errors import BadParameter, BadTarget, Unsupported
-from pellucid.evidence.intervals import resampled
+from pellucid.evidence.intervals import area, auc, statistic
 from pellucid.evidence.predictions.answers import Answer, Floats, asking
 from pellucid.explanation import Measurement
 from pellucid.model import Model, as_model
@@ -99,7 +99,7 @@ def trust_score(
         raise BadParameter("a truth for each image", f"{len(truth)} for {len(rows)}", "Give as many.")
     table = Table(("image", "predicted", "confidence", "other", "to predicted", "to other", "trust"), tuple(rows))
     values, sure = table["trust"], table["confidence"]
-    found = None if truth is None else _mistakes(values, sure, right, patients, (run or Run()).seed)
+    found = None if truth is None else _mistakes(values, sure, right, patients)
     return Trust(values, sure, table, found)
 
 
@@ -181,31 +181,19 @@ class _Sets:
         return others[0] if others else math.inf
 
 
-def _auc(score: Floats, right: Floats) -> float:
-    """How often a right answer has the higher score (ties count half)."""
-    from scipy.stats import rankdata
-
-    n = float(right.sum())
-    if n in (0.0, float(len(right))):
-        return math.nan
-    return float((rankdata(score)[right > 0].sum() - n * (n + 1) / 2) / (n * (len(right) - n)))
-
-
-def _mistakes(
-    trust: Sequence[float], sure: Sequence[float], right: Sequence[float], patients: Sequence[Any] | None, seed: int
-) -> Measurement:
+def _mistakes(trust: Sequence[float], sure: Sequence[float], right: Sequence[float], patients: Sequence[Any] | None) -> Measurement:
     finite = [v if math.isfinite(v) else 1e300 for v in trust]
-    a, b = (resampled((v, right), _auc, patients, seed=seed) for v in (finite, sure))
-    gain = resampled((finite, sure, right), lambda t, s, r: _auc(t, r) - _auc(s, r), patients, seed=seed)
+    a, b = (auc(v, right, patients) for v in (finite, sure))
+    gain = statistic((finite, sure, right), lambda t, s, r: area(t, r) - area(s, r), patients, within=(-1.0, 1.0))
     wrong = len(right) - int(sum(right))
     detail = {"confidence": b.value, "gain": gain.value, "gain_low": gain.low, "gain_high": gain.high, "wrong": wrong, "cases": len(right)}
     against = "the predicted class's probability as the score"
     if math.isnan(a.value):
         text = f"{wrong} of {len(right)} answers are wrong: nothing can be ranked."
         return Measurement("finds_mistakes", math.nan, "AUC", "up", "void", text, None, against, detail=detail)
-    few = min(wrong, len(right) - wrong) < FEW  # a bootstrap of one or two mistakes has no width
+    few = min(wrong, len(right) - wrong) < FEW  # of one or two mistakes nothing follows
     status = "inconclusive" if few else "pass" if a.low > 0.5 else "fail" if a.high < 0.5 else "inconclusive"
     lead = "ahead of" if gain.low > 0 else "behind" if gain.high < 0 else "not clearly different from"
     lead = "with too few to tell it from" if few else lead
     text = f"A right answer has the higher trust score than a wrong one in {100 * a.value:.0f} %; {lead} the network's own confidence ({100 * b.value:.0f} %)."
-    return Measurement("finds_mistakes", a.value, "AUC", "up", status, text, b.value, against, a.low, a.high, detail)  # type: ignore[arg-type]
+    return Measurement("finds_mistakes", a.value, "AUC", "up", status, text, b.value, against, *a.ends, detail)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pellucid.evidence.intervals import bootstrap
+from pellucid.evidence.intervals import average
 from pellucid.evidence.metric import MAPS_ANEW, Price, metric
 from pellucid.evidence.panel import Panel
 from pellucid.evidence.robustness.ball import Of, ball
@@ -45,7 +45,7 @@ def max_sensitivity(panel: Panel, *, radius: Positive = 0.02, of: Of = "range", 
             seen[name] = foreign(NAME, UNIT, "down")
             continue
         path, level = found.paths[name], unrelated(panel.relevance(name))
-        mean = bootstrap(path.relative)
+        mean = average(path.relative)
         worst = max(path.relative) if not any(map(math.isnan, path.relative)) else math.nan
         text = f"Noise of {found.reach:.3g} moves the map by {mean.value:.0%} on average and {worst:.0%} at most (an unrelated map: {level:.0%})."
         alike = [r for r in path.alike if not math.isnan(r)]

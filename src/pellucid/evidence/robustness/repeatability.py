@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pellucid.baseline import samples
-from pellucid.evidence.intervals import bootstrap
+from pellucid.evidence.intervals import average
 from pellucid.evidence.metric import MAPS_ANEW, Price, metric
 from pellucid.evidence.panel import Panel
 from pellucid.evidence.robustness.agreement import GOOD, POOR, Likeness, Sums, inner, judged, mean, word
@@ -47,7 +47,7 @@ def repeatability(panel: Panel, *, noise: Weight = 0.02, shift: Reach = "0.5px",
 
     The mean over replicates of the rank correlation (*space) between the map and the replicate's, moved back. A replicate is the image read
     at places moved by up to ``shift`` along each axis (linear), with Gaussian noise; a rim as wide as the shift is left out. SSIM (maps
-    scaled to [0, 1]) and ICC(2,1) over all of these maps are in the detail. The interval is that of the mean over replicates (bootstrap).
+    scaled to [0, 1]) and ICC(2,1) over all of these maps are in the detail. The interval is that of the mean over replicates.
 
     Args:
         noise: standard deviation as a share of the value range; 0 for none.
@@ -80,7 +80,7 @@ def repeatability(panel: Panel, *, noise: Weight = 0.02, shift: Reach = "0.5px",
 def told(name: str, what: str, found: Repeats, level: float, against: str, settings: dict[str, object]) -> Measurement:
     """The measurement of a map's repeats; ``what`` says in words what they are of."""
     ranks = [a.rank for a in found.alike]
-    over = bootstrap(ranks)
+    over = average(ranks, within=(-1.0, 1.0))
     detail = {"rank_correlations": ranks, "ssim": mean([a.ssim for a in found.alike]), "icc": found.sums.icc, **settings}
     text = f"The map of {what} agrees {word(over.value)} with this one: rank correlation {over.value:.2f}, SSIM {detail['ssim']:.2f}, ICC {found.sums.icc:.2f}."
     return judged(name, over.value, over.low, over.high, text, level, against, detail)

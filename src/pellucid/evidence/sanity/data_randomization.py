@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pellucid.asking import Scan, as_image, explain_all
 from pellucid.errors import BadParameter
-from pellucid.evidence.intervals import bootstrap
+from pellucid.evidence.intervals import average
 from pellucid.evidence.sanity.alike import Alike, Side
 from pellucid.evidence.sanity.floors import averaged
 from pellucid.explanation import Measurement, Status
@@ -117,17 +117,16 @@ def _judged(
     wrong = [Alike.between(a, b) for a, b in zip(sides["true"], sides["permuted"], strict=True)]
     again = [Alike.between(a, b) for a, b in zip(sides["true"], sides["true again"], strict=True)]
     ours, level = [abs(a.signed) for a in wrong], [abs(a.signed) for a in again]
-    value, other = bootstrap(ours, patients), bootstrap(level, patients)
-    apart = bootstrap([b - a for a, b in zip(ours, level, strict=True)], patients)
-    sizes = bootstrap([b.absolute - a.absolute for a, b in zip(wrong, again, strict=True)], patients)
+    value, other = (average(v, patients, within=(0.0, 1.0)) for v in (ours, level))
+    apart = average([b - a for a, b in zip(ours, level, strict=True)], patients, within=(-1.0, 1.0))
+    sizes = average([b.absolute - a.absolute for a, b in zip(wrong, again, strict=True)], patients)
     detail = facts | {
         "permuted": averaged(wrong), "retrained": averaged(again), "each": ours, "each_retrained": level,
         "difference": [apart.value, apart.low, apart.high], "difference_of_magnitudes": [sizes.value, sizes.low, sizes.high],
     }  # fmt: skip
-    low, high = (None, None) if math.isnan(value.low) else (value.low, value.high)
     status, text = _said(value.value, other.value, (apart.low, apart.high), accuracy)
     against = "two networks trained on the true labels with different seeds"
-    return Measurement(NAME, value.value, UNIT, "down", status, text, other.value, against, low, high, detail)
+    return Measurement(NAME, value.value, UNIT, "down", status, text, other.value, against, *value.ends, detail)
 
 
 def _said(value: float, level: float, apart: tuple[float, float], accuracy: dict[str, float]) -> tuple[Status, str]:

@@ -96,9 +96,9 @@ def each(given: Any, count: int, what: str) -> list[Any]:
     return [given] * count
 
 
-def owners(patients: Any, count: int) -> list[Any]:
-    """The patient of each image; every image its own where none are given."""
-    who = list(range(count)) if patients is None else list(patients)
-    if len(who) != count:
-        raise BadParameter(f"a patient for each of {count} images", f"{len(who)}", "Give as many.")
+def owners(patients: Any, images: Sequence[Image]) -> list[Any]:
+    """The patient of each image. Where none are given every image is of its own, but equal ones are of one."""
+    who = [i.fingerprint for i in images] if patients is None else list(patients)
+    if len(who) != len(images):
+        raise BadParameter(f"a patient for each of {len(images)} images", f"{len(who)}", "Give as many.")
     return who

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pellucid.asking import Scan, explain_all
 from pellucid.errors import BadParameter
-from pellucid.evidence.intervals import Interval, bootstrap
+from pellucid.evidence.intervals import Interval, average
 from pellucid.evidence.shortcuts.asked import Asked, each, on_image, owners
 from pellucid.explanation import Direction, Map, Measurement, Status
 from pellucid.image import Image
@@ -97,7 +97,7 @@ def confounder_sensitivity(
     if any(a[1].shape != b[1].shape for a, b in zip(before, after, strict=True)):
         raise BadParameter("twins of the same shape", "others", "Prepare them alike.")
     marked = [on_image(m, i) for m, (i, _) in zip(each(masks, len(before), "masks"), before, strict=True)]
-    who = owners(patients, len(before))
+    who = owners(patients, [i for i, _ in before])
     pairs = [asked.scores(i, (x, y)) for (i, x), (_, y) in zip(before, after, strict=True)]
     changes = tuple(b - a for a, b in pairs)
     kept = _counted(asked.model, [x for _, x in before], [y for _, y in after], pairs, counted, cut, least)
@@ -162,7 +162,7 @@ def _measured(
         ("map_ncc", ncc, "down", SAME, "maps that count as one"),
     )
     for name, values, better, reference, against in table:
-        i = bootstrap(values, who)
+        i = average(values, who, within=(0.0, 1.0) if better == "up" else (-1.0, 1.0))
         if i.images == 0:
             text = f"The part {word} in {len(pairs)} of {of} pairs: " + (
                 "every map is empty or constant." if pairs else "there is nothing to judge a map by."
@@ -174,17 +174,14 @@ def _measured(
             if name == "confounder_sensitivity"
             else f"Where the part {word} ({len(pairs)} of {of} pairs), maps without and with it correlate by {i.value:.2f}."
         )
-        low, high = (None, None) if math.isnan(i.low) else (i.low, i.high)
         yield Measurement(
-            name, i.value, "0 to 1", better, _status(name, i, top), text, reference, against, low, high, {**detail, "values": values}
+            name, i.value, "0 to 1", better, _status(name, i, values, top), text, reference, against, *i.ends, {**detail, "values": values}
         )
 
 
-def _status(name: str, i: Interval, top: float) -> Status:
-    if math.isnan(i.low):
-        return "inconclusive"
+def _status(name: str, i: Interval, values: list[float], top: float) -> Status:
     if name == "map_ncc":
-        return "pass" if i.high < OTHER else "fail" if i.low >= SAME else "inconclusive"
+        return "pass" if i.high < OTHER else "fail" if i.low >= SAME or min(values) >= SAME else "inconclusive"
     return "pass" if i.low > top else "fail" if i.high <= top else "inconclusive"
 
 

@@ -16,7 +16,7 @@ from pellucid import baseline
 from pellucid.asking import Scan
 from pellucid.baseline import Starts
 from pellucid.errors import BadParameter
-from pellucid.evidence.intervals import bootstrap
+from pellucid.evidence.intervals import FEWEST, average
 from pellucid.evidence.shortcuts.asked import Asked, each, on_image, owners
 from pellucid.explanation import Measurement
 from pellucid.image import Image
@@ -106,7 +106,7 @@ def intervene(
         raise BadParameter(
             "images of one shape, one at least", f"{sorted({tuple(x.shape) for _, x in [*ready, *others]})}", "Prepare them alike."
         )
-    who = owners(patients, len(ready))
+    who = owners(patients, [i for i, _ in ready])
     marked = [on_image(m, i) for m, (i, _) in zip(each(regions, len(ready), "regions"), ready, strict=True)]
     chance = torch.Generator().manual_seed(asked.run.seed)
     places = [[m, *_elsewhere(m, elsewhere, chance)] for m in marked]
@@ -209,7 +209,8 @@ def _measured(name: str, effects: Rows, who: Sequence[Any], unit: float, least: 
     chance = np.random.default_rng(seed)
     drawn = sum(row[chance.integers(0, len(row), DRAWS)] for row in by)
     p = float((1 + (drawn >= by[:, 0].sum() - 1e-12 * np.abs(by).sum()).sum()) / (1 + DRAWS))
-    i = bootstrap(list(excess), seed=seed)
+    i = average(excess)
+    ends = (i.value, i.value) if len(by) >= FEWEST and not np.ptp(excess) > 0 else i.ends  # a score that never moves leaves nothing open
     detail = {
         "p": p,
         "patients": len(by),
@@ -223,9 +224,8 @@ def _measured(name: str, effects: Rows, who: Sequence[Any], unit: float, least: 
     if not unit > 0:
         return Measurement(name, math.nan, "spreads of the score", "up", "void", "The score is the same for all images.", detail=detail)
     text = f"{what} the score by {by[:, 0].mean() / unit:.2f} of its spread, the same form elsewhere by {by[:, 1:].mean() / unit:.2f} (p = {p:.2g})."
-    status = "pass" if i.value > least and p < 0.05 else "fail" if i.high < least else "inconclusive"
-    low, high = (None, None) if math.isnan(i.low) else (i.low, i.high)
-    return Measurement(name, i.value, "spreads of the score", "up", status, text, 0.0, "the same form elsewhere", low, high, detail)  # type: ignore[arg-type]
+    status = "pass" if i.value > least and p < 0.05 else "fail" if ends[1] is not None and ends[1] < least else "inconclusive"
+    return Measurement(name, i.value, "spreads of the score", "up", status, text, 0.0, "the same form elsewhere", *ends, detail)  # type: ignore[arg-type]
 
 
 def _word(found: Sequence[Measurement], least: float, alpha: float) -> Word:

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pellucid.asking import Scan
+from pellucid.asking import Scan, as_image
 from pellucid.errors import BadParameter
-from pellucid.evidence.intervals import resampled
+from pellucid.evidence.intervals import statistic
 from pellucid.evidence.shortcuts import traits
 from pellucid.evidence.shortcuts.asked import Asked, owners
 from pellucid.evidence.shortcuts.association import shuffles
@@ -56,6 +56,7 @@ def site_probe(
         site: layer or layers of the network; ``auto`` the last one with spatial extent.
         maps: one of each image, by one method and target.
         labels: diagnosis of each image. Give it wherever sources differ in what they see.
+        patients: of each image; None: each image a patient, equal ones the same.
         folds: patients are dealt into so many.
 
     Raises:
@@ -68,7 +69,7 @@ def site_probe(
     """
     check("site_probe", "folds", Count, folds), check("site_probe", "permutations", Count, permutations)
     model, run = as_model(net), run or Run()
-    who, codes = owners(patients, len(images)), _codes(sources, len(images))
+    who, codes = owners(patients, [as_image(i) for i in images]), _codes(sources, len(images))
     if labels is not None and len(labels) != len(images):
         raise BadParameter(f"a label for each of {len(images)} images", f"{len(labels)}", "Give as many.")
     if len(set(who)) < 2 * folds or folds < 2:
@@ -83,7 +84,7 @@ def site_probe(
         table["maps"] = traits.rows(maps, "pooled")
     orders = _orders(codes, who, labels, permutations, run.seed)
     fold = _dealt(who, folds, run.seed)
-    return {place: _measured(rows, codes, fold, orders, who, run.seed, labels is not None) for place, rows in table.items()}
+    return {place: _measured(rows, codes, fold, orders, who, labels is not None) for place, rows in table.items()}
 
 
 def _codes(sources: Sequence[Hashable], n: int) -> NDArray[np.int64]:
@@ -146,14 +147,14 @@ def _activations(model: Model, x: Tensor, sites: list[str]) -> Iterator[tuple[st
 
 
 def _measured(
-    rows: Rows, codes: NDArray[np.int64], fold: NDArray[np.int64], orders: list[NDArray[np.int64]], who: list[Any], seed: int, inside: bool
+    rows: Rows, codes: NDArray[np.int64], fold: NDArray[np.int64], orders: list[NDArray[np.int64]], who: list[Any], inside: bool
 ) -> Measurement:
     readers = _readers(rows, fold)
     decided = _decided(readers, fold, codes)
     value = auc(codes, *decided.T)
     chance = np.asarray([auc(codes[o], *_decided(readers, fold, codes[o]).T) for o in orders])
     p = float((1 + (chance >= value * (1 - 1e-12)).sum()) / (1 + len(orders)))
-    own = resampled([list(codes.astype(float)), *(list(d) for d in decided.T)], auc, who, draws=300, seed=seed)
+    own = statistic([codes.astype(float), *decided.T], auc, who, within=(0.0, 1.0))
     reference = float(chance.mean())
     status: Status = "fail" if p <= ALPHA else "pass" if own.high < CLEAR else "inconclusive"
     said = {"fail": "can be read", "pass": "cannot be read", "inconclusive": "could not be shown to be readable"}[status]
@@ -167,7 +168,7 @@ def _measured(
         "sources": int(codes.max()) + 1,
     }
     return Measurement("site_probe", value, "AUC", "down", status, text, reference, "permuted sources",
-                       None if math.isnan(own.low) else own.low, None if math.isnan(own.high) else own.high, detail)  # fmt: skip
+                       *own.ends, detail)  # fmt: skip
 
 
 def _readers(rows: Rows, fold: NDArray[np.int64]) -> list[Rows]:
