@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Annotated, Any
 
 import torch
@@ -64,6 +66,11 @@ class Constant(Starts):
     """One value everywhere, or one per channel."""
 
     value: float | tuple[float, ...] = 0.0
+
+    def __post_init__(self) -> None:
+        each = self.value if isinstance(self.value, Sequence) and not isinstance(self.value, str) else (self.value,)
+        if not each or not all(isinstance(v, Real) and math.isfinite(v) and not isinstance(v, bool) for v in each):
+            raise BadParameter("value of Constant is a finite number, or one per channel", repr(self.value), "Give e.g. 0.0.")
 
     def starts(self, at: Setting) -> list[Tensor]:
         if isinstance(self.value, Sequence) and len(self.value) != len(at.x):

@@ -55,10 +55,10 @@ class Table:
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def csv(self) -> str:
-        """The table as CSV text, numbers in full."""
+        """The table as CSV text, numbers in full; text that a spreadsheet would take for a formula gets ``'`` before it."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([self.columns, *self.rows])
+        writer.writerows([map(_harmless, row) for row in (self.columns, *self.rows)])
         return text.getvalue()
 
     def json(self) -> str:
@@ -106,6 +106,17 @@ def _alike(values: list[Any]) -> list[Any]:
     if kinds <= {int, float}:
         return [float(v) if v is not None and float in kinds else v for v in values]
     return values if len(kinds) <= 1 and kinds <= {str, bool} else [None if v is None else str(v) for v in values]
+
+
+def _harmless(value: Any) -> Any:
+    """Text that a spreadsheet shows instead of working it out; numbers as they are, also those written as text."""
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def _strict(value: Any) -> Any:

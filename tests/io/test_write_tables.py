@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
+import re
 import sys
 
 import pytest
@@ -149,3 +150,10 @@ def test_what_a_map_leaves_in_the_record(tmp_path):
     assert line["versions"] == {"pellucid": "0.1.0"} and line["reasons"][0] == "It falls faster than chance."
     for word in (SECRET, "ID-4711", "1.2.3.4", str(tmp_path)):
         assert word not in text
+
+
+def test_no_cell_of_a_csv_is_a_formula():
+    cells = ("=HYPERLINK(1)", "@SUM(A1)", "+1+cmd", "-2+3", "\tx", "-no DME")
+    text = Table(("=a", "b"), tuple((c, -1.5) for c in cells)).csv()
+    assert not re.search(r'(?m)^"?[=+@\t-]', text) and text.count("-1.5") == len(cells)
+    assert Table(("a",), (("-0.5",), ("+3",), ("x=y",), (-2,), (None,))).csv() == "a\n-0.5\n+3\nx=y\n-2\n\"\"\n"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pellucid.cli.options import AsJson, Chunk, Described, Mask, Seed, Text, Weights, asking, level_of, network
-from pellucid.cli.telling import quiet_errors, show, tell, write_all
+from pellucid.cli.telling import quiet_errors, say, show, tell, write_all, write_table
 
 if TYPE_CHECKING:
     from pellucid.explanation import Map
@@ -56,9 +56,7 @@ def examine(
         if metric:
             followed = read_target(score) if score else None
             graded = grade(net, found[0].image, found, metric, mask=read(mask) if mask else None, score=followed, run=run)
-            table = Path(out) / "metrics.csv"
-            table.write_text(graded.table().csv(), encoding="utf-8")
-            files.append(table)
+            files.append(write_table(graded.table(), Path(out) / "metrics.csv"))
     if as_json:
         rows = list(graded.table()) if graded else []
         print(json.dumps({"maps": [m.facts() for m in known], "metrics": rows, "files": [str(f) for f in files]}, indent=2, default=str))
@@ -67,8 +65,8 @@ def examine(
         tell(known, files, as_json=False)
     if graded is not None:
         show(graded.wide())
-        print("* better than what is held against it, - not better; intervals, references and findings stand in the table")
-        print(f"table: {files[-1].resolve()}")
+        say("* better than what is held against it, - not better; intervals, references and findings stand in the table")
+        say(f"table: {files[-1].resolve()}")
 
 
 def _asked(why: Map) -> Ask:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pellucid.cli.options import Asked, Described, Evidence, Scan, Text, Weights, asking, level_of, network
-from pellucid.cli.telling import progress, quiet_errors, tell, write_all, write_maps
+from pellucid.cli.telling import progress, quiet_errors, say, tell, write_all, write_maps, write_table
 from pellucid.errors import BadParameter
 
 if TYPE_CHECKING:
@@ -80,11 +80,10 @@ def compare(
         out.mkdir(parents=True, exist_ok=True)
         files = [write_comparison(out / "report.html", found), *write_maps(list(found), out)]
         files.append(found.figure(out / "comparison.png", palette=palette))
-        files.append(out / "comparison.csv")
-        files[-1].write_text(found.table().csv(), encoding="utf-8")
+        files.append(write_table(found.table(), out / "comparison.csv"))
     tell(list(found), files, asked.as_json, found.labels)
     if not asked.as_json:
-        print(f"figure: {files[-2].resolve()}")
+        say(f"figure: {files[-2].resolve()}")
 
 
 def explained_maps(

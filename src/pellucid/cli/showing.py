@@ -14,7 +14,7 @@ import typer
 
 from pellucid.cli.explaining import explained_maps
 from pellucid.cli.options import AsJson, Text, level_of, named
-from pellucid.cli.telling import quiet_errors, tell, write_all
+from pellucid.cli.telling import console, quiet_errors, say, tell, write_all
 from pellucid.errors import BadParameter
 
 
@@ -105,12 +105,12 @@ def metrics(as_json: AsJson = False) -> None:
 
 
 def _list(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
+    from rich.text import Text
 
-    console = Console(highlight=False)
     for row in rows:
-        console.print(f"[bold]{row['name']}[/bold]({', '.join(f'{k}={v}' for k, v in row['parameters'].items())})", soft_wrap=True)
-        console.print(f"    {row['meaning']}\n    {row['source']}\n", style="dim", markup=False)
+        settings = ", ".join(f"{k}={v}" for k, v in row["parameters"].items())
+        console().print(Text.assemble((row["name"], "bold"), f"({settings})"), soft_wrap=True)
+        say(f"    {row['meaning']}\n    {row['source']}\n", style="dim")
 
 
 def phantom(
@@ -130,4 +130,4 @@ def phantom(
         made = kinds[kind](seed=seed, **named("--with", settings))
         files = phantoms.save(made, Path(out))
     for f in files:
-        print(f)
+        say(f)

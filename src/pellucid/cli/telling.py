@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -9,30 +11,50 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from pellucid.errors import PellucidError
+from pellucid.errors import BadFile, PellucidError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as Drawn
+
     from pellucid.explanation import Map
     from pellucid.table import Table
 
 
-def fail(error: PellucidError) -> NoReturn:
-    """One line on stderr, and exit code 1."""
+LEADING = 4  # columns by which a table is known
+
+
+def console(*, stderr: bool = False) -> Console:
+    """The terminal, for words that others wrote (names of classes, files, networks): square brackets are no markup there."""
     from rich.console import Console
 
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {error}", style="red", markup=False)
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def plain(text: object) -> str:
+    """Words for the terminal: what would move its cursor, clear it or name its window shows as an escaped number; lines stay lines."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in str(text))
+
+
+def say(text: object, *, stderr: bool = False, style: str | None = None) -> None:
+    """A line, in full: the reader's terminal breaks it."""
+    console(stderr=stderr).print(plain(text), soft_wrap=True, style=style)
+
+
+def fail(error: PellucidError) -> NoReturn:
+    """One line on stderr, and exit code 1."""
+    say(f"error: {error}", stderr=True, style="red")
     raise SystemExit(1)
 
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
     """A bar on stderr, where stderr is a terminal."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    screen = console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("passes"), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    with Progress(*columns, console=screen, disable=not screen.is_terminal, transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -76,42 +98,60 @@ def write_maps(maps: list[Map], out: Path) -> list[Path]:
     return files
 
 
+def write_table(table: Table, path: Path) -> Path:
+    """A table among the results; an earlier one, which begins with the same columns, is replaced, and nobody else's file.
+
+    Raises:
+        BadFile: another file of that name.
+    """
+    if path.exists():
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            first = next(csv.reader(io.StringIO(file.readline(100_000))), [])
+        if tuple(first[:LEADING]) != table.columns[:LEADING]:
+            raise BadFile(f"write {path}", "a file that Pellucid did not write", "Choose another --out, or move that file away.")
+    return table.save(path, overwrite=True)
+
+
 def tell(maps: list[Map], files: list[Path], as_json: bool, labels: Sequence[str] = ()) -> None:
     """Maps with their verdicts, and the report."""
     if as_json:
         told = {"maps": [m.facts() for m in maps], "files": [str(f) for f in files]}
         print(json.dumps(told | ({"labels": list(labels)} if labels else {}), indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    table = Table(box=None, pad_edge=False)
-    for column in ("method", "target", "score", "verdict", "why"):
-        table.add_column(column, overflow="fold")
+    table = _drawn(("method", "target", "score", "verdict", "why"))
     where = ["" if m.provenance.site == "input" else f" at {m.provenance.site}" for m in maps]
     for name, m in zip(labels or [m.provenance.method.split("(")[0] + w for m, w in zip(maps, where, strict=True)], maps, strict=True):
         verdict = m.evidence.verdict or "not examined"
-        table.add_row(name, m.provenance.target, f"{m.score:.4g}", verdict, " ".join(m.evidence.reasons[:2]))
-    console.print(table)
+        _row(table, (name, m.provenance.target, f"{m.score:.4g}", verdict, " ".join(m.evidence.reasons[:2])))
+    console().print(table)
     if maps and maps[0].probabilities:
         names = maps[0].provenance.classes or tuple(map(str, range(len(maps[0].probabilities))))
-        console.print(
-            "predicted: " + ", ".join(f"{c} {p:.3f}" for c, p in zip(names, maps[0].probabilities, strict=False)), highlight=False
-        )
+        say("predicted: " + ", ".join(f"{c} {p:.3f}" for c, p in zip(names, maps[0].probabilities, strict=False)))
     for caveat in dict.fromkeys(c for m in maps for c in m.provenance.caveats):
-        console.print(f"note: {caveat}", highlight=False)
-    console.print(f"report: {files[0].resolve()}", highlight=False, soft_wrap=True)
+        say(f"note: {caveat}")
+    say(f"report: {files[0].resolve()}")
 
 
 def show(table: Table) -> None:
     """A table on the terminal."""
-    from rich.console import Console
+    drawn = _drawn(table.columns, whole=1)
+    for row in table.rows:
+        _row(drawn, ["" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row])
+    console().print(drawn)
+
+
+def _drawn(columns: Sequence[str], whole: int = 0) -> Drawn:
+    """An empty table; the first ``whole`` columns are not wrapped."""
     from rich.table import Table as Drawn
+    from rich.text import Text
 
     drawn = Drawn(box=None, pad_edge=False)
-    for n, c in enumerate(table.columns):
-        drawn.add_column(c, overflow="fold", no_wrap=n == 0)
-    for row in table.rows:
-        drawn.add_row(*("" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
-    Console().print(drawn)
+    for n, c in enumerate(columns):
+        drawn.add_column(Text(plain(c)), overflow="fold", no_wrap=n < whole)
+    return drawn
+
+
+def _row(drawn: Drawn, cells: Sequence[str]) -> None:
+    from rich.text import Text
+
+    drawn.add_row(*(Text(plain(c)) for c in cells))

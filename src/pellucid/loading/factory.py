@@ -110,9 +110,8 @@ def _made(source: str, module: Any, attribute: str, options: Mapping[str, Any]) 
     try:
         inspect.signature(target).bind(**options)
     except TypeError as error:
-        raise BadModel(
-            f"{source}{inspect.signature(target)}", f"{error} with options {_keys(options) or 'left out'}", "Give options=."
-        ) from error
+        said = str(error).removeprefix("got ")
+        raise BadModel(f"{source}{inspect.signature(target)}", said, "Give the options= that it takes.") from error
     except ValueError:
         pass  # a built-in without a signature: the call itself will tell
     with _failing(source):

@@ -16,9 +16,10 @@ def save(phantom: Phantom, folder: Path) -> list[Path]:
     """Write image, masks and labels into a folder: NIfTI for volumes; PNG, and the exact image as NPY, for flat images."""
     folder.mkdir(parents=True, exist_ok=True)
     image, files = phantom.image, []
+    sides = {"sided": bool(image.facts.get("sided"))}
     for name, values in {"image": image.values, **{f"mask-{n}": m[None].float() for n, m in phantom.masks.items()}}.items():
         if image.grid.ndim == 3:
-            files.append(io.write(folder / f"{name}.nii.gz", values, image.grid))
+            files.append(io.write(folder / f"{name}.nii.gz", values, image.grid, facts=sides))
         else:
             files.append(_picture(folder / f"{name}.png", values))
     if image.grid.ndim == 2:
