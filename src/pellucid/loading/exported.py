@@ -18,7 +18,7 @@ from pellucid.loading.payloads import tensors
 from pellucid.loading.trust import Loaded, Trust, at_least, reading
 
 READ = ("models/", "data/weights/", "data/constants/")  # no libraries, and no sample inputs: pickles, and perhaps somebody's scan
-CORE = "If this is an operator, export it as simpler ones: torch.export.export(model.eval(), (x,)).run_decompositions()"
+PLAINLY = "If this is an operator, export it plainly (torch.export.export(model.eval(), (x,)), no run_decompositions)"
 TURNED_ON = {"train", "training"}  # arguments of dropout and batch norm
 INSTANCE_NORM = "aten._native_batch_norm_legit.no_stats"  # as which run_decompositions() writes it, "training" and all
 
@@ -41,7 +41,7 @@ def from_exported(path: Path, trust: Trust) -> Loaded:
         program = cleaned(json.loads(parts.pop(graphs[0])))
         if trust == "data" and (found := suspects(program)):
             more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-            at_least(trust, "code", f"a program with {', '.join(found[:3])}{more} is more than data, so it", path, safe=CORE)
+            at_least(trust, "code", f"a program with {', '.join(found[:3])}{more} is more than data, so it", path, safe=PLAINLY)
         _refuse_training(program, path)
         weights, constants = (tensors(parts, f"data/{kind}/", name, kind, path, trust) for kind in ("weights", "constants"))
         module = _module(program, weights, constants)

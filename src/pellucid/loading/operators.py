@@ -1,8 +1,9 @@
 """Operators of networks: what a .pt2 program may call as data. Each checks its arguments on the CPU; what skips checks is not among them.
 
 The list is that of core ATen (``torch.Tag.core`` in torch 2.13) and of what ``torch.export`` writes for networks in evaluation, with and
-without ``run_decompositions``, less everything that is unchecked, random, uninitialized, sparse, nested, quantized, of training, or that
-reaches beyond its tensors' memory. It is written out, so that another torch does not change what is let in.
+without ``run_decompositions``, less everything that is unchecked (the kernels below batch_norm and fft take any sizes: random arguments crashed
+them), random, uninitialized, sparse, nested, quantized, of training, or that reaches beyond its tensors' memory. It is written out, so
+that another torch does not change what is let in.
 """
 
 from __future__ import annotations
@@ -43,7 +44,6 @@ OPERATORS = frozenset(  # of one number; over axes; of shapes; of places; new te
     adaptive_max_pool2d adaptive_max_pool3d avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d max_pool1d_with_indices
     max_pool2d_with_indices max_pool3d_with_indices
     batch_norm group_norm instance_norm layer_norm rms_norm native_group_norm native_layer_norm
-    _native_batch_norm_legit _native_batch_norm_legit_no_training native_batch_norm
     alpha_dropout dropout feature_alpha_dropout feature_dropout native_dropout
     scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu
     col2im im2col affine_grid_generator grid_sampler grid_sampler_2d grid_sampler_3d
@@ -56,6 +56,7 @@ OPERATORS = frozenset(  # of one number; over axes; of shapes; of places; new te
     """.split()
 )
 NAMED = {"ScalarType": torch.dtype, "Layout": torch.layout, "MemoryFormat": torch.memory_format, "Device": torch.device}
+SIZED = ("_assert_", "sym_constrain_range")  # the rest without a tensor are of TorchScript: endless lists
 PLAIN = re.compile(
     r"_operator\.(eq|ne|le|ge|lt|gt|neg|pos|mul|add|sub|floordiv|mod|pow|truediv|and_|or_|lshift|rshift|getitem)"
     r"|math\.(trunc|ceil|floor)|torch\.(sym_(int|float|ite|max|min|not|sqrt|sum)|_sym_sqrt)"
@@ -71,7 +72,8 @@ def is_known(target: str) -> bool:
     name, overload = found.groups()
     if not ({name, name.removesuffix("_")} & OPERATORS) or overload == "out" or overload.endswith("_out"):
         return False
-    return isinstance(getattr(getattr(torch.ops.aten, name, None), overload, None), torch._ops.OpOverload)
+    operator = getattr(getattr(torch.ops.aten, name, None), overload, None)
+    return isinstance(operator, torch._ops.OpOverload) and ("Tensor" in str(operator._schema) or name.startswith(SIZED))
 
 
 def misfits(program: nn.Module) -> Iterator[str]:
