@@ -312,6 +312,53 @@ def test_print_shows_the_picture_and_no_controls(opened, tmp_path):
     assert page.evaluate(CONTRAST) == []
 
 
+def three_verdicts(path):
+    """A volume with three maps: supported, not supported with its peak elsewhere, not examined."""
+    scan, values = head()
+    given = (("integrated_gradients()", values, "supported"), ("grad_cam()", -values.flip(1), "not supported"), ("occlusion()", values, None))
+    maps = [explained(scan, v, method=m, evidence=Evidence("quick", CHECKED.measurements, w, ("Because.",))) for m, v, w in given]
+    return write_report(path, maps)
+
+
+BADGES = "() => [...document.querySelectorAll('.short .answers:not([hidden]) .badge > span')].map((e) => e.textContent)"
+ON_PICTURES = "() => [...document.querySelectorAll('.stage .panel')].map((e) => e.querySelector('.word').textContent).filter(Boolean)"
+ARTICLES = "() => [...document.querySelectorAll('.trust article:not([hidden]) .badge > span')].map((e) => e.textContent)"
+
+
+def test_the_verdict_told_is_that_of_the_map_shown(opened, tmp_path):
+    page = opened(three_verdicts(tmp_path / "a.html"))
+    for which, verdict in (("0", "supported"), ("1", "not supported"), ("2", "not examined"), ("1", "not supported")):
+        page.click(f"[data-show='{which}']")
+        page.wait_for_function(f"() => !document.querySelector('[data-answers=\"{which}\"]').hidden")
+        assert page.evaluate(BADGES) == page.evaluate(ARTICLES) == [verdict]
+        assert page.evaluate(ON_PICTURES) == [verdict] * 3
+        assert ("checks agree" in page.inner_text(".short")) == (verdict == "supported")
+        assert verdict in page.locator(".stage canvas >> nth=0").get_attribute("aria-label")
+        assert verdict in page.inner_text(f"[data-show='{which}']")  # the tab's own name, for ears too
+        here = page.inner_text("#readout")
+        assert "largest value here" in here if which != "1" else "largest value −2 at" in here  # the crosshair stayed where it was
+    page.click("[data-show='all']")
+    page.wait_for_function("() => !document.querySelector('[data-answers=all]').hidden")
+    assert page.evaluate(BADGES) == ["not supported", "not examined", "supported"]  # the worst first
+    assert sorted(page.evaluate(ON_PICTURES)) == ["not examined", "not supported", "supported"]
+    assert "Do not rely on: Grad-CAM" in page.inner_text(".short")
+
+
+def test_the_page_that_is_printed_has_the_verdict_beside_the_picture(opened, tmp_path):
+    pdf = pytest.importorskip("pypdfium2")
+    page = opened(three_verdicts(tmp_path / "a.html"))
+    page.click("[data-show='1']")
+    page.wait_for_function("() => !document.querySelector('[data-answers=\"1\"]').hidden")
+    page.pdf(path=tmp_path / "a.pdf", format="A4")
+    sheets = [p.get_textpage().get_text_range() for p in pdf.PdfDocument(tmp_path / "a.pdf")]
+    assert sheets[0].lower().count("not supported") >= 5 and "Sagittal" in sheets[0]  # first lines, tab, and each of the three planes
+    assert "checks agree" not in " ".join(sheets)
+    assert len(sheets) <= 3
+    full = opened(full_report(tmp_path / "all.html"))
+    full.pdf(path=tmp_path / "all.pdf", format="A4")
+    assert len(pdf.PdfDocument(tmp_path / "all.pdf")) <= 5
+
+
 # ---------------------------------------------------------------------------------------------------- 3D, comparison, cohort
 def test_the_3d_view_draws_and_its_crosshair_is_the_pages(opened, tmp_path):
     scan = marked(np.diag([-1.0, -1.0, 1.0]))

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from pellucid.errors import BadParameter
 from pellucid.evidence.predictions import Calibration, Temperature
@@ -27,6 +29,7 @@ TRUST = {
 WORST = ("not supported", "void", "not examined", "questionable", "supported")
 REJECTED = ("not supported", "void")
 DIFFUSE = 0.15  # of the picture: what covers more than this points nowhere
+CELLS = 32  # along each axis, in which places are compared
 SUPPORTED = "It shows what the network used, which need not be what matters in the patient."
 EVEN = "Even a supported map shows what the network used, which need not be what matters in the patient."
 
@@ -262,21 +265,32 @@ def _confirmed(maps: Sequence[Map], places: Sequence[Place], n: int) -> str:
 
 
 def _same(maps: Sequence[Map], places: Sequence[Place], n: int, k: int) -> bool:
-    """Whether two maps mark about the same place: neither is spread out, and most of the smaller part lies in the larger."""
-    a, b = (_on_scan(maps[i], places[i]) for i in (n, k))
-    if a is None or b is None or max(places[n].share, places[k].share) > DIFFUSE:
+    """Whether two maps mark about the same place: neither is spread out, and most of each lies within a cell of the other."""
+    a, b = (_cells(maps[i], places[i]) for i in (n, k))
+    if a is None or b is None or a.shape != b.shape or max(places[n].share, places[k].share) > DIFFUSE:
         return False
-    return int((a & b).sum()) >= 0.5 * min(int(a.sum()), int(b.sum()))
+    near_a, near_b = _widened(a), _widened(b)
+    if max(float(near_a.mean()), float(near_b.mean())) > 2 * DIFFUSE:
+        return False
+    return all(float((one * near).sum()) >= 0.5 * float(one.sum()) for one, near in ((a, near_b), (b, near_a)))
 
 
-def _on_scan(m: Map, place: Place) -> np.ndarray | None:
-    """The marked part on the scan's own grid."""
+def _cells(m: Map, place: Place) -> Tensor | None:
+    """The marked part on the scan's own grid, as cells of at least 1/32 of each axis."""
     if place.part is None or place.part.ndim != m.scan.grid.ndim:
         return None
     layout = lay_out(m.image)
-    back = np.transpose(np.flip(place.part, tuple(n for n, f in enumerate(layout.flip) if f)), np.argsort(layout.order))
-    part = torch.from_numpy(np.ascontiguousarray(back))[None].float()
-    return (replace(m, values=part).on(m.scan.grid).values[0] > 0.5).numpy()
+    turned = tuple(n for n, f in enumerate(layout.flip) if f)
+    back = np.transpose(np.flip(place.part, turned), np.argsort(layout.order))
+    part = replace(m, values=torch.from_numpy(np.ascontiguousarray(back))[None].float()).on(m.scan.grid).values
+    pool = functional.adaptive_max_pool3d if part.ndim == 4 else functional.adaptive_max_pool2d
+    return (pool(part, [min(n, CELLS) for n in part.shape[1:]]) > 0.5).float()
+
+
+def _widened(part: Tensor) -> Tensor:
+    """The cells and those around them."""
+    pool = functional.max_pool3d if part.ndim == 4 else functional.max_pool2d
+    return pool(part, 3, 1, 1)
 
 
 def _all_looked(maps: Sequence[Map], places: Sequence[Place]) -> tuple[str, str]:
