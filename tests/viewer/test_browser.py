@@ -109,6 +109,7 @@ def test_a_photograph_from_opening_to_the_report(opened, viewer):
     assert "cannot tell you" in page.inner_text("#verdict")
     ink = page.locator("#stage canvas.ink").last
     page.click("[data-tool=box]")
+    ink.scroll_into_view_if_needed()
     box = ink.bounding_box()
     page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.45 * box["height"])
     page.mouse.down()

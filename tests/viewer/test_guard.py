@@ -58,7 +58,7 @@ def test_another_server_on_this_machine_is_given_nothing_by_the_browser(viewer):
     got = []
 
     class Other(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802
+        def do_GET(self):
             got.append((self.path, self.headers.get("cookie"), self.headers.get("referer")))
             self.send_response(200)
             self.end_headers()

@@ -10,7 +10,9 @@ from typing import Any
 from torch import nn
 
 from pellucid.errors import BadParameter
+from pellucid.evidence import Level
 from pellucid.explain import explain
+from pellucid.files import put
 from pellucid.io import read
 from pellucid.method import Method
 from pellucid.model import Model, as_model
@@ -21,7 +23,7 @@ from pellucid.reader_study.material import FILE, ReaderStudy, read_reader_study
 def prepare_reader_study(
     folder: str | Path, net: Model | nn.Module, scans: Mapping[str, str], *, name: str, question: str, answers: Sequence[str],
     methods: Sequence[Method[Any] | str] = ("integrated_gradients",), similar: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
-    concepts: Mapping[str, Sequence[str]] | None = None, crossed: bool = True, seed: int = 0, on_case: Callable[[int, int], None] | None = None,
+    concepts: Mapping[str, Sequence[str]] | None = None, evidence: Level = "quick", crossed: bool = True, seed: int = 0, on_case: Callable[[int, int], None] | None = None,
 ) -> ReaderStudy:  # fmt: skip
     """Write ``folder/reader_study.json`` and a map for each scan and method beside it.
 
@@ -35,6 +37,7 @@ def prepare_reader_study(
         answers: what they may choose from.
         similar: for each scan similar real cases: ``file``, ``truth``, and ``says``.
         concepts: for each scan sentences.
+        evidence: how much of each map is checked (see ``explain``). Readers see what the checks said beside the map.
         crossed: whether every reader sees every case at every level.
         seed: of the order.
 
@@ -50,7 +53,7 @@ def prepare_reader_study(
         image = as_drawn(read(home / path))
         maps, probabilities = [], {}
         for k, method in enumerate(methods):
-            why = explain(model, image, method=method)
+            why = explain(model, image, method=method, evidence=evidence)
             probabilities = dict(zip(model.classes or map(str, range(99)), map(float, why.probabilities), strict=False))
             file = f"case-{n:02d}-map-{k + 1}.npz"
             why.save(home / file)
@@ -60,5 +63,5 @@ def prepare_reader_study(
         if on_case is not None:
             on_case(n, len(scans))
     told = {"name": name, "question": question, "answers": list(answers), "crossed": crossed, "seed": seed, "cases": cases}
-    (home / FILE).write_text(json.dumps(told, indent=1), encoding="utf-8")
+    put(home / FILE, json.dumps(told, indent=1))
     return read_reader_study(home)

@@ -41,6 +41,7 @@ def begin(desk: Desk, scan: str, map_id: str | None, label: str, **cut: Any) -> 
     record = {
         "scan": scan,
         "map": map_id,
+        "verdict": asking.word(desk, map_id) if map_id else None,
         "name": desk.store.get("scans", scan)["name"],
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
@@ -103,7 +104,7 @@ def told(desk: Desk, key: str) -> dict[str, Any]:
     unit = f"{grid.unit}{'²³'[grid.ndim - 2]}" if grid.unit == "mm" else "samples"
     effort = annotation.effort
     return {
-        "id": key, "scan": record["scan"], "map": record["map"], "name": record["name"], "made": annotation.made, "began": record["began"],
+        "id": key, "scan": record["scan"], "map": record["map"], "verdict": record.get("verdict"), "name": record["name"], "made": annotation.made, "began": record["began"],
         "findings": [_told(display, f, grid.voxel, unit) for f in annotation.findings], "open": annotation.open,
         "accepted": len(annotation.accepted), "actions": effort.actions, "seconds": round(effort.seconds, 1),
         "undo": any(e.action not in ("open", "undo") for e in annotation.events),

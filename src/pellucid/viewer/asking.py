@@ -127,10 +127,11 @@ def progress(desk: Desk, key: str) -> dict[str, Any]:
     """The record of a run, with how far it is."""
     record = desk.store.get("runs", key)
     job = desk.queue.jobs.get(key)
-    told = {"id": key, "phase": "", "done": 0, "total": None, "ahead": 0, **record}
+    told = {"id": key, "phase": "", "done": 0, "total": None, "ahead": 0, "stopping": False, **record}
     if job is not None and record["state"] not in OVER:
         state = job.state if job.state in OVER else record["state"]
         told |= {"state": state, "phase": job.phase, "done": job.done, "total": job.total, "ahead": desk.queue.ahead(job)}
+        told["stopping"] = job.cancel.is_set()
     return told
 
 
@@ -162,6 +163,11 @@ def map_of(desk: Desk, map_id: str) -> Map:
     if not path.is_file():
         raise missing("maps", map_id)
     return desk.maps.get(map_id, lambda: load(path))
+
+
+def word(desk: Desk, map_id: str) -> str:
+    """What the checks of a map said, in a word."""
+    return map_of(desk, map_id).evidence.verdict or "not examined"
 
 
 def scan_of(desk: Desk, map_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,8 @@ class Desk:
         """
         held, limits = hold(work), limits or Limits()
         store = Store(work)
+        for path in store.damaged():
+            logging.getLogger(__name__).warning("left out, for it cannot be read: %s", path)
         shelf = Shelf(folder, work, limits)
         for key, record in store.all("runs"):
             if record.get("state") not in OVER:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pellucid.errors import BadImage, BadParameter
 from pellucid.evidence import metrics, read_metric
-from pellucid.evidence.grade import on_grid
+from pellucid.evidence.grade import lay, on_grid
 from pellucid.evidence.panel import Entry, Panel
 from pellucid.explanation import Map, Measurement
 from pellucid.image import Image
@@ -105,7 +105,7 @@ def numbers(maps: dict[str, Map], mask: Image, by: Sequence[str] = AT_ONCE) -> d
             raise BadParameter("a map with spatial extent", f"{tuple(why.values.shape)}", "Choose another site.")
         entry = Entry(why.on(why.image.grid).relevance.double(), why)
         quiet = Model(nn.Identity())
-        panel = Panel(quiet, why.image, _Told(why.provenance.target), why.image.values, Run(), {name: entry}, on_grid(mask, why.image.grid))
+        panel = Panel(quiet, why.image, _Told(why.provenance.target), why.image.values, Run(), {name: entry}, lay(mask, why.image.grid))
         found[name] = [m.measure(panel)[name] for m in wanted]
     return found
 

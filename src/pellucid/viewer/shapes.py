@@ -254,7 +254,7 @@ class MapLine(BaseModel):
 
 
 class RunRecord(BaseModel):
-    """A run: its question, how far it is, its maps so far."""
+    """A run: its question, how far it is, its maps so far; ``stopping``: it was cancelled, and ends at the next pass of the network."""
 
     id: str
     state: State
@@ -263,6 +263,7 @@ class RunRecord(BaseModel):
     done: int
     total: int | None
     ahead: int
+    stopping: bool
     seconds: float
     question: Question
     error: Problem | None

@@ -64,6 +64,16 @@ class Store:
             except BadFile:
                 continue
 
+    def damaged(self) -> list[Path]:
+        """Records that are there and cannot be read: listings leave them out."""
+        found = []
+        for path in sorted(self.root.glob("*/*/record.json")):
+            try:
+                self.get(path.parts[-3], path.parts[-2])
+            except BadFile:
+                found.append(path)
+        return found
+
     @contextlib.contextmanager
     def changing(self, kind: str, key: str, new: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
         """A record for one thread at a time, written when the block ends well; ``new`` is what it begins as where there is none.

@@ -70,11 +70,12 @@ class Box(BaseModel):
 
 
 class Session(BaseModel):
-    """A session: findings, how many proposals are open, the effort so far."""
+    """A session: findings, how many proposals are open, the effort so far; ``verdict``: of the map when it proposed."""
 
     id: str
     scan: str
     map: str | None
+    verdict: str | None
     name: str
     made: str
     began: str

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from pellucid.errors import BadFile
+from pellucid.explanation import Measurement
 from pellucid.io import read
 from pellucid.viewer import asking, marks
 from pellucid.viewer.limits import weigh
@@ -68,4 +69,10 @@ def localization(desk: AtDesk, asked: Measure) -> dict[str, Any]:
     """How well maps point at a mark, with the level of chance beside each number. The network is not asked."""
     maps = {m: asking.map_of(desk, m) for m in asked.maps}
     found = marks.numbers(maps, marks.image(desk, asked.mark), asked.metrics or marks.AT_ONCE)
-    return {"rows": {name: [row(r) for r in rows] for name, rows in found.items()}}
+    return {"rows": {name: [{**row(r), "unit": _unit(r)} for r in rows] for name, rows in found.items()}}
+
+
+def _unit(r: Measurement) -> str:
+    """What a number is counted in, as a person reads it: a metric that measures in the grid's unit says in its detail which that was."""
+    unit = str(r.detail.get("unit", r.unit))
+    return "samples" if unit == "px" else unit

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
 from pellucid.reader_study import results as statistics
+from pellucid.report.words import label, told
 from pellucid.viewer import reads
 from pellucid.viewer.routes.reach import PACKED, PROBLEMS, AtDesk, packed
 from pellucid.viewer.shapes import Key, LayerFacts, Strict, Text
@@ -171,11 +172,20 @@ def results(desk: AtDesk, id: str) -> dict[str, Any]:
     return {"columns": list(table.columns), "rows": [list(map(str, r)) for r in table.rows], "numbers": found.as_dict()}
 
 
-@router.get("/{id}/cases/{case}/maps/{n}", response_model=LayerFacts)
+class ReadMap(LayerFacts):
+    """How a map's samples are read, and what its checks said when the study was prepared: no map is shown without."""
+
+    label: dict[str, Any]
+    sentence: str
+    misleads: list[str]
+
+
+@router.get("/{id}/cases/{case}/maps/{n}", response_model=ReadMap)
 def map_facts(desk: AtDesk, id: str, case: Key, n: int) -> dict[str, Any]:
-    """How a map's samples are read."""
+    """How a map's samples are read, and what its checks said."""
     why, scan = reads.map_of(desk, id, case, n)
-    return layer_facts(desk.display(scan).layer(why))
+    said = told(why)
+    return {**layer_facts(desk.display(scan).layer(why)), "label": label(said), "sentence": said["sentence"], "misleads": said["misleads"]}
 
 
 @router.get("/{id}/cases/{case}/maps/{n}/samples", response_class=Response, responses=PACKED)

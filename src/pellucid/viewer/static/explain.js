@@ -1,5 +1,6 @@
 // Explain: open a scan, ask, look, compare, measure, take along. The parts know the desk, and not each other.
 import { get } from "./api.js";
+import { Desk } from "./desk.js";
 import { byId } from "./dom.js";
 import { evidence, verdict } from "./words.js";
 import { marks } from "./marks.js";
@@ -12,20 +13,11 @@ import { way } from "./way.js";
 
 let desk = null;
 
-class Desk {
+// desk.on("scan" | "look" | "runs" | "shown" | "examined" | "drawn" | "mark", fn)
+class Explaining extends Desk {
   constructor(app) {
-    Object.assign(this, { app, scan: null, look: null, runs: [], shown: [], mark: null, scene: null, board: null, open: true });
-    this.heard = {};
-    this.kept = new Map();
-  }
-
-  // on("scan" | "look" | "runs" | "shown" | "drawn" | "mark", fn)
-  on(what, fn) {
-    (this.heard[what] ||= []).push(fn);
-  }
-
-  async tell(what) {
-    for (const fn of this.heard[what] || []) await fn();
+    super(app);
+    Object.assign(this, { look: null, mark: null });
   }
 
   async take(scan) {
@@ -40,26 +32,11 @@ class Desk {
     this.app.go({ show: ids.join(",") });
     await this.tell("shown");
   }
-
-  line(id) {
-    return this.runs.flatMap((r) => r.maps).find((m) => m.id === id);
-  }
-
-  // Facts of a map, asked for again once it has been examined.
-  facts(id) {
-    const level = (this.line(id) || {}).level;
-    const known = this.kept.get(id);
-    if (known && known.level === level) return known.facts;
-    const facts = get(`maps/${id}`);
-    this.kept.set(id, { level, facts });
-    facts.catch(() => this.kept.delete(id));
-    return facts;
-  }
 }
 
 export async function mount(element, app) {
   element.append(byId("t-explain").content.cloneNode(true));
-  desk = new Desk(app);
+  desk = new Explaining(app);
   for (const part of [runs, screen, shelf, question, verdict, evidence, marks, way, take]) part(desk);
   const { scan, show } = app.place;
   await desk.tell("start");

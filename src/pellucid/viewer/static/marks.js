@@ -3,14 +3,22 @@ import { bytes, drop, fileOf, get, post, sendBytes } from "./api.js";
 import { byId, fill, h, icon, options } from "./dom.js";
 import { Ink } from "./ink.js";
 import { link } from "./take.js";
-import { chip } from "./words.js";
+import { badge } from "./words.js";
 
-// A status by its sign alone, told in words to whoever does not see it.
-function signOf(status) {
-  const sign = icon(status);
-  sign.classList.add(status);
-  return [sign, h("span", { class: "unseen" }, status)];
+// What a metric says here is where the map points, and no more: no word of praise, and no green beside a map that is not to be relied on.
+const AGAINST_CHANCE = { pass: "better than chance", fail: "no better than chance", inconclusive: "chance does as well", void: "void" };
+
+function sign(r, facts, short) {
+  const word = AGAINST_CHANCE[r.status] || r.status;
+  if (!short) return h("span", { class: `chip ${facts.verdict === "supported" ? r.status : "plain"}` }, word);
+  const one = icon(facts.verdict === "supported" ? r.status : "open");
+  one.classList.add(facts.verdict === "supported" ? r.status : "plain");
+  return [one, h("span", { class: "unseen" }, word)];
 }
+
+// What a number is counted in; lengths stand behind the value of chance too.
+const LENGTHS = new Set(["mm", "samples"]);
+const unitOf = (r) => h("small", {}, LENGTHS.has(r.unit) ? ` ${r.unit}` : ` (${r.unit})`);
 
 const TOOLS = [["Look", ""], ["Box", "box"], ["Brush", "brush"], ["Polygon", "polygon"], ["Eraser", "erase"]];
 
@@ -97,14 +105,16 @@ export function marks(desk) {
     if (desk.shown !== shown || desk.mark !== mark.id) return;
     const metrics = rows[desk.shown[0]].map((r) => r.title);
     const several = names.length > 1;
-    const sign = (r) => (several ? signOf(r.status) : chip(r.status));
-    const cell = (r) => h("td", { title: r.text }, h("strong", {}, r.shown), " ", several ? sign(r) : "", h("small", {}, r.held ? ` chance ${r.held} ` : ""), several ? "" : sign(r));
-    const head = several ? h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Metric"), names.map((f) => h("th", { scope: "col" }, f.name)))) : null;
+    const interval = (r) => (r.low === null || r.high === null ? null : h("small", {}, ` 95 %: ${number(r.low)} to ${number(r.high)} `));
+    const cell = (r, f) => h("td", { title: r.text }, h("strong", {}, r.shown), unitOf(r), " ", several ? sign(r, f, true) : "", interval(r), h("small", {}, r.held ? ` chance ${r.held}${LENGTHS.has(r.unit) ? ` ${r.unit}` : ""} ` : ""), several ? "" : sign(r, f));
+    const head = several ? h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Metric"), names.map((f) => h("th", { scope: "col" }, f.name, h("small", {}, ` ${f.verdict}`))))) : null;
+    const reserve = names.some((f) => f.verdict !== "supported") ? h("p", { class: "hint" }, several ? "" : [badge(names[0].verdict, "small"), " "], "These numbers say where a map points. Whether it can be relied on is said above.") : null;
     const said = !several ? h("p", { class: "hint" }, rows[desk.shown[0]][0].text) : null;
     fill(parts.numbers, h("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Localization" }, h("table", { class: several ? "numbers several" : "numbers" }, head,
-      h("tbody", {}, metrics.map((name, k) => h("tr", {}, h("th", { scope: "row" }, name), desk.shown.map((id) => cell(rows[id][k]))))))), said);
+      h("tbody", {}, metrics.map((name, k) => h("tr", {}, h("th", { scope: "row" }, name), desk.shown.map((id, n) => cell(rows[id][k], names[n]))))))), said, reserve);
   }
 
+  desk.on("examined", () => app.attempt(numbers));
   document.addEventListener("keydown", (e) => {
     if (!desk.open || !ink || !ink.tool || e.target.matches("input, select, textarea")) return;
     if (e.key === "Escape") ink.use(ink.tool);

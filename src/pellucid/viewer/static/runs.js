@@ -1,8 +1,8 @@
 // Runs: what waits, what runs and how far it is, the maps that are there; chosen alone, or several side by side.
 import { drop, get, post } from "./api.js";
+import { ACTIVE } from "./desk.js";
 import { byId, dot, fill, h } from "./dom.js";
 
-const ACTIVE = new Set(["waiting", "running"]);
 const ENDS = { cancelled: "Cancelled; the network is as it was.", interrupted: "Interrupted when the viewer was closed." };
 
 export function runs(desk) {
@@ -16,12 +16,11 @@ export function runs(desk) {
     const { scan } = desk;
     const found = await app.attempt(() => get("runs", { scan: scan.id }));
     if (!found || desk.scan !== scan) return;
-    const before = new Map(desk.runs.flatMap((r) => r.maps).map((m) => [m.id, m.level]));
+    const before = new Map(desk.maps.map((m) => [m.id, desk.verdict(m.id)]));
     desk.runs = found;
     draw();
-    const maps = found.flatMap((r) => r.maps);
-    const fresh = maps.filter((m) => !before.has(m.id));
-    const examined = maps.filter((m) => before.has(m.id) && before.get(m.id) !== m.level && desk.shown.includes(m.id));
+    const fresh = desk.maps.filter((m) => !before.has(m.id));
+    const examined = desk.shown.filter((id) => before.has(id) && before.get(id) !== desk.verdict(id));
     if (fresh.length && (before.size || !desk.shown.length) && desk.asked) await desk.show([fresh.at(-1).id]);
     else if (examined.length) await desk.tell("examined");
     if (found.some((r) => ACTIVE.has(r.state))) timer = setTimeout(refresh, document.hidden ? 2000 : 350);
@@ -34,8 +33,8 @@ export function runs(desk) {
     const bar = h("progress", { ...known, "aria-label": "progress" });
     const waits = run.ahead ? `waiting, ${run.ahead} before it` : "waiting";
     const far = run.total ? `${run.done} of ${run.total} passes` : run.done ? `${run.done} passes` : "";
-    return h("div", { class: "going" }, h("span", { class: "phase" }, run.state === "waiting" ? waits : `${run.phase} ${far}`), bar,
-      h("button", { type: "button", class: "quiet", onclick: () => act(() => post(`runs/${run.id}/cancel`)) }, "Cancel"));
+    return h("div", { class: "going" }, h("span", { class: "phase" }, run.state === "waiting" ? waits : run.stopping ? `stopping at the next pass: ${run.phase} ${far}` : `${run.phase} ${far}`), bar,
+      h("button", { type: "button", class: "quiet", disabled: run.stopping, onclick: () => act(() => post(`runs/${run.id}/cancel`)) }, "Cancel"));
   }
 
   // Alone, or beside the others (on) or no longer (off).
@@ -50,7 +49,7 @@ export function runs(desk) {
     const side = h("input", { type: "checkbox", checked: on, "aria-label": `${m.name}, ${m.target}: side by side`, onchange: (e) => choose(m.id, e.target.checked) });
     return h("li", { class: "map", "data-map": m.id }, side,
       h("button", { type: "button", "aria-pressed": String(on && desk.shown.length === 1), onclick: () => choose(m.id) },
-        dot(m.verdict), h("span", {}, m.name), h("small", {}, `${m.target}${where} · ${m.verdict || "not examined"}`)));
+        dot(desk.verdict(m.id)), h("span", {}, m.name), h("small", {}, `${m.target}${where} · ${desk.verdict(m.id)}`)));
   }
 
   function runRow(run) {

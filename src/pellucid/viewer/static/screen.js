@@ -95,6 +95,12 @@ export function screen(desk) {
     if (solid && !byId("volume").hidden) await app.attempt(inside);
   });
 
+  // What the checks said since stands on the pictures at once.
+  desk.on("examined", async () => {
+    for (const f of await Promise.all(desk.shown.map((id) => desk.facts(id)))) await onScene(desk.scene, f);
+    desk.scene.redraw();
+  });
+
   async function toggle() {
     const open = byId("in-3d").getAttribute("aria-pressed") !== "true";
     byId("in-3d").setAttribute("aria-pressed", String(open));

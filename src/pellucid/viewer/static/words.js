@@ -3,6 +3,8 @@ import { byId, fill, h, icon } from "./dom.js";
 
 const list = (name, rows) => (rows.length ? h("ul", { class: name }, rows.map((r) => h("li", {}, r))) : null);
 
+export const badge = (word, more = "") => h("span", { class: `badge ${word.replaceAll(" ", "-")} ${more}` }, icon(word), h("span", {}, word));
+
 function bars(classes, target) {
   const best = Math.max(...classes.map((c) => c.p));
   return h("ul", { class: "classes" }, classes.map((c) => {
@@ -27,7 +29,7 @@ export function verdict(desk) {
     if (desk.shown !== shown) return;
     fill(place, facts.map((f) => h("article", { class: "verdict", "data-map": f.id },
       facts.length > 1 ? h("h3", {}, f.name, " ", h("small", {}, f.target)) : null,
-      h("span", { class: `badge ${f.verdict.replace(" ", "-")}` }, icon(f.verdict), h("span", {}, f.verdict)),
+      badge(f.verdict),
       h("p", { class: "sentence" }, f.sentence), list("reasons", f.reasons.slice(0, facts.length > 1 ? 2 : 12)),
       f.caveats.length ? h("div", { class: "caveats" }, h("h4", {}, "Keep in mind"), list("", f.caveats)) : null,
       f.cannot.map((c) => h("p", { class: "hint cannot" }, h("strong", {}, "What this map cannot tell you. "), `It misleads when ${c}`)),
@@ -58,7 +60,7 @@ export function evidence(desk) {
       f.rows.length
         ? h("div", { class: "scroller", role: "region", tabindex: "0", "aria-label": `Evidence for ${f.name}` }, h("table", { class: "evidence" },
             h("thead", {}, h("tr", {}, ["Check", "Result", "Value", "Held against", "Finding"].map((c) => h("th", { scope: "col" }, c)))), h("tbody", {}, f.rows.map(row))))
-        : h("p", {}, "Nothing was checked. Ask again with checks before you rely on this map."),
+        : h("p", {}, f.checking ? "The checks are running; what they find stands here." : "Nothing was checked. Ask again with checks before you rely on this map."),
       h("details", {}, h("summary", {}, "How it came about"), h("dl", { class: "rows" }, f.provenance.map(([name, text]) => h("div", {}, h("dt", {}, name), h("dd", {}, h("code", {}, text)))))))));
   }
   for (const what of ["scan", "shown", "examined"]) desk.on(what, draw);

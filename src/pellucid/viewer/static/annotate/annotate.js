@@ -1,10 +1,12 @@
 // Annotate: maps propose boxes and masks; the reader accepts, moves, rejects, adds. Every action is on the server's disk before the page shows it.
 import { bytes, drop, fileOf, get, post, sendBytes } from "../api.js";
+import { Desk } from "../desk.js";
 import { byId, fill, h, options } from "../dom.js";
 import { Ink } from "../ink.js";
 import { screen } from "../screen.js";
 import { shelf } from "../shelf.js";
 import { link } from "../take.js";
+import { badge } from "../words.js";
 import { Boxes } from "./boxes.js";
 
 const PAUSE = 450; // milliseconds after which a row of key presses is one movement
@@ -13,32 +15,20 @@ const button = (text, onclick, more = {}) => h("button", { type: "button", class
 
 let desk = null;
 
-// What the shared parts (shelf, screen) expect of a desk, and the session that is open.
-class Desk {
+// The desk, and the session that is open.
+class Annotating extends Desk {
   constructor(app) {
-    Object.assign(this, { app, scan: null, shown: [], scene: null, board: null, open: true, session: null, chosen: null, heard: {}, kept: new Map() });
-  }
-
-  on(what, fn) {
-    (this.heard[what] ||= []).push(fn);
-  }
-
-  async tell(what) {
-    for (const fn of this.heard[what] || []) await fn();
+    super(app);
+    Object.assign(this, { session: null, chosen: null });
   }
 
   async take(scan) {
     if (this.app.place.scan !== scan.id) this.app.go({ annotation: null, show: null });
-    Object.assign(this, { scan, shown: [], session: null, chosen: null });
+    Object.assign(this, { scan, runs: [], shown: [], session: null, chosen: null });
     this.kept.clear();
     this.app.go({ scan: scan.id });
     await this.tell("scan");
     await this.tell("there");
-  }
-
-  facts(id) {
-    if (!this.kept.has(id)) this.kept.set(id, get(`maps/${id}`));
-    return this.kept.get(id);
   }
 }
 
@@ -48,7 +38,7 @@ export async function mount(element, app) {
     h("div", { class: "left" }, card("scan", "Scan"), card("sessions", "Proposals")),
     h("div", { class: "middle" }, card("screen-card", "Findings on the scan", [h("div", { id: "tools", class: "tools over-scan" }), h("div", { id: "screen" })])),
     h("div", { class: "right" }, card("findings", "Findings"), card("exports", "Take along"))));
-  desk = new Desk(app);
+  desk = new Annotating(app);
   for (const part of [screen, shelf, sessions, work]) part(desk);
   await desk.tell("start");
   const { scan } = app.place;
@@ -63,11 +53,14 @@ export function unmount() {
   desk = null;
 }
 
+// What the checks said of a map, before anything that it proposes is relied on.
+const trust = (f) => [badge(f.verdict, "small"), " ", f.sentence];
+
 // ---------------------------------------------------------------------------------------------------- sessions of the scan
 function sessions(desk) {
   const { app } = desk;
   const place = byId("sessions");
-  let [known, maps] = [[], []];
+  let [known, timer] = [[], 0];
 
   const field = (text, input, hint) => h("label", { class: "ask" }, h("span", {}, text), input, hint ? h("small", {}, hint) : null);
   const input = (id, value, more = {}) => h("input", { id, type: "text", value, spellcheck: "false", ...more });
@@ -84,20 +77,23 @@ function sessions(desk) {
     desk.chosen = session.findings.find((f) => f.state === "proposed")?.number ?? session.findings[0]?.number ?? null;
     app.go({ annotation: session.id });
     draw();
-    desk.shown = maps.some((m) => m.id === session.map) ? [session.map] : [];
+    desk.shown = desk.line(session.map) ? [session.map] : [];
     await desk.tell("shown");
     await desk.tell("session");
   }
 
+  const titled = (id) => `${desk.line(id).name} · ${desk.line(id).target} · ${desk.verdict(id)}`;
+
   function form() {
-    const map = h("select", { id: "from-map" }, options([["nothing: draw all by hand", ""], ...maps.map((m) => [`${m.name} · ${m.target}`, m.id])], maps.length ? maps.at(-1).id : ""));
+    const map = h("select", { id: "from-map" }, options([["nothing: draw all by hand", ""], ...desk.maps.map((m) => [titled(m.id), m.id])], desk.maps.at(-1)?.id ?? ""));
+    const says = h("div", { class: "hint", id: "map-says", "aria-live": "polite" });
     const kind = h("select", { id: "kind" }, options([["boxes", "boxes"], ["masks", "mask"]], "boxes"));
     const label = input("label", "finding", { maxlength: 60 });
     const cut = input("cut", "otsu", { list: "cuts" });
     const smooth = input("smooth", "0");
     const smallest = h("input", { id: "smallest", type: "number", min: 0, step: "any", value: 0 });
     const most = h("input", { id: "most", type: "number", min: 1, max: 200, step: 1, value: 20 });
-    const made = h("form", { class: "propose", autocomplete: "off" }, field("From the map", map), h("div", { class: "pair" }, field("As", kind), field("Called", label)),
+    const made = h("form", { class: "propose", autocomplete: "off" }, field("From the map", map), says, h("div", { class: "pair" }, field("As", kind), field("Called", label)),
       h("details", {}, h("summary", {}, "How the map is cut"), h("div", { class: "fields" },
         field("Threshold", cut, "otsu, adaptive (twice the mean), or 0 to 1 of the map's range"), h("datalist", { id: "cuts" }, ["otsu", "adaptive", "0.5"].map((c) => h("option", { value: c }))),
         field("Blurred by", smooth, "2mm or 3px; maps of gradients fall apart without"), h("div", { class: "pair" }, field("Smallest", smallest, "mm², mm³ or samples"), field("At most", most)))),
@@ -108,7 +104,16 @@ function sessions(desk) {
       const more = map.value ? { map: map.value, kind: kind.value, threshold, smooth: smooth.value || "0", smallest: Number(smallest.value) || 0, most: Number(most.value) || 20 } : {};
       app.attempt(() => begin({ label: label.value, ...more }));
     });
-    map.addEventListener("change", () => (byId("propose").textContent = map.value ? "Propose" : "Begin"));
+    const chosen = () => {
+      made.querySelector("#propose").textContent = map.value ? "Propose" : "Begin";
+      app.attempt(async () => {
+        const id = map.value;
+        const facts = id ? await desk.facts(id) : null;
+        if (map.value === id) fill(says, facts ? trust(facts) : null);
+      });
+    };
+    map.addEventListener("change", chosen);
+    chosen();
     return made;
   }
 
@@ -123,15 +128,34 @@ function sessions(desk) {
         if (desk.session?.id === s.id) desk.session = null;
         await refresh();
       }), { "aria-label": `Remove session ${n + 1}`, title: `Remove session ${n + 1}`, class: "quiet small" })));
-    const hint = maps.length ? null : h("p", { class: "hint" }, "No maps of this scan yet: ask for one under Explain, or draw by hand.");
+    const hint = desk.maps.length ? null : h("p", { class: "hint" }, "No maps of this scan yet: ask for one under Explain, or draw by hand.");
     fill(place, rows.length ? h("ul", { class: "runs sessions" }, rows) : null, hint, form());
-    byId("propose").textContent = byId("from-map").value ? "Propose" : "Begin";
+  }
+
+  // Checks that are still running: their words are awaited.
+  async function watch() {
+    clearTimeout(timer);
+    if (!desk.open || !desk.maps.some((m) => desk.checking(m.id))) return;
+    timer = setTimeout(() => app.attempt(async () => {
+      const { scan } = desk;
+      const found = await get("runs", { scan: scan.id });
+      if (!desk.open || desk.scan !== scan) return;
+      const before = desk.maps.map((m) => desk.verdict(m.id)).join();
+      desk.runs = found;
+      if (before !== desk.maps.map((m) => desk.verdict(m.id)).join()) {
+        for (const one of byId("from-map").options) if (desk.line(one.value)) one.textContent = titled(one.value);
+        byId("from-map").dispatchEvent(new Event("change"));
+        await desk.tell("examined");
+      }
+      await watch();
+    }), 1000);
   }
 
   async function refresh() {
     const [all, runs] = await Promise.all([get("annotations", { scan: desk.scan.id }), get("runs", { scan: desk.scan.id })]);
     known = all;
-    maps = runs.flatMap((r) => r.maps);
+    desk.runs = runs;
+    watch();
     const wanted = known.find((s) => s.id === app.place.annotation) || known.at(-1);
     if (wanted) {
       await post(`annotations/${wanted.id}/actions`, { action: "open" });
@@ -156,6 +180,8 @@ function sessions(desk) {
 function work(desk) {
   const { app } = desk;
   const [list, tools, exports] = [byId("findings"), byId("tools"), byId("exports")];
+  const whence = h("div", { id: "whence" });
+  list.before(whence);
   let [boxes, ink, painting, soon, waiting] = [null, null, false, 0, null];
   let turn = Promise.resolve();
 
@@ -169,6 +195,15 @@ function work(desk) {
     }));
     return turn;
   };
+
+  // Proposals are worth what their map is worth: its word stands above them, also when the map itself is gone.
+  async function worth() {
+    const { session } = desk;
+    if (!session?.map) return fill(whence);
+    const facts = desk.line(session.map) ? await desk.facts(session.map) : { verdict: session.verdict || "not examined", sentence: "So it was when this was proposed; the map itself has been removed since." };
+    if (desk.session !== session) return undefined;
+    return fill(whence, h("p", { class: "hint", id: "worth" }, "Proposed by a map: ", trust(facts)));
+  }
 
   async function taken(session, choose) {
     const before = new Set(desk.session.findings.map((f) => f.number));
@@ -249,6 +284,7 @@ function work(desk) {
   // ------------------------------------------------------------------ drawing
   async function show() {
     draw();
+    app.attempt(worth);
     if (!boxes) return;
     boxes.show(desk.session ? desk.session.findings : [], desk.chosen);
     await masks();
@@ -357,6 +393,7 @@ function work(desk) {
 
   let mine = null;
   desk.on("start", draw);
+  desk.on("examined", worth);
   desk.on("drawn", () => {
     if (mine === desk.scene) return;
     mine = desk.scene;

@@ -3,6 +3,7 @@ import { fileOf, get, post, samples } from "../api.js";
 import { byId, fill, h } from "../dom.js";
 import { gradient, sceneOf } from "../screen.js";
 import { link } from "../take.js";
+import { badge } from "../words.js";
 
 const SURE = [50, 60, 70, 80, 90, 95, 99];
 let now = null; // what is mounted: { app, element, open, away, hidden }
@@ -118,21 +119,29 @@ async function picture(study, c, stage) {
   const maps = [];
   for (const [n, name] of c.maps.entries()) {
     const facts = await get(`readings/${study}/cases/${c.case}/maps/${n}`);
-    const label = { name, target: "the predicted class", site: "", unit: "" };
-    maps.push(scene.addMap({ id: `${c.case}.${n}`, ...facts, label, samples: await samples(`readings/${study}/cases/${c.case}/maps/${n}/samples`, facts.bits) }));
+    const label = { ...facts.label, name };
+    const at = scene.addMap({ id: `${c.case}.${n}`, ...facts, label, samples: await samples(`readings/${study}/cases/${c.case}/maps/${n}/samples`, facts.bits) });
+    maps.push({ ...facts, label, at });
   }
-  await board.show(maps.length ? maps[0] : null);
+  await board.show(maps.length ? maps[0].at : null);
   if (!maps.length) return;
-  const bar = h("div", { class: "gradient" });
-  bar.style.background = gradient(scene.colors);
   const choose = (n) => act(async () => {
-    await board.show(maps[n]);
-    tabs(n);
+    await board.show(maps[n].at);
+    says(n);
   });
-  const tabs = (on) => fill(byId("maps-shown"), c.maps.length > 1 ? c.maps.map((name, n) => button(name, () => choose(n), { "aria-pressed": String(n === on) })) : null);
-  tabs(0);
-  fill(byId("map-says"), h("div", { class: "added" }, h("h3", {}, "Map"), h("p", { class: "hint" }, "Over the picture: what spoke for the predicted class, and what against it."), bar,
-    h("div", { class: "ends" }, h("span", {}, "against"), h("span", {}), h("span", {}, "for"))));
+  // Beside the picture: what its values are, and what the checks said of it.
+  function says(n) {
+    const { label, full, negative, sentence, misleads } = maps[n];
+    const bar = h("div", { class: "gradient" });
+    bar.style.background = gradient(scene.colors);
+    const single = negative === 0;
+    fill(byId("maps-shown"), maps.length > 1 ? maps.map((m, k) => button(m.label.name, () => choose(k), { "aria-pressed": String(k === n) })) : null);
+    fill(byId("map-says"), h("div", { class: "added" }, h("h3", {}, `Map: ${label.name}, ${label.target}`), h("p", {}, badge(label.verdict, "small")), h("p", { class: "hint" }, sentence),
+      h("div", { class: `scale${single ? " single" : ""}` }, bar, h("div", { class: "ticks" }, h("span", {}, single ? "" : `−${number(full)}`), h("span", {}, "0"), h("span", {}, `+${number(full)}`)),
+        h("div", { class: "ends" }, h("span", {}, single ? "" : label.bar.low), h("span", {}, label.bar.what), h("span", {}, label.bar.high))),
+      misleads.map((m) => h("p", { class: "hint cannot" }, `It misleads when ${m}`))));
+  }
+  says(0);
 }
 
 function probabilities(c) {
