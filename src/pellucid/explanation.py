@@ -15,6 +15,7 @@ from pellucid import io
 from pellucid.errors import BadFile, BadParameter
 from pellucid.grid import Grid
 from pellucid.image import Image, digest
+from pellucid.io.content import decoding
 from pellucid.ops.resample import Keep, pull, push
 
 Status = Literal["pass", "fail", "inconclusive", "void"]
@@ -367,8 +368,14 @@ def load(path: str | Path) -> Map:
     arrays, facts, grid = io.read_archive(path)
     if facts.get("kind") != "map":
         raise BadFile(f"read a map from {path}", "an archive without one", "Save it with why.save('why.npz').")
-    if facts.get("version", 1) > MAPS:
-        raise BadFile(f"read a map from {path}", f"version {facts['version']}, newer than {MAPS}", "Update Pellucid.")
+    version = facts.get("version", 1)
+    if not isinstance(version, int) or version > MAPS:
+        raise BadFile(f"read a map from {path}", f"version {version}, newer than {MAPS}", "Update Pellucid.")
+    with decoding("map", Path(path)):
+        return _map_of(arrays, facts, grid)
+
+
+def _map_of(arrays: Mapping[str, Tensor], facts: Mapping[str, Any], grid: Grid) -> Map:
     image = image_from(arrays["image"], facts["image"], arrays.get("image_background"))
     return Map(
         grid=grid,

@@ -130,6 +130,22 @@ def test_patient_orientation_of_a_radiograph_is_in_the_grid(tmp_path):
     assert scan.facts["sided"] is True
 
 
+# toward what each letter points, in RAS: right, front and top of the patient count up
+TOWARD = {"L": (-1, 0, 0), "R": (1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1)}
+NAMED = {"L": "L", "R": "R", "A": "A", "P": "P", "H": "S", "F": "I"}
+
+
+@pytest.mark.parametrize(("across", "down"), [(a, d) for a in TOWARD for d in TOWARD if not np.any(np.multiply(TOWARD[a], TOWARD[d]))])
+def test_every_letter_of_a_radiograph_points_where_it_says(tmp_path, across, down):
+    """The first word of PatientOrientation is where a row goes, left to right, the second where a column goes, top to bottom (PS3.3 C.7.6.1.1.1)."""
+    pixels = np.arange(48, dtype=np.uint16).reshape(6, 8)
+    scan = read(save(bare(pixels, CR, "CR", PixelSpacing=[0.1, 0.2], PatientOrientation=[across, down]), tmp_path / "a"))
+    first, right, below = (np.array(scan.grid.world(i)) for i in ((0, 0), (0, 1), (1, 0)))
+    assert np.allclose(right - first, 0.2 * np.array(TOWARD[across]))
+    assert np.allclose(below - first, 0.1 * np.array(TOWARD[down]))
+    assert scan.grid.orientation == NAMED[down] + NAMED[across]
+
+
 def test_padding_becomes_background(tmp_path):
     pixels = np.full((5, 6), 100, np.int16)
     pixels[0], pixels[1] = -2000, -1999

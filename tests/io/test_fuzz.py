@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import struct
 import warnings
+import zipfile
 import zlib
 
 import numpy as np
 import pydicom
 import pytest
+import torch
 from studies.fuzzing import RIGHT, attempt, judged, mutant
 from studies.fuzzing_corpus import chunk, corpus
 
-from pellucid.errors import BadFile
-from pellucid.io import read
+import pellucid as pl
+from pellucid.errors import BadFile, PellucidError
+from pellucid.io import read, series
 
 EACH = 10
 
@@ -121,6 +125,65 @@ def test_malformed_dicom_numbers_are_not_passed_over(seeds, tmp_path, keyword, v
         buffer = io.BytesIO()
         ds.save_as(buffer)
     refused(tmp_path / "x", buffer.getvalue(), match)
+
+
+@pytest.mark.parametrize("seed", ["dicom-native", "dicom-explicit-mr", "dicom-deflated", "dicom-jpegls", "dicom-rle"])
+def test_a_number_of_frames_that_lies_costs_nothing(seeds, tmp_path, seed):
+    ds = pydicom.dcmread(io.BytesIO(seeds[seed]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for count in (2_000_000_000, 20_000_000):
+            ds.NumberOfFrames = count
+            ds.save_as(tmp_path / "x")
+            with pytest.raises(BadFile, match="frames in [0-9]+ bytes"):
+                series(tmp_path)
+            with pytest.raises(BadFile):
+                read(tmp_path / "x")
+
+
+def test_many_frames_of_which_nothing_is_said_are_made_once(seeds, monkeypatch):
+    from pellucid.io.dicom import frames
+
+    made, plane_of = [], frames.plane_of
+    monkeypatch.setattr(frames, "plane_of", lambda *a: made.append(1) or plane_of(*a))
+    ds = pydicom.dcmread(io.BytesIO(seeds["dicom-native"]))
+    assert len(frames.frames_of(ds, 1000, "x")) == 1000 and len(made) == 1
+
+
+def test_damaged_series_are_listed_or_refused(seeds, tmp_path):
+    """The headers alone, as a folder is listed."""
+    (tmp_path / "d").mkdir()
+    found = {"listed": 0, "refused": 0}
+    for name, data in seeds.items():
+        for number in range(2000, 2004) if name.startswith("dicom") else ():
+            (tmp_path / "d" / "x").write_bytes(mutant(name, data, number)[1])
+            try:
+                found["listed"] += bool(series(tmp_path / "d"))
+            except PellucidError:
+                found["refused"] += 1
+    assert min(found.values()) > 3, found
+
+
+@pytest.mark.parametrize("part", ["facts", "dtypes", "whole", "image", "evidence", "provenance", "version"])
+@pytest.mark.parametrize("lie", [[1], 5, "x", None])
+def test_an_archive_whose_table_of_contents_lies_is_refused(tmp_path, part, lie):
+    net = pl.Model(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2)))
+    path = pl.explain(net, torch.rand(1, 8, 8), 1, method="saliency").save(tmp_path / "m.npz")
+    with zipfile.ZipFile(path) as pack:
+        members = {n: pack.read(n) for n in pack.namelist()}
+    meta = json.loads(members["pellucid.json"])
+    if part == "whole":
+        meta = lie
+    elif part in meta:
+        meta[part] = lie
+    else:
+        meta["facts"][part] = lie
+    members["pellucid.json"] = json.dumps(meta).encode()
+    with zipfile.ZipFile(path, "w") as pack:
+        for n, data in members.items():
+            pack.writestr(n, data)
+    with pytest.raises(PellucidError):
+        pl.load(path)
 
 
 def test_bytes_after_the_last_sample_are_told(seeds, tmp_path):

@@ -88,6 +88,8 @@ def _unpack(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str, Any],
             fix = "Save the array itself: numpy.save('scan.npy', array) with shape (c, h, w) or (c, i, j, k)."
             raise BadFile(f"read {path}", "a zip or .npz that Pellucid did not write", fix)
         meta = json.loads(pack.read(ENTRY))
+        if not all(isinstance(part, dict) for part in (meta, meta["facts"], meta["dtypes"])):
+            raise BadFile(f"read {path}", "a table of contents that is none", "It is corrupt: copy or save it again.")
         if meta["version"] > VERSION:
             raise BadFile(f"read {path}", f"archive version {meta['version']}, newer than {VERSION}", "Update Pellucid.")
         grid = Grid.of_facts(meta["grid"])

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ from torch import Tensor
 
 from pellucid.errors import BadFile, PellucidError
 
-MAGIC = (
+Kind = Literal["DICOM", "NIfTI", "NPY", "ZIP", "TIFF", "PNG", "JPEG"]
+MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"\xff\xd8\xff", "JPEG"),
     (b"II*\0", "TIFF"),
@@ -61,7 +63,7 @@ class Blob:
 Source = Path | Blob
 
 
-def kind_of(data: bytes) -> str | None:
+def kind_of(data: bytes) -> Kind | None:
     """The format that the bytes show, or None: a suffix is never believed."""
     if data[128:132] == b"DICM":
         return "DICOM"

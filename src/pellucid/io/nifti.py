@@ -152,7 +152,7 @@ def write_nifti(target: Path, values: Tensor, grid: Grid, facts: Mapping[str, An
     said = f"pellucid archive {VERSION}; {'' if sided else UNSIDED + '; '}{facts.get('method', '')}"
     scan.header["descrip"] = said.encode("ascii", "replace")[:79]
     packed = scan.to_bytes()
-    if target.name.endswith(".gz"):
+    if target.name.lower().endswith(".gz"):
         import gzip
 
         packed = gzip.compress(packed, compresslevel=1, mtime=0)  # no time stamp: the same map gives the same file
@@ -163,7 +163,7 @@ def is_ours(path: Path) -> bool:
     """Whether an existing NIfTI was written here, so that it may be replaced."""
     import gzip
 
-    opener = gzip.open if path.name.endswith(".gz") else open
+    opener = gzip.open if path.name.lower().endswith(".gz") else open
     try:
         with opener(path, "rb") as file:
             head = file.read(348)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pellucid.errors import BadFile
 from pellucid.image import Image
 from pellucid.io.archive import image_from_archive
-from pellucid.io.content import KNOWN, kind_of, load
+from pellucid.io.content import KNOWN, Kind, kind_of, load
 from pellucid.io.dicom.series import Series, list_series
 from pellucid.io.dicom.web import fetched, is_url, listed
 from pellucid.io.nifti import read_nifti
 from pellucid.io.raster import read_npy, read_picture, read_tiff
+
+# beside DICOM, whose reader takes more words
+READERS: dict[Kind, Callable[[bytes, str, Path], Image]] = {
+    "NIfTI": read_nifti,
+    "NPY": read_npy,
+    "ZIP": image_from_archive,
+    "TIFF": read_tiff,
+    "PNG": read_picture,
+    "JPEG": read_picture,
+}
 
 
 def read(
@@ -55,21 +66,13 @@ def read(
         return read_series(path, series, Reading(keep_phi, resample))
     data, digest = load(path)
     kind = kind_of(data)
+    if kind is None:
+        raise BadFile(f"read {path}", f"{len(data)} bytes of no known image format", KNOWN)
     if kind == "DICOM":
         from pellucid.io.dicom.scan import Reading, read_file
 
         return read_file(data, digest, path, Reading(keep_phi, resample))
-    readers = {
-        "NIfTI": read_nifti,
-        "NPY": read_npy,
-        "ZIP": image_from_archive,
-        "TIFF": read_tiff,
-        "PNG": read_picture,
-        "JPEG": read_picture,
-    }
-    if kind is None:
-        raise BadFile(f"read {path}", f"{len(data)} bytes of no known image format", KNOWN)
-    return readers[kind](data, digest, path)
+    return READERS[kind](data, digest, path)
 
 
 def series(path: str | Path, *, authorization: str | None = None, keep_phi: bool = False) -> list[Series]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from pellucid.errors import BadFile, BadImage
-from pellucid.files import whole
+from pellucid.files import put, whole
 from pellucid.grid import Grid
 from pellucid.image import Image
 from pellucid.io import animation, archive, nifti, picture
@@ -20,7 +22,6 @@ from pellucid.io.animation import Told
 from pellucid.io.caption import Caption, caption_of, captioned
 from pellucid.io.sheet import Tile, sheet
 
-SUFFIXES = (".nii.gz", ".nii", ".npz", ".png")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -54,30 +55,64 @@ def write(
         BadParameter: facts that JSON cannot hold, or no palette of that name.
     """
     path = Path(path)
-    suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
-    if suffix is None:
-        raise BadFile(f"write {path}", f"suffix {path.suffix!r}", f"Use one of {', '.join(SUFFIXES)}.")
+    form = next((f for s, f in FORMATS.items() if path.name.lower().endswith(s)), None)
+    if form is None:
+        raise BadFile(f"write {path}", f"suffix {path.suffix!r}", f"Use one of {', '.join(FORMATS)}.")
     values = _fitting(values, grid)
-    known = _sides_known(grid, facts, image)
     scans = {str(m["sha256"]) for m in (facts, image.facts if image else {}) if "sha256" in m}
-    _guard(path, suffix, scans)
-    if suffix in (".nii", ".nii.gz"):
-        beside = path.with_name(path.name[: -len(suffix)] + ".json")
-        _guard(beside, ".json", scans)
-        text = nifti.sidecar(facts, grid, known)
-        with whole(path) as target:
-            nifti.write_nifti(target, values, grid, facts, known)
-        with whole(beside) as target:
-            target.write_text(text, encoding="utf-8")
-    elif suffix == ".npz":
-        with whole(path) as target:
-            archive.pack_archive(target, {"values": values}, grid, facts)
-    else:
-        words = caption_of(facts, zero=not bool(values.any()))
-        drawn = captioned(picture.overlay(values, grid, image=image, sided=known, palette=palette), words)
-        with whole(path) as target:
-            picture.save(drawn, target, words.texts if words else {})
+    _guard(path, form.is_ours, scans)
+    form.write(path, _Given(values, grid, facts, image, _sides_known(grid, facts, image), palette, scans))
     return path
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """What ``write`` was given; ``sided``: the grid's axes are the patient's; ``scans``: digests of files that must stay."""
+
+    values: Tensor
+    grid: Grid
+    facts: Mapping[str, Any]
+    image: Image | None
+    sided: bool
+    palette: str
+    scans: set[str]
+
+
+def _write_nifti(path: Path, given: _Given) -> None:
+    beside = path.with_name(re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE) + ".json")
+    _guard(beside, _is_our_sidecar, given.scans)
+    text = nifti.sidecar(given.facts, given.grid, given.sided)
+    with whole(path) as target:
+        nifti.write_nifti(target, given.values, given.grid, given.facts, given.sided)
+    put(beside, text)
+
+
+def _write_archive(path: Path, given: _Given) -> None:
+    with whole(path) as target:
+        archive.pack_archive(target, {"values": given.values}, given.grid, given.facts)
+
+
+def _write_picture(path: Path, given: _Given) -> None:
+    words = caption_of(given.facts, zero=not bool(given.values.any()))
+    drawn = picture.overlay(given.values, given.grid, image=given.image, sided=given.sided, palette=given.palette)
+    with whole(path) as target:
+        picture.save(captioned(drawn, words), target, words.texts if words else {})
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a map is written, and how a file of ours, which may be replaced, is known."""
+
+    write: Callable[[Path, _Given], None]
+    is_ours: Callable[[Path], bool]
+
+
+FORMATS = {
+    ".nii.gz": Format(_write_nifti, nifti.is_ours),
+    ".nii": Format(_write_nifti, nifti.is_ours),
+    ".npz": Format(_write_archive, archive.is_ours),
+    ".png": Format(_write_picture, picture.is_ours),
+}
 
 
 def write_archive(path: str | Path, arrays: Mapping[str, Tensor], grid: Grid, *, facts: Mapping[str, Any] = NOTHING) -> Path:
@@ -90,7 +125,7 @@ def write_archive(path: str | Path, arrays: Mapping[str, Tensor], grid: Grid, *,
     path = Path(path)
     if path.suffix.lower() != ".npz":
         raise BadFile(f"write an archive to {path}", f"suffix {path.suffix!r}", "Use .npz.")
-    _guard(path, ".npz", {str(facts["sha256"])} if "sha256" in facts else set())
+    _guard(path, archive.is_ours, {str(facts["sha256"])} if "sha256" in facts else set())
     with whole(path) as target:
         archive.pack_archive(target, arrays, grid, facts)
     return path
@@ -108,7 +143,7 @@ def write_sheet(
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise BadFile(f"write a figure to {path}", f"suffix {path.suffix!r}", "Use .png.")
-    _guard(path, ".png", {str(image.facts["sha256"])} if "sha256" in image.facts else set())
+    _guard(path, picture.is_ours, {str(image.facts["sha256"])} if "sha256" in image.facts else set())
     made = sheet(tiles, columns=columns, palette=palette, sided=_sides_known(image.grid, NOTHING, image))
     with whole(path) as target:
         picture.save(captioned(made, words), target, words.texts if words else {})
@@ -127,7 +162,7 @@ def write_film(path: str | Path, told: Told, *, frames: int = 60, most: int = 8_
     suffix = path.suffix.lower()
     if suffix not in (".gif", ".webp"):
         raise BadFile(f"write a film to {path}", f"suffix {path.suffix!r}", "Use .gif or .webp.")
-    _guard(path, suffix, {str(told.image.facts["sha256"])} if "sha256" in told.image.facts else set())
+    _guard(path, animation.is_ours, {str(told.image.facts["sha256"])} if "sha256" in told.image.facts else set())
     data = animation.packed(*animation.film(told, frames=frames), suffix, most)
     with whole(path) as target:
         target.write_bytes(data)
@@ -154,7 +189,7 @@ def _sides_known(grid: Grid, facts: Mapping[str, Any], image: Image | None) -> b
     return grid.frame is not None or any(bool(m.get("sided")) for m in (facts, image.facts if image else {}))
 
 
-def _guard(path: Path, suffix: str, scans: set[str]) -> None:
+def _guard(path: Path, is_ours: Callable[[Path], bool], scans: set[str]) -> None:
     """Refuse to touch the scan, or any file that somebody else wrote."""
     if not path.parent.is_dir():
         raise BadFile(f"write {path}", f"no folder {path.parent}", "Create it first.")
@@ -164,15 +199,7 @@ def _guard(path: Path, suffix: str, scans: set[str]) -> None:
         raise BadFile(f"write {path}", "a folder of that name", "Choose another name.")
     if scans and hashlib.sha256(path.read_bytes()).hexdigest() in scans:
         raise BadFile(f"write {path}", "the scan that was explained", "Choose another name: a scan is never overwritten.")
-    known = {
-        ".npz": archive.is_ours,
-        ".png": picture.is_ours,
-        ".json": _is_our_sidecar,
-        ".gif": animation.is_ours,
-        ".webp": animation.is_ours,
-    }
-    ours = known.get(suffix, nifti.is_ours)
-    if not ours(path):
+    if not is_ours(path):
         raise BadFile(f"write {path}", "a file that Pellucid did not write", "Choose another name, or move that file away.")
 
 

@@ -58,8 +58,10 @@ def frames_of(ds: Any, count: int, what: str) -> list[Frame]:
         raise BadFile(f"read {what}", f"{count} frames and {len(each)} frame descriptions", "The header is corrupt: export it again.")
     offsets = needed(ds, "GridFrameOffsetVector", count, what) if count > 1 else None
     names = _index_names(ds) if each else []
-    frames = []
+    frames: list[Frame] = []
     for n in range(count):
+        if frames and not each and offsets is None:  # nothing is said of one that is not said of all
+            return frames * count
         groups = [each[n], shared] if each else [shared]
         # the top level of a multi-frame file may describe one frame at most, so it places none of them
         rest = ds if count == 1 else Dataset()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +38,11 @@ HEADER = [
     "PerFrameFunctionalGroupsSequence",
     *DIMENSIONS,
 ]
+
+
+# transfer syntaxes whose pixels are not packed frame by frame; none is implicit little endian
+BARE = ("", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")
+DEFLATES = 1032  # the most to which a byte can unpack
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,7 @@ def entries_of(path: Source) -> list[Entry]:
         if not ds.get("Rows") or not ds.get("Columns"):
             return []  # a report, a presentation state, a DICOMDIR
         count = int(ds.get("NumberOfFrames", 1) or 1)
+        _check_frames(ds, count, file.seek(0, os.SEEK_END), path)
         uid, kind = _uid(str(ds.get("SeriesInstanceUID", ""))), code(ds, "Modality") or "?"
         frame, description = str(ds.get("FrameOfReferenceUID", "")), str(ds.get("SeriesDescription", ""))
         one = Entry(path, uid, kind, int(ds.Rows), int(ds.Columns), None, None, frame, description, {})
@@ -110,6 +117,18 @@ def entries_of(path: Source) -> list[Entry]:
             return [replace(one, plane=plane_of(ds, ds, ds, str(path)), marks=marks_of(ds))]
         frames = frames_of(ds, count, str(path))
         return [replace(one, picks=p.members, plane=frames[p.members[0]].plane, apart=p.apart) for p in piles(frames)]
+
+
+def _check_frames(ds: Any, count: int, size: int, path: Source) -> None:
+    """Whether a file of ``size`` bytes can hold so many frames: bare ones have a bit for each sample at least, packed ones an item of 8 bytes.
+
+    Raises:
+        BadFile: it cannot, so nothing is made for each of them.
+    """
+    syntax = str(getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", ""))
+    least = int(ds.Rows) * int(ds.Columns) / 8 if syntax in BARE else 8
+    if not 0 < count * least <= size * (DEFLATES if syntax == BARE[-1] else 1):
+        raise BadFile(f"read {path}", f"{count} frames in {size} bytes", "The header is corrupt: export it again.")
 
 
 def _uid(text: str) -> str:
