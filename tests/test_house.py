@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from functools import partial
 from pathlib import Path
 
@@ -92,3 +93,21 @@ def test_links_of_the_readme_lead_somewhere():
 def test_a_file_says_what_it_holds():
     names = [p.stem for p in (ROOT / "src").rglob("*.py")]
     assert not {"utils", "util", "helpers", "helper", "common", "base", "core", "misc"} & set(names)
+
+
+def test_the_floors_of_the_design_are_those_of_the_import_contract():
+    """A row of the table is a line of the contract, in the same order, and no module is left out."""
+    table = (ROOT / "docs/design.md").read_text().partition("| floor | what is there |")[2].partition("\n\n")[0]
+    rows = [re.findall(r"`(\w+)/?`", line.split("|")[1]) for line in table.splitlines()[2:]]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (house,) = (c for c in contracts if c.get("containers") == ["pellucid"])
+    assert [sorted(r) for r in rows] == [sorted(layer.split(" | ")) for layer in house["layers"]]
+    assert all(c["exhaustive"] for c in contracts if c["type"] == "layers"), "a new module has its place"
+    there = {p.stem for p in (ROOT / "src/pellucid").iterdir() if (p / "__init__.py").exists() or p.suffix == ".py"}
+    assert sorted(n for r in rows for n in r) == sorted(there - {"__init__", "__main__"})
+
+
+def test_the_design_tells_of_every_folder_of_evidence():
+    text = (ROOT / "docs/design.md").read_text()
+    named = re.findall(r"`(\w+)/`", text.partition("| folder | question |")[2].partition("\n\n")[0])
+    assert sorted(named) == sorted(p.parent.name for p in (ROOT / "src/pellucid/evidence").glob("*/__init__.py"))

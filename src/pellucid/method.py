@@ -18,7 +18,7 @@ from torch import Tensor
 from pellucid.baseline import CALLED, NAMED
 from pellucid.errors import BadParameter
 from pellucid.grid import Grid
-from pellucid.params import Distance, Kind, check, kind_of
+from pellucid.params import Distance, Kind, bind, called, check, kind_of
 from pellucid.probe.probe import Drawn, Probe
 from pellucid.target import Target, as_target
 
@@ -192,15 +192,10 @@ class Method(Generic[P]):
                 f"{self.name} takes named parameters", f"{len(args)} without a name", f"Name them: {', '.join(self.params)}."
             )
         given.update(dict(zip(wrapped, args, strict=False)))
-        unknown = set(given) - set(self.params)
-        if unknown:
-            takes = ", ".join(self.params) or "none"
-            raise BadParameter(f"a parameter of {self.name}", ", ".join(sorted(unknown)), f"It takes {takes}.")
-        checked = {k: check(self.name, k, self.hints[k], v) for k, v in given.items()}
-        return replace(self, params=MappingProxyType({**self.params, **checked}))
+        return replace(self, params=bind(self.name, self.params, self.hints, given))
 
     def __repr__(self) -> str:
-        return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.params.items())})"
+        return called(self.name, self.params)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Method) and repr(self) == repr(other) and self.fn.__module__ == other.fn.__module__
@@ -340,14 +335,14 @@ def read_method(value: Any) -> Method[Any]:
     return found
 
 
-def _value(tree: ast.expr) -> Any:
+def _value(tree: ast.expr, *, inside: bool = False) -> Any:
     if isinstance(tree, ast.Name):
         if tree.id in NAMED:
             return NAMED[tree.id]
-        return _registered(tree.id)
+        return tree.id if inside else _registered(tree.id)  # a parameter says itself what it wants
     if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name):
-        args = [_value(a) for a in tree.args]
-        named = {str(k.arg): _value(k.value) for k in tree.keywords}
+        args = [_value(a, inside=True) for a in tree.args]
+        named = {str(k.arg): _value(k.value, inside=True) for k in tree.keywords}
         maker = CALLED.get(tree.func.id)
         return maker(*args, **named) if maker is not None else _registered(tree.func.id)(*args, **named)
     try:

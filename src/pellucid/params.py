@@ -6,8 +6,9 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pellucid.errors import BadParameter
@@ -148,3 +149,20 @@ def check(owner: str, name: str, hint: Any, value: Any) -> Any:
             raise
         wanted = kind.wants + (" or None" if optional else "")
         raise BadParameter(f"{name} of {owner} is {wanted}", repr(value), "Change the value.") from None
+
+
+def bind(owner: str, params: Mapping[str, Any], hints: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parameters of a method or metric with those given in their places.
+
+    Raises:
+        BadParameter: a name that the owner does not take, or a value that its kind refuses.
+    """
+    if unknown := set(given) - set(params):
+        takes = ", ".join(params) or "none"
+        raise BadParameter(f"a parameter of {owner}", ", ".join(sorted(unknown)), f"It takes {takes}.")
+    return MappingProxyType({**params, **{k: check(owner, k, hints[k], v) for k, v in given.items()}})
+
+
+def called(owner: str, params: Mapping[str, Any]) -> str:
+    """A method or metric with its parameters, as it is written."""
+    return f"{owner}({', '.join(f'{k}={v!r}' for k, v in params.items())})"

@@ -2,6 +2,8 @@
 
 import copy
 import math
+import multiprocessing
+import pickle
 import re
 
 import pytest
@@ -97,8 +99,24 @@ def test_a_metric_is_documented(name):
     assert "**Source**" in doc
     assert len(doc.splitlines()) <= 32
     assert re.match(r"[A-Z].*[.:?]$", doc.strip().splitlines()[0]), doc.strip().splitlines()[0]
-    assert METRICS[name].group in ("axioms", "complexity", "cues", "faithfulness", "localization", "robustness", "sanity", "shortcuts")
     assert pl.read_metric(repr(METRICS[name])) == METRICS[name]
+
+
+def _sent(data):
+    known = pickle.loads(data)
+    return repr(known), known.fn.__module__
+
+
+def test_every_metric_travels_to_a_spawned_process():
+    """Also one that only its own module registers."""
+    from tests.evidence.outside import from_outside
+
+    try:
+        sent = [*METRICS.values(), from_outside(k=3)]
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            assert pool.map(_sent, [pickle.dumps(m) for m in sent]) == [(repr(m), m.fn.__module__) for m in sent]
+    finally:
+        del METRICS["from_outside"]
 
 
 def test_the_contract_catches_a_metric_that_cheats():

@@ -7,6 +7,7 @@ import enum
 import importlib
 import inspect
 import math
+import pkgutil
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from pellucid.errors import BadParameter
 from pellucid.evidence.panel import Panel
 from pellucid.explanation import Direction, Measurement
 from pellucid.method import Cite
-from pellucid.params import check
+from pellucid.params import bind, called, check
 
 P = ParamSpec("P")
 Measure = Callable[Concatenate[Panel, P], Mapping[str, Measurement]]
@@ -90,15 +91,10 @@ class Metric(Generic[P]):
 
     def __call__(self, **given: Any) -> Metric[P]:
         """The metric with parameters bound."""
-        unknown = set(given) - set(self.params)
-        if unknown:
-            takes = ", ".join(self.params) or "none"
-            raise BadParameter(f"a parameter of {self.name}", ", ".join(sorted(unknown)), f"It takes {takes}.")
-        checked = {k: check(self.name, k, self.hints[k], v) for k, v in given.items()}
-        return replace(self, params=MappingProxyType({**self.params, **checked}))
+        return replace(self, params=bind(self.name, self.params, self.hints, given))
 
     def __repr__(self) -> str:
-        return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.params.items())})"
+        return called(self.name, self.params)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Metric) and repr(self) == repr(other) and self.fn.__module__ == other.fn.__module__
@@ -107,7 +103,7 @@ class Metric(Generic[P]):
         return hash(repr(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _found, (self.name, dict(self.params))
+        return _found, (self.fn.__module__, self.name, dict(self.params))
 
     def price(self, ndim: int = 2) -> Price:
         """Passes for one image."""
@@ -129,7 +125,6 @@ class Metric(Generic[P]):
 
 
 METRICS: dict[str, Metric[Any]] = {}
-GROUPS = ("axioms", "complexity", "cues", "faithfulness", "localization", "robustness", "sanity")  # folders that hold metrics
 
 
 def metric(
@@ -168,16 +163,18 @@ def metric(
     return wrap
 
 
-def _found(name: str, params: dict[str, Any]) -> Metric[Any]:
-    return read_metric(name)(**params)
+def _found(module: str, name: str, params: dict[str, Any]) -> Metric[Any]:
+    importlib.import_module(module)
+    return METRICS[name](**params)
 
 
 def metrics() -> Iterator[Metric[Any]]:
     """All registered metrics, by group and name; those of other packages (entry point ``pellucid.metrics``) included."""
     from importlib.metadata import entry_points
 
-    for group in GROUPS:
-        importlib.import_module(f"pellucid.evidence.{group}")
+    for _, name, folder in pkgutil.iter_modules(importlib.import_module("pellucid.evidence").__path__):
+        if folder:
+            importlib.import_module(f"pellucid.evidence.{name}")
     for entry in entry_points(group="pellucid.metrics"):
         entry.load()
     yield from sorted(METRICS.values(), key=lambda m: (m.group, m.name))
