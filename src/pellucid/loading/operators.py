@@ -70,7 +70,7 @@ def is_known(target: str) -> bool:
     if found is None:
         return PLAIN.fullmatch(target) is not None
     name, overload = found.groups()
-    if not ({name, name.removesuffix("_")} & OPERATORS) or overload == "out" or overload.endswith("_out"):
+    if not ({name, name.removesuffix("_")} & OPERATORS) or overload == "out" or overload.endswith("_out") or overload.startswith("prim_"):
         return False
     operator = getattr(getattr(torch.ops.aten, name, None), overload, None)
     return isinstance(operator, torch._ops.OpOverload) and ("Tensor" in str(operator._schema) or name.startswith(SIZED))

@@ -21,7 +21,7 @@ STRIDED = 7  # of torch._export.serde.schema.Layout
 DTYPES = {1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64, 6: torch.float16, 7: torch.float32, 8: torch.float64,
           9: torch.complex32, 10: torch.complex64, 11: torch.complex128, 12: torch.bool, 13: torch.bfloat16, 28: torch.uint16,
           29: torch.float8_e4m3fn, 30: torch.float8_e5m2, 31: torch.float8_e4m3fnuz, 32: torch.float8_e5m2fnuz}  # fmt: skip  # its ScalarType
-OBJECTS = {"custom_obj": torch._C._pickle_load_obj, "opaque_obj": pickle.loads}
+OBJECTS = ("custom_obj", "opaque_obj")  # of TorchScript, of Python
 
 
 def tensors(parts: Mapping[str, bytes], folder: str, name: str, kind: str, path: Path, trust: Trust) -> dict[str, Any]:
@@ -40,9 +40,9 @@ def tensors(parts: Mapping[str, bytes], folder: str, name: str, kind: str, path:
     for key, meta in said.items():
         short = meta["path_name"]
         payload = parts[folder + short]
-        if short.startswith(tuple(OBJECTS)):
+        if short.startswith(OBJECTS):
             at_least(trust, "pickle", f"{short}, an object inside the program,", path)
-            out[key] = OBJECTS[short[:10]](payload)
+            out[key] = torch._C._pickle_load_obj(payload) if short.startswith(OBJECTS[0]) else pickle.loads(payload)
         elif meta["use_pickle"]:
             out |= _of_tensors({key: _unpickled(short, payload, path, trust)}, path, trust)
         else:

@@ -80,7 +80,10 @@ def as_data(held: Path | IO[bytes], path: Path, trust: Trust) -> Any:
         BadFile: damaged.
         Untrusted: this torch cannot read pickles as data.
     """
-    if torch.__version__ < (2, 10):  # CVE-2026-24747: until then a crafted file runs code in spite of weights_only
+    if [int(n) for n in torch.__version__.split(".")[:2]] < [
+        2,
+        10,
+    ]:  # CVE-2026-24747: until then a crafted file runs code in spite of weights_only
         safe = f"Update torch ({torch.__version__}), or have the weights as .safetensors"
         at_least(trust, "pickle", "a pickle is safe as data from torch 2.10 on; in an older one it", path, safe=safe)
     with reading(str(path), WRITTEN), warnings.catch_warnings():
