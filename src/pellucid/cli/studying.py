@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pellucid.cli.options import Chunk, Text
+from pellucid.cli.options import Chunk, Text, Trusted, Unsafe
 from pellucid.cli.telling import quiet_errors, show
 
 study = typer.Typer(no_args_is_help=True, help="Many cases, several methods, several metrics, from a TOML file; see docs/study.md.")
@@ -15,7 +15,7 @@ Declared = Annotated[str, typer.Argument(metavar="STUDY.toml", help="The study."
 
 
 @study.command("run")
-def run(declared: Declared, chunk: Chunk = None) -> None:
+def run(declared: Declared, chunk: Chunk = None, trust: Trusted = False, unsafe_pickle: Unsafe = False) -> None:
     """Measure what is missing, and write table and page beside the file. A run that was cut off goes on where it was."""
     from rich.console import Console
     from rich.progress import Progress
@@ -25,19 +25,19 @@ def run(declared: Declared, chunk: Chunk = None) -> None:
     from pellucid.study import read_study, tables
 
     with quiet_errors():
-        found = read_study(declared)
+        found = read_study(declared, trust="pickle" if unsafe_pickle else "code" if trust else "data")
         console = Console(stderr=True)
         with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
             task = bar.add_task("cases", total=len(found.cases))
             found.run(Run(chunk=chunk), on_case=lambda done, total: bar.update(task, completed=done, total=total))
         found.folder.mkdir(parents=True, exist_ok=True)
-        (found.folder / "table.csv").write_text(tables.long_table(found).csv(), encoding="utf-8")
+        tables.long_table(found).save(found.folder / "table.csv", overwrite=True)
         page = write_study(found.folder / "study.html", found)
     show(tables.wide_table(found))
     for problem in found.problems:
         print(f"not measured: {problem}")
     print(f"page: {page.resolve()}")
-    if found.problems and len(found.problems) == len(found.cases):
+    if not any(v == v for m in found.measures for row in found.values(m.name).values() for v in row):
         raise SystemExit(1)
 
 
@@ -48,11 +48,11 @@ def table(
     against: Annotated[Text, typer.Option(help="With --metric: every map against this one, or a control. Default: every pair.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="As CSV, a row for each map and metric.")] = False,
 ) -> None:
-    """What is known so far, without measuring anything."""
-    from pellucid.study import read_study, tables
+    """What is known since the last run, without measuring anything and without loading the network."""
+    from pellucid.study import recall_study, tables
 
     with quiet_errors():
-        found = read_study(declared)
+        found = recall_study(declared)
         known = tables.paired_tests(found, metric, against) if metric else tables.long_table(found) if as_csv else tables.wide_table(found)
     if as_csv:
         print(known.csv(), end="")
@@ -64,12 +64,12 @@ def table(
 def page(
     declared: Declared, out: Annotated[Text, typer.Option(help="The page. Default: study.html in the study's folder.")] = None
 ) -> None:
-    """Write the page of what is known so far."""
+    """Write the page of what is known since the last run, without loading the network."""
     from pellucid.report import write_study
-    from pellucid.study import read_study
+    from pellucid.study import recall_study
 
     with quiet_errors():
-        found = read_study(declared)
+        found = recall_study(declared)
         if out is None:
             found.folder.mkdir(parents=True, exist_ok=True)
         print(f"page: {write_study(Path(out) if out else found.folder / 'study.html', found).resolve()}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,13 +15,14 @@ from pellucid import io
 from pellucid.asking import Scan, as_image
 from pellucid.errors import BadFile, BadParameter
 from pellucid.image import Image
+from pellucid.target import Target, as_target
 
 KNOWN = ("image", "mask", "patient", "label", "target")
 
 
 @dataclass(frozen=True, eq=False)
 class StudyCase:
-    """One scan of a study. ``patient`` groups the scans of one person; only its hash is ever written.
+    """One scan of a study. ``patient`` groups the scans of one person; neither it nor ``facts`` is ever written.
 
     ``mask`` says where the cause lies, ``label`` what is true (a class index or name, or a tuple of all names that are, of a network with several
     labels; () if none is), ``target`` what is asked where that differs from the study's; ``facts`` are further columns (scanner, site, laterality), to be associated with what is found.
@@ -40,15 +40,20 @@ class StudyCase:
         """The scan, read when it is first needed."""
         return as_image(self.image)
 
-    @property
+    @cached_property
     def truth(self) -> Image | Tensor | None:
         """The mask, read."""
         return io.read(self.mask) if isinstance(self.mask, (str, Path)) else self.mask
 
-    @property
-    def group(self) -> str:
-        """A name for the patient that says nothing of them; of the scan where no patient is given."""
-        return hashlib.sha256((self.patient or self.scan.fingerprint).encode()).hexdigest()[:16]
+    @cached_property
+    def asked(self) -> Target:
+        """What is asked of this case."""
+        return as_target(self.target)
+
+    def forget(self) -> None:
+        """Let go of what was read; it is read again when it is needed."""
+        for name in ("scan", "truth"):
+            self.__dict__.pop(name, None)
 
 
 def read_cases(path: str | Path) -> list[StudyCase]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pellucid.errors import BadFile, BadParameter
+from pellucid.errors import BadFile, BadParameter, Untrusted
+from pellucid.image import digest
+from pellucid.model import Model
 from pellucid.study.cases import StudyCase, phantom_cases, read_cases
+from pellucid.study.keys import Network
 from pellucid.study.study import Study
 from pellucid.target import read_target
 
@@ -19,7 +23,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 
 
-def read_study(path: str | Path) -> Study:
+def read_study(path: str | Path, *, trust: Literal["data", "code", "pickle"] = "data") -> Study:
     """A study from a TOML file; paths in it are relative to it, results go beside it (``out``).
 
     ::
@@ -38,25 +42,64 @@ def read_study(path: str | Path) -> Study:
         [ask.methods]
         "IG black" = "integrated_gradients(baseline='black')"
 
-    Nothing in the file is executed; code of a model runs only with ``trust = true``.
+    Nothing in the file is executed, and code of a model runs only by the caller's word: ``trust``, as of ``load_model``. A file says with
+    ``trust = true`` that it will need it, and cannot give it.
 
     Raises:
         BadFile: no such file, or no TOML.
         BadParameter: a part or key that a study does not have, or one that it needs and lacks.
+        Untrusted: a model that is code, without the caller's word.
     """
     path = Path(path)
+    given = _given(path)
+    if given["model"].get("trust") and trust == "data":
+        raise Untrusted(f"the network of {path.name} is code", "trust='data'", "If you know who made it, pass trust='code' (--trust).")
+    return _study(path, given, _model(given["model"], path.parent, trust))
+
+
+def recall_study(path: str | Path) -> Study:
+    """A study as it was left, for its tables and its page: from what its folder holds. The network is not loaded, nothing of it runs.
+
+    Raises:
+        BadFile: no such file, or a study that has not run with this network.
+        BadParameter: as for ``read_study``.
+    """
+    path = Path(path)
+    given = _given(path)
+    place = _home(path, given) / "networks" / f"{_named(given)}.json"
+    try:
+        network = Network.read(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise BadFile(f"what {path.name} has found", "nothing yet, of this network", "Run the study first.") from error
+    return _study(path, given, network)
+
+
+def _given(path: Path) -> dict[str, Any]:
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadFile(f"read a study from {path.name}", str(error), "See docs/study.md for the form.") from error
     _check(given)
+    return given
+
+
+def _named(given: dict[str, Any]) -> str:
+    """The network as the file describes it."""
+    return digest(json.dumps({k: v for k, v in given["model"].items() if k != "trust"}, sort_keys=True, default=str))[:16]
+
+
+def _home(path: Path, given: dict[str, Any]) -> Path:
+    return path.parent / given.get("study", {}).get("out", path.stem)
+
+
+def _study(path: Path, given: dict[str, Any], net: Model | Network) -> Study:
     about, asked = given.get("study", {}), given["ask"]
     target, score = asked.get("target"), asked.get("score")
     return Study(
-        folder=path.parent / about.get("out", path.stem), net=_model(given["model"], path.parent), cases=_cases(given["cases"], path.parent),
+        folder=_home(path, given), net=net, cases=_cases(given["cases"], path.parent),
         methods=asked["methods"], metrics=asked["metrics"], target=read_target(target) if isinstance(target, str) else target,
         score=read_target(score) if isinstance(score, str) else score, seed=about.get("seed", 0), level=about.get("level", "none"),
-        name=about.get("name", path.stem), **({"controls": asked["controls"]} if "controls" in asked else {}),
+        name=about.get("name", path.stem), declared=_named(given), **({"controls": asked["controls"]} if "controls" in asked else {}),
     )  # fmt: skip
 
 
@@ -72,7 +115,7 @@ def _check(given: dict[str, Any]) -> None:
             raise BadParameter(f"[{part}]{' with ' + key if key else ''} in a study", "none", "See docs/study.md for the form.")
 
 
-def _model(given: dict[str, Any], home: Path) -> Any:
+def _model(given: dict[str, Any], home: Path, trust: Literal["data", "code", "pickle"]) -> Model:
     from pellucid.loading import load_model
     from pellucid.model import Normalize, Windows
     from pellucid.prepare import Prepare
@@ -89,7 +132,7 @@ def _model(given: dict[str, Any], home: Path) -> Any:
     near = home / source
     return load_model(
         str(near) if near.exists() else source, weights=home / weights if weights else None,
-        trust="code" if given.get("trust") else "data", options=given.get("options", {}), **described,
+        trust=trust, options=given.get("options", {}), **described,
     )  # fmt: skip
 
 

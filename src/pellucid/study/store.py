@@ -1,4 +1,4 @@
-"""What a study has found, on disk: one JSON file a case, written whole or not at all, found again by what it depends on."""
+"""What a study has found, on disk: what is measured at one time is one file of its own, so that several processes lose nothing of each other's."""
 
 from __future__ import annotations
 
@@ -14,41 +14,42 @@ from pellucid.errors import BadFile
 from pellucid.explanation import Measurement, plain_value
 from pellucid.files import put
 
-VERSION = 1
-
-
-def digest(facts: Mapping[str, Any]) -> str:
-    """A short name for all that a result depends on."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:20]
+VERSION = 2
+Cells = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of results. ``cells`` of a case are keyed by map and metric, each under the hash of its question."""
+    """A folder of results: ``results/<scan>/<file>.json``. Each file holds cells under the hash of all that they depend on (``Keys``); no file is ever changed."""
 
     folder: Path
 
-    def read(self, case: str) -> dict[str, Any]:
-        """What is known of a case; an empty record if nothing is, or if the file was cut off."""
-        path = self._path(case)
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {"version": VERSION, "cells": {}}
-        except (OSError, ValueError) as error:
-            raise BadFile(f"read a study's results from {path}", str(error), "Remove the file; its case will be measured again.") from error
-        if found.get("version") != VERSION:
-            raise BadFile(f"results of version {VERSION}", f"version {found.get('version')} in {path}", "Choose another folder.")
-        return dict(found)
+    def read(self, scan: str) -> Cells:
+        """All cells of a scan.
 
-    def write(self, case: str, record: Mapping[str, Any]) -> None:
-        """Keep a case's record: whole or not at all."""
-        path = self._path(case)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        put(path, json.dumps(_writable(record), sort_keys=True))
+        Raises:
+            BadFile: a damaged file, or one of another version.
+        """
+        cells: Cells = {}
+        for path in sorted((self.folder / "results" / scan).glob("[!.]*.json")):
+            try:
+                found = json.loads(path.read_text(encoding="utf-8"))
+                version, held = found["version"], dict(found["cells"])
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise BadFile(
+                    f"read a study's results from {path}", str(error), "Remove the file; its case will be measured again."
+                ) from error
+            if version != VERSION:
+                raise BadFile(f"results of version {VERSION}", f"version {version} in {path}", "Choose another folder.")
+            cells |= held
+        return cells
 
-    def _path(self, case: str) -> Path:
-        return self.folder / "results" / f"{case}.json"
+    def keep(self, scan: str, cells: Mapping[str, Any]) -> None:
+        """Keep cells of a scan as one more file: whole or not at all, beside what others keep meanwhile."""
+        name = hashlib.sha256("".join(sorted(cells)).encode()).hexdigest()[:16]
+        home = self.folder / "results" / scan
+        home.mkdir(parents=True, exist_ok=True)
+        put(home / f"{name}.json", json.dumps({"version": VERSION, "cells": _writable(cells)}, sort_keys=True))
 
 
 def as_row(m: Measurement) -> dict[str, Any]:

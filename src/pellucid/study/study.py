@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import math
 import re
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pellucid.asking import explain_all
+from pellucid.asking import explain_all, predict
 from pellucid.comparison import Comparison
 from pellucid.errors import BadFile, BadParameter, PellucidError
 from pellucid.evidence.case import Level
-from pellucid.evidence.controls import CONTROLS
+from pellucid.evidence.controls import CONTROLS, WITHOUT_NETWORK
 from pellucid.evidence.examine import examine
 from pellucid.evidence.grade import grade, named
-from pellucid.evidence.metric import Metric, read_metric
-from pellucid.explanation import Map
+from pellucid.evidence.metric import MASK, Metric, read_metric
+from pellucid.files import put
 from pellucid.method import Ask, Method, read_method
 from pellucid.model import Model, as_model
 from pellucid.run import Run
 from pellucid.study.cases import StudyCase
-from pellucid.study.store import Store, as_row, digest
+from pellucid.study.keys import Keys, Network, release
+from pellucid.study.store import Cells, Store, as_row
 from pellucid.target import as_target
 from pellucid.written import written
 
 PICTURES = 3  # cases that are drawn
+
+
+PAIRED = tuple(c for c in CONTROLS if c not in WITHOUT_NETWORK)  # controls that each map has of its own
 
 
 @dataclass(eq=False)
@@ -37,7 +41,7 @@ class Study:
 
     Args:
         folder: where results live; a study over the same folder goes on where it was. Only what is missing is measured.
-        net: the Model or network.
+        net: the Model or network; or what is kept of one (see ``recall_study``), to read what was measured of it.
         cases: scans with what is known of them.
         methods: methods, names, texts or Asks; a mapping names them as the table shall.
         metrics: metrics, their names or texts.
@@ -46,16 +50,16 @@ class Study:
         controls: of ``random``, ``center``, ``edges``, ``blurred``, ``shuffled``.
         level: of ``examine``, for a verdict on every map; ``none`` leaves it out.
         seed: of everything random.
+        declared: under which name the folder keeps what is to be known of the network when the study has run; none: it keeps nothing.
 
-    A result's key is the hash of the scan's bytes, the weights, ``prepare`` and ``normalize``, the question, the metric, the seed and the package's
-    version: whatever changes makes a new key.
+    A result lies under the hash of all that it depends on, see ``Keys``: whatever changes makes a new key. Processes may share a folder.
 
     Raises:
-        BadParameter: no cases, no methods, no metrics.
+        BadParameter: no cases, no methods, no metrics, no such control, or a method under the name of one.
     """
 
     folder: Path
-    net: Model
+    net: Model | Network
     cases: Sequence[StudyCase]
     methods: Mapping[str, Method[Any] | Ask | str] | Sequence[Method[Any] | Ask | str]
     metrics: Sequence[Metric[Any] | str]
@@ -65,178 +69,209 @@ class Study:
     level: Level = "none"
     seed: int = 0
     name: str = "Study"
+    declared: str = ""
     problems: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.folder, self.net, self.cases = Path(self.folder), as_model(self.net), list(self.cases)
+        self.folder, self.cases = Path(self.folder), list(self.cases)
+        self.net = self.net if isinstance(self.net, Network) else as_model(self.net)
         self.metrics = [read_metric(m) for m in self.metrics]
         for what, found in (("cases", self.cases), ("methods", self.methods), ("metrics", self.metrics)):
             if not found:
                 raise BadParameter(f"at least one of {what}", "none", "A study needs all three.")
+        unknown = set(self.controls) - set(CONTROLS)
+        if unknown:
+            raise BadParameter(f"controls are of {', '.join(CONTROLS)}", ", ".join(sorted(unknown)), "Choose among them.")
         self.asks: dict[str, Ask] = {
             n: m if isinstance(m, Ask) else Ask(read_method(m), as_target(self.target)) for n, m in named(self.methods).items()
         }
+        twice = next((n for n in self.asks if n in CONTROLS or n.endswith(tuple(f", {c}" for c in PAIRED))), None)
+        if twice is not None:
+            raise BadParameter("methods under names of their own", f"{twice!r}, which a control may have", "Rename it.")
 
     @property
     def store(self) -> Store:
         return Store(self.folder)
 
+    @cached_property
+    def keys(self) -> Keys:
+        """Where each result lies, by network and functions as they are when the study runs, or is first read."""
+        return Keys(self.net if isinstance(self.net, Network) else Network.of(self.net), self.seed)
+
     # ------------------------------------------------------------------ running
     def run(self, run: Run | None = None, *, on_case: Callable[[int, int], None] | None = None) -> Study:
-        """Measure what is missing, case by case; a case that cannot be measured is told in ``problems`` and does not stop the others."""
-        run = replace(run or Run(), seed=self.seed)
-        self.problems.clear()
+        """Measure what is missing, case by case; a case that cannot be measured is told in ``problems`` and does not stop the others.
+
+        Raises:
+            BadParameter: a study that was recalled, without its network.
+            OSError: results that cannot be written.
+        """
+        if isinstance(self.net, Network):
+            raise BadParameter("a study with its network", "one that was recalled", "Use read_study.")
+        net, run = self.net, replace(run or Run(), seed=self.seed)
+        self.__dict__.pop("keys", None)
+        failed: dict[int, str] = {}
         for i, case in enumerate(self.cases):
-            try:
-                self._measure(i, case, run)
-            except PellucidError as error:
-                if run.cancel.is_set():
-                    raise
-                self.problems.append(f"case {i + 1}: {nameless(error)}")
+            for scan, cells in self._tried(i, self._measure(net, case, i < PICTURES, run), failed, run):
+                self.store.keep(scan, cells)
+            case.forget()
             if on_case is not None:
                 on_case(i + 1, len(self.cases))
+        if self.declared:
+            (self.folder / "networks").mkdir(parents=True, exist_ok=True)
+            put(self.folder / "networks" / f"{self.declared}.json", self.keys.network.kept())
+        left = self._missing()
+        self.problems[:] = [f"case {i + 1}: {failed.get(i) or left[i]}" for i in sorted({*failed, *left})]
         return self
 
-    def _measure(self, i: int, case: StudyCase, run: Run) -> None:
-        key = self._case_key(case)
-        record = self.store.read(key)
-        wanted = {(n, m.name): self._cell_key(n, m, case) for n in self.asks for m in self.measures}
-        missing = [at for at, cell in wanted.items() if cell not in record["cells"]]
-        verdicts = record.setdefault("verdicts", {})
-        unsaid = [n for n in self.asks if self.level != "none" and self._verdict_key(n, case) not in verdicts]
-        picture = self.folder / "pictures" / f"{i + 1}.png"
-        draw = i < PICTURES and not picture.exists()
-        if not (missing or unsaid or draw):
+    def _tried(self, i: int, found: Iterator[tuple[str, Cells]], failed: dict[int, str], run: Run) -> Iterator[tuple[str, Cells]]:
+        try:
+            yield from found
+        except Exception as error:  # the network, its prepare, a metric: anybody's code
+            if run.cancel.is_set():
+                raise
+            failed[i] = nameless(error)
+
+    def _measure(self, net: Model, case: StudyCase, drawn: bool, run: Run) -> Iterator[tuple[str, Cells]]:
+        """What is missing of a case: its grades, then each verdict, then its picture."""
+        scan = self.keys.scan(case)
+        known = self.store.read(scan)
+        grades = {at: key for at, key in self._grades(case).items() if key not in known}
+        verdicts = {n: key for n, key in self._verdicts(case).items() if key not in known}
+        picture = self._picture(case)
+        draw = drawn and not picture.exists()
+        if self._probable(case) not in known:
+            yield scan, {self._probable(case): list(predict(net, case.scan))}
+        of = {self.beside.get(row, row) for row, _ in grades}
+        names = [n for n in self.asks if draw or n in of or n in verdicts] or [next(iter(self.asks))]
+        if not (grades or verdicts or draw):
             return
-        names = list(self.asks) if draw else [n for n in self.asks if n in {n for n, _ in missing} | set(unsaid)]
         asks = [self._ask(n, case) for n in names]
-        alike = {repr(a.target): a.target for a in asks}
+        alike = {written(a.target): a.target for a in asks}
         maps = dict(
-            zip(names, explain_all(self.net, [case.scan], [replace(a, target=alike[repr(a.target)]) for a in asks], run), strict=True)
+            zip(names, explain_all(net, [case.scan], [replace(a, target=alike[written(a.target)]) for a in asks], run), strict=True)
         )
-        record |= {"label": case.label, "group": case.group, "facts": dict(case.facts), "probabilities": self._probabilities(maps)}
-        if missing:
-            self._grade(case, {n: maps[n] for n in names if any(n == at[0] for at in missing)}, missing, wanted, record, run)
-        for n in unsaid:
-            said = examine(self.net, maps[n].image, maps[n], self.level, run=run)
-            verdicts[self._verdict_key(n, case)] = {"map": n, "verdict": said.verdict, "reasons": list(said.reasons)}
+        if grades:
+            metrics = [m for m in self.measures if any(m.name == name for _, name in grades)]
+            asked = {n: maps[n] for n in names if n in of} or {names[0]: maps[names[0]]}
+            kinds = {row.removeprefix(f"{self.beside[row]}, ") for row, _ in grades if row in self.beside}
+            told = grade(net, case.scan, asked, metrics, score=self.score, mask=case.truth, controls=tuple(kinds), run=run).measurements
+            yield scan, {key: {"map": at[0], **as_row(told[at])} for at, key in grades.items() if at in told}
+        for n, key in verdicts.items():
+            said = examine(net, maps[n].image, maps[n], self.level, run=run)
+            yield scan, {key: {"map": n, "verdict": said.verdict, "reasons": list(said.reasons)}}
         if draw:
             picture.parent.mkdir(parents=True, exist_ok=True)
-            Comparison(tuple(maps.values()), tuple(maps), next(iter(maps.values())).image).figure(picture)
-        self.store.write(key, record)
+            Comparison(tuple(maps.values()), tuple(maps), maps[names[0]].image).figure(picture)
 
-    def _grade(
-        self,
-        case: StudyCase,
-        maps: dict[str, Map],
-        missing: list[tuple[str, str]],
-        wanted: dict[tuple[str, str], str],
-        record: dict[str, Any],
-        run: Run,
-    ) -> None:
-        metrics = [m for m in self.measures if any(m.name == at[1] for at in missing)]
-        found = grade(self.net, case.scan, maps, metrics, score=self.score, mask=case.truth, controls=self.controls, run=run)
-        for (name, metric), m in found.measurements.items():
-            cell = wanted.get((name, metric)) or self._control_key(name, next(k for k in metrics if k.name == metric), case)
-            record["cells"][cell] = {"map": name, **as_row(m)}
-        spent = record.setdefault("spent", {})
-        for kind, n in found.spent.items():
-            spent[kind] = spent.get(kind, 0) + n
-
-    @staticmethod
-    def _probabilities(maps: Mapping[str, Map]) -> list[float]:
-        return next((list(m.probabilities) for m in maps.values() if m.probabilities), [])
-
-    # ------------------------------------------------------------------ what a result depends on
+    # ------------------------------------------------------------------ where results lie
     @property
     def measures(self) -> list[Metric[Any]]:
         """The metrics, read."""
         return [m for m in self.metrics if isinstance(m, Metric)]
 
-    def _ask(self, name: str, case: StudyCase) -> Ask:
-        ask = self.asks[name]
-        return ask if case.target is None else replace(ask, target=as_target(case.target))
+    @property
+    def beside(self) -> dict[str, str | None]:
+        """The controls as the tables show them, each with the map that it belongs to, if it belongs to one."""
+        kinds = [c for c in PAIRED if c in self.controls and (c != "shuffled" or self.keys.network.shuffles)]
+        shared: dict[str, str | None] = dict.fromkeys(c for c in CONTROLS if c in self.controls and c not in PAIRED)
+        return shared | {f"{n}, {c}": n for c in kinds for n in self.asks}
 
     @property
-    def version(self) -> str:
-        """The package's version, as results are keyed by it."""
-        try:
-            return version("pellucid")
-        except PackageNotFoundError:
-            return "source"
-
-    @cached_property
-    def _net_facts(self) -> dict[str, str]:
-        return {
-            "weights": self.net.fingerprint,
-            "prepare": written(self.net.prepare),
-            "normalize": written(self.net.normalize),
-            "pellucid": self.version,
-        }
-
-    def _case_key(self, case: StudyCase) -> str:
-        return digest({"scan": case.scan.fingerprint, **self._net_facts, "seed": self.seed})
-
-    def _cell_key(self, name: str, metric: Metric[Any], case: StudyCase) -> str:
-        return digest({"ask": repr(self._ask(name, case)), **self._held(metric, case)})
-
-    def _control_key(self, name: str, metric: Metric[Any], case: StudyCase) -> str:
-        of = next((n for n in self.asks if name in (f"{n}, blurred", f"{n}, shuffled")), None)
-        belongs = {"control": name} if of is None else {"control": name[len(of) :], "ask": repr(self._ask(of, case))}
-        return digest({**belongs, **self._held(metric, case)})
-
-    def _held(self, metric: Metric[Any], case: StudyCase) -> dict[str, Any]:
-        truth = case.truth
-        mask = "" if truth is None else truth.fingerprint if hasattr(truth, "fingerprint") else digest({"mask": truth.tolist()})
-        return {"metric": repr(metric), "score": repr(self.score), "mask": mask}
-
-    def _verdict_key(self, name: str, case: StudyCase) -> str:
-        return digest({"ask": repr(self._ask(name, case)), "level": self.level})
-
-    # ------------------------------------------------------------------ what was found
-    def records(self) -> Iterator[tuple[StudyCase, dict[str, Any]]]:
-        """Every case with what is known of it."""
-        for case in self.cases:
-            yield case, self.store.read(self._case_key(case))
-
-    @cached_property
     def rows(self) -> tuple[str, ...]:
         """Names of maps and controls as the tables show them."""
-        own = list(self.asks)
-        shared = [c for c in CONTROLS if c in self.controls and c not in ("blurred", "shuffled")]
-        paired = [f"{n}, {c}" for c in ("blurred", "shuffled") if c in self.controls for n in own]
-        return (*own, *shared, *paired)
+        return (*self.asks, *self.beside)
 
-    def values(self, metric: str) -> dict[str, list[float]]:
-        """Per map and control the metric's value for each case, in the cases' order; NaN where there is none."""
-        known = self.metric(metric)
-        found: dict[str, list[float]] = {n: [] for n in self.rows}
-        for case, record in self.records():
-            for name in self.rows:
-                key = self._cell_key(name, known, case) if name in self.asks else self._control_key(name, known, case)
-                cell = record["cells"].get(key)
-                found[name].append(math.nan if cell is None else float(cell["value"]))
+    def _ask(self, name: str, case: StudyCase) -> Ask:
+        ask = self.asks[name]
+        return ask if case.target is None else replace(ask, target=case.asked)
+
+    def _grades(self, case: StudyCase) -> dict[tuple[str, str], str]:
+        """The key of every number that there is to be of a case, by map or control and metric."""
+        found = {}
+        for row, of in {**{n: n for n in self.asks}, **self.beside}.items():
+            ask = self._ask(of or next(iter(self.asks)), case)
+            followed = ask.target if self.score is None else self.score
+            control = "" if row in self.asks else row.removeprefix(f"{of}, ")
+            for m in self.measures:
+                if case.mask is not None or not m.facts.needs & MASK:
+                    found[row, m.name] = self.keys.key(case, "grade", [ask] if of else [], metric=m, followed=followed, control=control)
         return found
+
+    def _verdicts(self, case: StudyCase) -> dict[str, str]:
+        names = self.asks if self.level != "none" else ()
+        return {n: self.keys.key(case, "verdict", [self._ask(n, case)], level=self.level) for n in names}
+
+    def _probable(self, case: StudyCase) -> str:
+        return self.keys.key(case, "probabilities")
+
+    def _picture(self, case: StudyCase) -> Path:
+        key = self.keys.key(case, "picture", [self._ask(n, case) for n in self.asks], names=list(self.asks))
+        return self.folder / "pictures" / f"{key}.png"
+
+    # ------------------------------------------------------------------ what was found
+    def records(self) -> Iterator[tuple[StudyCase, Cells]]:
+        """Every case with what is known of its scan; nothing of a scan that cannot be read."""
+        for case in self.cases:
+            try:
+                scan = self.keys.scan(case)
+            except (PellucidError, OSError):
+                yield case, {}
+            else:
+                yield case, self.store.read(scan)
+            case.forget()
 
     def cells(self, metric: str) -> dict[str, list[dict[str, Any] | None]]:
         """Per map and control the whole measurements as plain values, for each case."""
-        known = self.metric(metric)
-        return {
-            name: [
-                record["cells"].get(self._cell_key(name, known, case) if name in self.asks else self._control_key(name, known, case))
-                for case, record in self.records()
-            ]
-            for name in self.rows
-        }
+        name = self.metric(metric).name
+        found: dict[str, list[dict[str, Any] | None]] = {row: [] for row in self.rows}
+        for case, known in self.records():
+            keys = self._grades(case) if known else {}
+            for row, cells in found.items():
+                cells.append(known.get(keys.get((row, name), "")))
+        return found
+
+    def values(self, metric: str) -> dict[str, list[float]]:
+        """Per map and control the metric's value for each case, in the cases' order; NaN where there is none."""
+        return {row: [math.nan if c is None else float(c["value"]) for c in cells] for row, cells in self.cells(metric).items()}
+
+    def probabilities(self) -> list[list[float]]:
+        """What the network says of each case; nothing where it is not known."""
+        return [[float(p) for p in known.get(self._probable(case), ())] if known else [] for case, known in self.records()]
 
     def verdicts(self) -> dict[str, dict[str, int]]:
         """Per map how often each verdict was given."""
         found: dict[str, dict[str, int]] = {n: {} for n in self.asks}
-        for case, record in self.records():
-            for n in self.asks:
-                said = record.get("verdicts", {}).get(self._verdict_key(n, case))
-                if said is not None:
-                    found[n][said["verdict"]] = found[n].get(said["verdict"], 0) + 1
+        for case, known in self.records():
+            for n, key in self._verdicts(case).items() if known else ():
+                if key in known:
+                    found[n][known[key]["verdict"]] = found[n].get(known[key]["verdict"], 0) + 1
+        return found
+
+    def pictures(self) -> list[Path]:
+        """The drawings of this study's first cases, as far as they are made."""
+        found = [self._picture(case) for case, known in self.records() if known]
+        return [p for p in found if p.exists()][:PICTURES]
+
+    def missing(self) -> list[str]:
+        """What is not measured, by the number of the case."""
+        return [f"case {i + 1}: {told}" for i, told in self._missing().items()]
+
+    def _missing(self) -> dict[int, str]:
+        found = {}
+        for i, (case, known) in enumerate(self.records()):
+            if not known:
+                found[i] = "not measured"
+                continue
+            grades = self._grades(case)
+            told = [f"no {m.name} without a mask" for m in self.measures if case.mask is None and m.facts.needs & MASK]
+            for m in self.measures:
+                rows = [row for (row, name), key in grades.items() if name == m.name and key not in known]
+                told += [f"no {m.name} of {', '.join(rows)}"] if rows else []
+            unsaid = [n for n, key in self._verdicts(case).items() if key not in known]
+            told += [f"no verdict on {', '.join(unsaid)}"] if unsaid else []
+            if told:
+                found[i] = "; ".join(told)
         return found
 
     def metric(self, name: str) -> Metric[Any]:
@@ -247,12 +282,29 @@ class Study:
         raise BadParameter(f"a metric of the study: {', '.join(m.name for m in self.measures)}", repr(name), "Choose one of them.")
 
     @property
-    def groups(self) -> list[str]:
-        """The patient of each case, by a name that says nothing of them."""
-        return [case.group for case in self.cases]
+    def version(self) -> str:
+        """The package's version, as results are keyed by it."""
+        return release()
+
+    @property
+    def groups(self) -> list[int]:
+        """The patient of each case, by the order in which they come; a scan without one is a patient, and the same scan the same."""
+        known: dict[str, int] = {}
+        return [known.setdefault(name, len(known)) for name in map(self._who, range(len(self.cases)))]
+
+    def _who(self, i: int) -> str:
+        case = self.cases[i]
+        try:
+            return f"patient {case.patient}" if case.patient else f"scan {self.keys.scan(case)}"
+        except (PellucidError, OSError):
+            return f"case {i}"
 
 
-def nameless(error: PellucidError) -> str:
-    """What went wrong, fit to be kept: without the path that was asked for and without UIDs, either of which may name a patient."""
+def nameless(error: Exception) -> str:
+    """What went wrong, fit to be kept: without the path that was asked for and without UIDs, either of which may name a patient; of a
+    stranger's error its kind and place alone."""
+    if not isinstance(error, PellucidError):
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{type(error).__name__} in {at.name} ({Path(at.filename).name}, line {at.lineno})"
     said = f"{error.got}. {error.fix}" if isinstance(error, BadFile) else str(error)
     return re.sub(r"\b[0-9]+(?:\.[0-9]+){3,}\b", "(uid)", said)
