@@ -101,6 +101,13 @@ class Table:
         return out.getvalue()
 
 
+def percent(p: float) -> str:
+    """A share or a probability as a person reads it; never 0 or 100 where it is neither."""
+    if 0 < p < 0.0005:
+        return "< 0.1 %"
+    return "> 99.9 %" if 0.9995 < p < 1 else f"{100 * p:.1f} %"
+
+
 def _alike(values: list[Any]) -> list[Any]:
     kinds = {bool if isinstance(v, bool) else type(v) for v in values if v is not None}
     if kinds <= {int, float}:

@@ -24,7 +24,7 @@ def test_a_big_volume_is_cut_to_the_body_and_keeps_every_peak(monkeypatch):
     kept = [(s, s + n) for s, n in zip(start, found.grid.shape, strict=True)]
     assert all(a <= p < b for p, (a, b) in zip(FOR_AT, kept, strict=True))  # the peak lies outside the body, and is kept
     assert found.grid.world((0, 0, 0)) == pytest.approx(scan.grid.world(start))
-    assert "12 × 14 × 10 voxels" in told[0] and "33.3%" in told[0]  # the weaker place, 1 of 3, is cut off
+    assert "12 × 14 × 10 voxels" in told[0] and "33.3 %" in told[0]  # the weaker place, 1 of 3, is cut off
     assert not all(a <= p < b for p, (a, b) in zip(AGAINST_AT, kept, strict=True))
     shown = drawing.pictures(scan, [explained(scan, values)])
     assert shown.start == start and np.prod(shown.grid.shape) <= 500

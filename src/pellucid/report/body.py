@@ -10,6 +10,7 @@ import torch
 
 from pellucid.explanation import Map
 from pellucid.image import Image
+from pellucid.table import percent
 
 MOST = 192**3  # voxels that a page shows
 AIR = -500.0  # HU
@@ -59,7 +60,9 @@ def cut_to_body(scan: Image, maps: Sequence[Map]) -> tuple[Image, tuple[int, ...
     outside = max((_outside(m, scan, start, stop) for m in maps), default=0.0)
     size, full = (" × ".join(map(str, s)) for s in (kept, whole))
     told = f"Cropped for display to the part that holds the body: {size} of {full} voxels. "
-    told += "No relevance lies outside it." if outside == 0 else f"At most {max(outside, 0.001):.1%} of a map's relevance lies outside it."
+    told += (
+        "No relevance lies outside it." if outside == 0 else f"At most {percent(max(outside, 0.001))} of a map's relevance lies outside it."
+    )
     return scan.crop(start, stop), start, [told]
 
 

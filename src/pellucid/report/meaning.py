@@ -45,7 +45,7 @@ def meaning(method: str, target: str, unit: str, score: str = "score") -> Meanin
         Values.LEVELS: Meaning(f"mean {score}{of} when visible", "", "higher when visible", f"what it marks for {target}", size=True),
         Values.SHARES: Meaning("share, 0 to 1", "", "more", f"what it marks for {target}", size=True),
         Values.PATTERNS: Meaning("strength of a pattern, no unit", "negative", "positive", f"what it marks for {target}", size=True),
-        Values.SIZES: Meaning("size, without for or against", "", "larger", f"the size of what it measures for {target}", size=True),
+        Values.SIZES: Meaning("size, without for or against", "", "larger", f"what it marks for {target}", size=True),
         Values.UNDECLARED: Meaning("relevance, unit not declared", "negative", "positive", f"what it marks for {target}", size=True),
     }[values]  # fmt: skip
     if facts is not None and not facts.hears_target:

@@ -14,6 +14,7 @@ from pellucid.grid import Grid
 from pellucid.image import Image
 from pellucid.report.meaning import meaning
 from pellucid.report.pictures import Layer, Pictures
+from pellucid.table import percent as percent
 
 VERDICTS = {
     "supported": "The checks agree: this map follows what the network has learned to use.",
@@ -98,13 +99,6 @@ def _bars(m: Map, corrected: Callable[[Map], tuple[float, ...]] | None) -> list[
         }
         for name, p, stated in zip(_names(m), shown, m.probabilities, strict=True)
     ]  # fmt: skip
-
-
-def percent(p: float) -> str:
-    """A probability as a person reads it."""
-    if 0 < p < 0.0005:
-        return "< 0.1 %"
-    return "> 99.9 %" if 0.9995 < p < 1 else f"{100 * p:.1f} %"
 
 
 # ---------------------------------------------------------------------------------------------------- one map
@@ -306,7 +300,7 @@ def _channels(m: Map) -> str:
     names = m.image.channels if len(m.image.channels) == len(m.values) and m.provenance.site == "input" else ()
     if not names or not total:
         return f"sum of {len(m.values)} is shown"
-    return "sum is shown; share of each: " + ", ".join(f"{c} {float(s) / total:.0%}" for c, s in zip(names, mass, strict=True))
+    return "sum is shown; share of each: " + ", ".join(f"{c} {percent(float(s) / total)}" for c, s in zip(names, mass, strict=True))
 
 
 def _spacing(grid: Grid) -> list[tuple[str, str]]:

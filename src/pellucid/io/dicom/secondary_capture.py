@@ -13,6 +13,7 @@ from pellucid.io.caption import ALARMING
 from pellucid.io.dicom.derived import UNPAIRED, WARNING, Derived
 from pellucid.io.dicom.geometry import LPS_TO_RAS
 from pellucid.io.dicom.origin import OPTIONAL, PATIENT, STUDY
+from pellucid.table import percent
 
 SOP_CLASS = "1.2.840.10008.5.1.4.1.1.7"
 SIDE = 512  # pixels of a slice's longer edge, at least
@@ -79,7 +80,7 @@ def _lines(derived: Derived, number: int) -> tuple[str, str, str]:
     target = derived.target
     sure = ""
     if target in said["classes"] and len(facts["probabilities"]) == len(said["classes"]):
-        sure = f" ({facts['probabilities'][list(said['classes']).index(target)]:.0%})"
+        sure = f" ({percent(facts['probabilities'][list(said['classes']).index(target)])})"
     place = f"slice {number + 1} of {len(derived.values)} along the normal  ·  " if len(derived.values) > 1 else ""
     weights = str(said.get("weights", ""))[:12]
     return (
