@@ -17,9 +17,9 @@ import pellucid as pl
 from pellucid import phantoms
 from pellucid.evidence.intervals import bootstrap
 from pellucid.loading import load_model
-from pellucid.ops.localization import enrichment, hit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from studies.inside import enrichment, hit
 from studies.pages import put, stamp
 
 FIRST_SEED = 900_000

@@ -20,12 +20,12 @@ from pellucid.io.picture import BLUE_ORANGE, PAPER, colored
 from pellucid.io.sheet import sheet
 from pellucid.loading import load_model
 from pellucid.method import Method
-from pellucid.ops.localization import enrichment
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from studies.gallery_nets import Attending, Averaged, Cohort, fitted  # noqa: E402
 from studies.gallery_words import FAMILIES, HEAD, REMARKS, SOUND, SOUND_TEXT  # noqa: E402
+from studies.inside import enrichment  # noqa: E402
 from studies.pages import put, stamp  # noqa: E402
 
 HOME = ROOT / "docs" / "gallery"

@@ -18,10 +18,10 @@ import torch
 import pellucid as pl
 from pellucid.evidence.intervals import bootstrap
 from pellucid.image import Image
-from pellucid.ops.localization import area_share, enrichment, hit, mass_share
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+from studies.inside import area_share, enrichment, hit, mass_share  # noqa: E402
 from studies.pages import put, stamp  # noqa: E402
 
 DATA = Path(os.environ.get("PELLUCID_REALDATA", ROOT.parent / "shared" / "data"))

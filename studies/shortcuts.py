@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import family
 import family_nets as own
 from studies.figures import COLORS, FAINT, INK, keep, plots
+from studies.inside import enrichment
 from studies.pages import ROOT, put, stamp
 from verdict import wilson
 
@@ -30,7 +31,6 @@ import pellucid as pl
 from pellucid.errors import Unsupported
 from pellucid.evidence.shortcuts.confounder_sensitivity import correlation
 from pellucid.ops.blur import gaussian
-from pellucid.ops.localization import enrichment
 from pellucid.source import code_hash
 
 CACHE = ROOT / "out" / "shortcuts"

@@ -8,11 +8,11 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from studies.inside import enrichment
 from typer.testing import CliRunner
 
 import pellucid as pl
 from pellucid.cli import app
-from pellucid.ops.localization import enrichment
 
 pytestmark = [
     pytest.mark.realdata,
