@@ -13,6 +13,7 @@ import pellucid as pl
 from pellucid.errors import BadGrid, BadParameter
 from pellucid.evidence import read_metric
 from pellucid.evidence.grade import on_grid
+from pellucid.evidence.masks import Laid
 from pellucid.evidence.localization import max_box_accuracy_over
 from pellucid.evidence.localization.emd import moved
 from pellucid.evidence.localization.placing import displaced, otsu, scaled
@@ -34,7 +35,7 @@ def panel_of(maps, mask, spacing=None):
     image = Image(torch.zeros(1, *shape), grid)
     model = pl.Model(nn.Sequential(nn.Flatten(), nn.Linear(mask.numel(), 2)))
     entries = {n: Entry(m.double()) for n, m in maps.items()}
-    return Panel(model, image, pl.logit(1), image.values, Run(), entries, mask)
+    return Panel(model, image, pl.logit(1), image.values, Run(), entries, Laid(mask))
 
 
 def measure(text, a, mask, spacing=None):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pellucid.annotation.finding import Finding
 from pellucid.errors import BadImage
-from pellucid.evidence.localization.placing import components
+from pellucid.evidence.masks import components
 from pellucid.params import Count, Positive, check
 
 Batch = tuple[Tensor, Tensor]

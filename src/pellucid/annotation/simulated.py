@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pellucid.annotation.finding import Finding, overlap
 from pellucid.annotation.session import Annotation, begin
-from pellucid.evidence.localization.placing import components
+from pellucid.evidence.masks import components
 from pellucid.params import Fraction, Weight, check
 
 

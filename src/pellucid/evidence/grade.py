@@ -13,6 +13,7 @@ from pellucid import attribution as attribution  # registers the methods
 from pellucid.asking import Scan, as_image, explain_all
 from pellucid.errors import BadGrid, BadImage, BadParameter
 from pellucid.evidence import controls as control_maps
+from pellucid.evidence.masks import Laid, laid
 from pellucid.evidence.metric import MASK, Metric, read_metric
 from pellucid.evidence.panel import Entry, Panel
 from pellucid.explanation import Map, Measurement
@@ -95,7 +96,8 @@ def grade(
         metrics: metrics, their names or texts.
         target: as in ``explain``, for maps that are asked here.
         score: the function of the output that is followed while the image is changed: a Target; None: the target of the maps. It is recorded.
-        mask: where the cause lies: a tensor (*space) on the grid of the prepared image, or an Image on any grid that can be laid over it.
+        mask: where the cause lies: a tensor (*space) on the grid of the prepared image, or an Image on any grid that can be laid over it (what of
+            it lies off the picture is told in the measurement).
         others: further images of the kind, as large once prepared: floors are measured between maps of different images.
         controls: of ``random``, ``center``, ``edges``, ``blurred`` and ``shuffled``; () for none.
         run: seed, chunk, memory, progress, cancel.
@@ -146,7 +148,7 @@ def open_panel(
     if wanted is None:
         raise BadParameter("the target of maps that were read from disk", "none", "Give target=.")
     return Panel(
-        model, image, _settled(model, image, x, as_target(wanted)), x, run, entries, None if mask is None else on_grid(mask, image.grid)
+        model, image, _settled(model, image, x, as_target(wanted)), x, run, entries, None if mask is None else lay(mask, image.grid)
     )
 
 
@@ -190,6 +192,7 @@ def _one_target(asks: list[Ask]) -> list[Ask]:
 def _fits(name: str, why: Map, first: Map, scan: Image, model: Model) -> None:
     if scan.fingerprint not in (why.provenance.scan, why.provenance.image) and why.provenance.image != model.ready(scan)[0].fingerprint:
         raise BadParameter(f"the map {name!r} to be of the image that is given", "one of another image", "Grade a map with its own image.")
+    why.check_weights(model.fingerprint)
     if why.provenance.target != first.provenance.target:
         got = f"{first.provenance.target} and {why.provenance.target}"
         raise BadParameter("maps of one target", got, "Grade them in two calls.")
@@ -199,8 +202,8 @@ def _fits(name: str, why: Map, first: Map, scan: Image, model: Model) -> None:
         )
 
 
-def on_grid(mask: Image | Tensor, grid: Grid) -> Tensor:
-    """A mask as bool (*space) on a grid: a tensor must lie on it, an Image is read at its nearest samples.
+def lay(mask: Image | Tensor, grid: Grid) -> Laid:
+    """A mask on a grid: a tensor must lie on it, an Image may lie on any that can be laid over it; see ``masks.laid``.
 
     Raises:
         BadGrid: a tensor of another shape, or an image that does not overlap.
@@ -215,7 +218,9 @@ def on_grid(mask: Image | Tensor, grid: Grid) -> Tensor:
     if len(mask.values) != 1 or not bool(((mask.values == 0) | (mask.values == 1)).all()):
         raise BadImage("a mask has one channel of 0 and 1", f"{len(mask.values)} channels from {float(mask.values.min()):g} to {float(mask.values.max()):g}",
                        "Compare with the label's number first: mask == 3.")  # fmt: skip
-    found = mask.on(grid, nearest=True, fill=0.0).values[0] > 0.5
-    if bool((mask.values > 0).any()) and not bool(found.any()) and mask.grid != grid:
-        raise BadGrid(f"a mask that overlaps the map's grid {grid}", f"one on {mask.grid}", "Check their frames of reference.")
-    return found
+    return laid(mask, grid)
+
+
+def on_grid(mask: Image | Tensor, grid: Grid) -> Tensor:
+    """The mask of ``lay`` as bool (*space)."""
+    return lay(mask, grid).values

@@ -14,6 +14,7 @@ from torch import Tensor
 from pellucid.asking import explain_all
 from pellucid.baseline import Setting, Starts
 from pellucid.errors import BadParameter
+from pellucid.evidence.masks import Laid
 from pellucid.explanation import Map
 from pellucid.grid import Grid
 from pellucid.image import Image, digest
@@ -53,7 +54,7 @@ class Panel:
     """What all metrics share about one image.
 
     ``x`` (c, *space) is the prepared image as the network gets it, in the units in which baselines are given; ``target`` is settled;
-    ``mask`` (*space) says where the cause lies, where that is known. Use it as a context: it holds the network untouched while open.
+    ``laid`` says where the cause lies, where that is known, and how it came onto this grid. Use it as a context: it holds the network untouched while open.
     ``spent`` counts forward passes (``forward``), backward ones, setup, and answers that were known already (``shared``).
     """
 
@@ -63,7 +64,7 @@ class Panel:
     x: Tensor
     run: Run
     entries: dict[str, Entry]
-    mask: Tensor | None = None
+    laid: Laid | None = None
     others: tuple[Tensor, ...] = ()  # further images of the kind (c, *space), as the network gets them: floors are measured between images
     spent: dict[str, int] = field(default_factory=dict)
     kept: dict[str, Any] = field(
@@ -71,6 +72,11 @@ class Panel:
     )  # what a metric leaves for others of its group, under a key that says all it depends on
     _known: dict[str, list[float]] = field(default_factory=dict)
     _engine: Engine | None = None
+
+    @property
+    def mask(self) -> Tensor | None:
+        """Where the cause lies (*space), bool."""
+        return None if self.laid is None else self.laid.values
 
     @property
     def names(self) -> tuple[str, ...]:

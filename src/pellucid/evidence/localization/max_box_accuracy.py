@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pellucid.errors import BadParameter
-from pellucid.evidence.localization.placing import Found, Part, components, judged, scaled
+from pellucid.evidence.localization.placing import Found, Part, judged, scaled
+from pellucid.evidence.masks import components
 from pellucid.evidence.metric import MASK, metric
 from pellucid.evidence.panel import Panel
 from pellucid.explanation import Measurement

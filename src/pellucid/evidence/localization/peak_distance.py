@@ -34,7 +34,8 @@ def peak_distance(panel: Panel, *, of: Part = "positive") -> dict[str, Measureme
     **Source**: the pointing game of Zhang et al. 2018 as a distance instead of a hit; the axes of the image are taken as orthogonal.
     """
     far = distance_to(mask_of(panel), panel.grid.spacing)
-    return judged(panel, of, partial(_found, far=far, grid=panel.grid), unit="the grid's unit", better="down", against="a random point")
+    unit = "mm" if panel.grid.unit == "mm" else "samples"
+    return judged(panel, of, partial(_found, far=far, grid=panel.grid), unit=unit, better="down", against="a random point")
 
 
 def _found(a: Tensor, mask: Tensor, far: Tensor, grid: Grid) -> Found:

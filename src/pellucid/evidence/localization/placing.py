@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pellucid.errors import BadParameter
@@ -66,6 +65,8 @@ def judged(
     A map passes if it is better than chance, and at most one in twenty of its own displaced copies does as well; else it is inconclusive or fails.
     """
     mask, found = mask_of(panel), {}
+    lost = f" {panel.laid.note}" if panel.laid and panel.laid.note else ""
+    laid = panel.laid.detail if panel.laid else {}
     for name in panel.names:
         a = part_of(panel.relevance(name), of)
         why_not = unfit_mask(mask) or unfit_map(a, of)
@@ -76,8 +77,8 @@ def judged(
         p = displaced(f.weight, mask.double() if f.where is None else f.where)
         ahead = (f.value - f.reference) * (1 if better == "up" else -1) > 0
         status: Status = "fail" if not ahead else "pass" if p <= RARE else "inconclusive"
-        text = f"{f.text} Displaced at random, the same map does as well in {p:.1%} of cases."
-        detail = {"of": of, "mask": float(mask.double().mean()), "p": p, **f.detail}
+        text = f"{f.text} Displaced at random, the same map does as well in {p:.1%} of cases.{lost}"
+        detail = {"of": of, "mask": float(mask.double().mean()), "p": p, **f.detail, **laid}
         found[name] = Measurement("", f.value, unit, better, status, text, f.reference, against, detail=detail)
     return found
 
@@ -210,14 +211,6 @@ def widened(mask: Tensor, reach: Distance, grid: Grid) -> Tensor:
     if reach.value == 0:
         return mask
     return distance_to(mask, tuple(1 / s for s in samples(reach, grid))) <= 1 + 1e-9
-
-
-def components(found: Tensor) -> tuple[NDArray[np.int32], list[tuple[slice, ...]]]:
-    """Connected parts (neighbors across edges and corners too): numbered (*space) from 1, and the tightest box of each."""
-    from scipy.ndimage import find_objects, generate_binary_structure, label
-
-    numbered, _ = label(found.cpu().numpy(), generate_binary_structure(found.ndim, found.ndim))
-    return numbered, list(find_objects(numbered))
 
 
 def say(grid: Grid, value: float) -> str:

@@ -48,5 +48,5 @@ def _found(a: Tensor, mask: Tensor, target: Tensor, tolerance: Distance, grid: G
     where = tuple(int(i) for i in top.nonzero()[0])
     place = "inside the mask" if value == 1 else "outside the mask" if value == 0 else f"inside the mask in {value:.0%} of its equal peaks"
     near = "" if tolerance.value == 0 else f" (widened by {say(grid, tolerance.value) if tolerance.unit is None else tolerance!r})"
-    text = f"The map's peak lies {place}{near}; a random point does so in {chance:.1%}."
+    text = f"The map's peak lies {place}{near}; a random point lies inside in {chance:.1%}."
     return Found(value, chance, text, top, {"tolerance": repr(tolerance), "peak": list(where), "equal peaks": int(top.sum())}, target)

@@ -13,13 +13,12 @@ from torch import Tensor
 
 from pellucid import io
 from pellucid.baseline import samples
-from pellucid.errors import BadGrid, BadImage, BadParameter
+from pellucid.errors import BadGrid, BadParameter
 from pellucid.evidence.localization.placing import (
     RARE,
     Found,
     Part,
     Threshold,
-    components,
     displaced,
     marked,
     overlap,
@@ -29,6 +28,7 @@ from pellucid.evidence.localization.placing import (
     unfit_map,
     unfit_mask,
 )
+from pellucid.evidence.masks import components, laid
 from pellucid.explanation import Map, Measurement, Status
 from pellucid.grid import Grid
 from pellucid.image import Image
@@ -217,9 +217,7 @@ def _overlap(proposals: Proposals, mask: Tensor, least: float) -> Found:
 
 def _truth(truth: Image | Tensor, grid: Grid) -> Tensor:
     if isinstance(truth, Image):
-        if len(truth.values) != 1:
-            raise BadImage("a mask has one channel", f"{len(truth.values)}", "Choose one: values[k:k+1].")
-        return truth.on(grid, nearest=True, fill=0.0).values[0] > 0.5
+        return laid(truth, grid).values
     if tuple(truth.shape) != grid.shape:
         raise BadGrid(
             f"a truth on the proposals' grid {grid.shape}", f"{tuple(truth.shape)}", "Give it as an Image with a grid of its own."

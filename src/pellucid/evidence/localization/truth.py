@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pellucid.errors import BadGrid, BadParameter
 from pellucid.evidence.localization.placing import Part, Threshold, distance_to, marked, overlap, part_of, peaks, scaled, unfit_map
+from pellucid.evidence.masks import laid
 from pellucid.explanation import Map
 from pellucid.grid import Grid, Unit
 from pellucid.image import Image
@@ -228,7 +229,7 @@ def _as_mask(given: Boxes | Points | Image | Tensor, grid: Grid) -> Tensor:
     if isinstance(given, (Boxes, Points)):
         given = given.mask(grid)
     if isinstance(given, Image):
-        return given.on(grid, nearest=True, fill=0.0).values[0] > 0.5
+        return laid(given, grid).values
     if tuple(given.shape[-grid.ndim :]) != grid.shape or given.numel() != math.prod(grid.shape):
         raise BadGrid(f"a mask on the grid {grid.shape}", f"{tuple(given.shape)}", "Give it as an Image with a grid of its own.")
     return given.reshape(grid.shape) > 0.5

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pellucid.asking import Scan, as_image
 from pellucid.errors import BadParameter, BadTarget
+from pellucid.evidence.masks import laid
 from pellucid.evidence.panel import Panel
 from pellucid.image import Image, plain
 from pellucid.model import Model
@@ -74,7 +75,7 @@ def on_image(mask: Image | Tensor, image: Image) -> Tensor:
         BadParameter: another shape, or nothing marked.
     """
     if isinstance(mask, Image):
-        found = mask.on(image.grid, nearest=True, fill=0.0).values[0] > 0.5
+        found = laid(mask, image.grid).values
     else:
         values = plain(mask.double() if mask.dtype == torch.bool else mask)
         found = (values[0] if values.ndim > image.grid.ndim else values).cpu() > 0.5

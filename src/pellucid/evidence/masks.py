@@ -1,0 +1,112 @@
+"""A mask on another grid: large findings keep their area, small ones the sample they fall in, and what is lost is told."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pellucid.errors import BadGrid, BadImage
+from pellucid.grid import Grid
+from pellucid.image import Image
+from pellucid.ops.resample import pull
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Laid:
+    """A mask as bool (*space) on another grid. ``inside``: the share of its samples that lie on that grid; ``area``: what is marked there over what
+    was marked (more than 1 where findings are smaller than a sample); ``parts``: connected findings, of which ``lost`` lie off the grid."""
+
+    values: Tensor
+    inside: float = 1.0
+    area: float = 1.0
+    parts: int = 0
+    lost: int = 0
+
+    @property
+    def note(self) -> str:
+        """What cannot be found on this grid, in a sentence; empty where nothing is lost."""
+        if self.inside == 1:
+            return ""
+        whole = f", {self.lost} of its {self.parts} findings with it" if self.lost else ""
+        return f"{1 - self.inside:.0%} of the mask lies off the picture{whole}, and is not counted."
+
+    @property
+    def detail(self) -> dict[str, Any]:
+        """For a measurement's detail; nothing where the mask lay on this grid."""
+        return (
+            {}
+            if not self.parts
+            else {"mask inside": self.inside, "mask area kept": self.area, "findings": self.parts, "findings lost": self.lost}
+        )
+
+
+def laid(mask: Image, grid: Grid) -> Laid:
+    """A mask of 0 and 1 laid on a grid: a sample is marked where half of it or more lies in the mask, and of a finding that fills no sample by half
+    the one that holds most of it.
+
+    Raises:
+        BadImage: several channels.
+        BadGrid: grids that cannot be laid over each other, or a mask with something in it of which nothing lies there.
+    """
+    if len(mask.values) != 1:
+        raise BadImage("a mask has one channel", f"{len(mask.values)}", "Choose one: values[k:k+1].")
+    own = mask.values[0].cpu() > 0.5
+    if grid == mask.grid or not bool(own.any()):
+        return Laid(own if grid == mask.grid else torch.zeros(grid.shape, dtype=torch.bool))
+    matrix = grid.map_to(mask.grid)
+    numbered, _ = components(own)
+    at = own.nonzero().numpy()
+    back: Floats = np.linalg.inv(matrix).astype(np.float64)
+    there = np.floor(at @ back[:-1, :-1].T + back[:-1, -1] + 0.5 + 1e-9).astype(np.int64)
+    on = ((there >= 0) & (there < np.array(grid.shape))).all(1)
+    if not on.any():
+        raise BadGrid(f"a mask that overlaps the grid {grid}", f"one on {mask.grid}", "Check their frames of reference.")
+    found = _half(own, grid, matrix, back)
+    label, there = numbered[tuple(at[on].T)], there[on]
+    met = np.bincount(label, weights=found[tuple(there.T)].numpy(), minlength=numbered.max() + 1)
+    parts = np.unique(label)
+    for part in parts[met[parts] == 0]:
+        places, count = np.unique(there[label == part], axis=0, return_counts=True)
+        found[tuple(places[count.argmax()])] = True
+    size = abs(float(np.linalg.det(matrix[:-1, :-1])))
+    return Laid(found, float(on.mean()), float(found.sum()) * size / len(at), int(numbered.max()), int(numbered.max()) - len(parts))
+
+
+def components(found: Tensor) -> tuple[NDArray[np.int32], list[tuple[slice, ...]]]:
+    """Connected parts (neighbors across edges and corners too): numbered (*space) from 1, and the tightest box of each."""
+    from scipy.ndimage import find_objects, generate_binary_structure, label
+
+    numbered, _ = label(found.cpu().numpy(), generate_binary_structure(found.ndim, found.ndim))
+    return numbered, list(find_objects(numbered))
+
+
+def _half(own: Tensor, grid: Grid, matrix: Floats, back: Floats) -> Tensor:
+    """Samples of the grid (*space) of which half or more lies in the mask; only the box around the mask is looked at, as finely as the mask is."""
+    at, d = own.nonzero(), own.ndim
+    low, high = at.amin(0).numpy() - 0.5, at.amax(0).numpy() + 0.5
+    corners = np.array(list(itertools.product(*zip(low, high, strict=True)))) @ back[:-1, :-1].T + back[:-1, -1]
+    start = np.clip(np.floor(corners.min(0) + 0.5), 0, np.array(grid.shape) - 1).astype(int)
+    stop = np.clip(np.ceil(corners.max(0) + 0.5), start + 1, grid.shape).astype(int)
+    fine = [max(1, math.ceil(float(np.linalg.norm(matrix[:-1, a])) - 1e-6)) for a in range(d)]
+    shape = stop - start
+    scale = np.eye(d + 1)
+    scale[range(d), range(d)] = 1 / np.array(fine)
+    scale[:-1, -1] = start + (1 / np.array(fine) - 1) / 2
+    read = pull(
+        own[None].to(torch.uint8), tuple(int(n * k) for n, k in zip(shape, fine, strict=True)), matrix @ scale, nearest=True, fill=0.0
+    )
+    share = read[0]
+    for a in range(d):
+        share = share.unflatten(a, (int(shape[a]), fine[a])).sum(a + 1, dtype=torch.int32)
+    found = torch.zeros(grid.shape, dtype=torch.bool)
+    found[tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))] = 2 * share >= math.prod(fine)
+    return found
