@@ -130,8 +130,9 @@ def _model(given: dict[str, Any], home: Path, trust: Literal["data", "code", "pi
     weights = given.get("weights")
     source = str(given["load"])
     near = home / source
+    code = home / source.rpartition(":")[0]  # of a factory in a file
     return load_model(
-        str(near) if near.exists() else source, weights=home / weights if weights else None,
+        str(near) if near.exists() or (code.suffix == ".py" and code.is_file()) else source, weights=home / weights if weights else None,
         trust=trust, options=given.get("options", {}), **described,
     )  # fmt: skip
 
