@@ -4,10 +4,12 @@ import csv
 import json
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import pellucid as pl
 from pellucid.cli import app
+from pellucid.errors import BadParameter
 
 STUDY = """
 [model]
@@ -63,7 +65,7 @@ def test_saved_maps_are_measured_beside_controls(saved, tmp_path):
 def test_a_map_of_another_network_does_not_pass(saved, tmp_path):
     found = call("examine", saved / "saliency.npz", "--model", "phantom:fundus_dr", "--out", tmp_path)
     assert found.exit_code == 1
-    assert "DME" in found.stderr
+    assert "the network that the map is about; got other weights" in found.stderr
 
 
 def test_a_study_from_its_file(tmp_path):
@@ -86,3 +88,17 @@ def test_metrics_are_listed_from_their_facts():
     rows = json.loads(call("metrics", "--json").stdout)
     assert {r["name"] for r in rows} == {m.name for m in pl.metrics()}
     assert next(r for r in rows if r["name"] == "model_randomization")["ranks"] is False
+
+
+def test_a_saved_map_is_not_measured_with_other_weights(tmp_path):
+    def net(seed: int) -> pl.Model:
+        torch.manual_seed(seed)
+        return pl.Model(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2)), classes=("a", "b"))
+
+    torch.manual_seed(0)
+    scan = pl.Image(torch.rand(1, 8, 8), pl.Grid((8, 8)))
+    back = pl.load(pl.explain(net(0), scan, "b", method="saliency").save(tmp_path / "m.npz"))
+    assert len(pl.grade(net(0), scan, back, ["gini"], controls=())) == 1
+    for ask in (lambda n: pl.examine(n, scan, back), lambda n: pl.grade(n, scan, back, ["gini"], controls=())):
+        with pytest.raises(BadParameter, match=f"the network that the map is about; got other weights .*{back.provenance.weights[:12]}"):
+            ask(net(1))

@@ -65,7 +65,12 @@ def test_a_map_of_zeros_says_so(tmp_path):
     zero = replace(why, values=why.values * 0)
     zeros, full = (opened(m.save(tmp_path / f"{n}.png")) for n, m in enumerate((zero, why)))
     assert zeros.height > full.height  # a line more
-    found = pl.compare(pl.Model(nn.Sequential(nn.Flatten(), nn.Linear(64, 2))), torch.rand(1, 8, 8), ["saliency", "integrated_gradients(steps=2)"], target=1)
+    found = pl.compare(
+        pl.Model(nn.Sequential(nn.Flatten(), nn.Linear(64, 2))),
+        torch.rand(1, 8, 8),
+        ["saliency", "integrated_gradients(steps=2)"],
+        target=1,
+    )
     found = replace(found, maps=(replace(found.maps[0], values=found.maps[0].values * 0), found.maps[1]))
     assert "zero everywhere" in found._tiles()[0][1].note and "zero" not in found._tiles()[0][2].note
 

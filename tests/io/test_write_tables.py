@@ -156,4 +156,4 @@ def test_no_cell_of_a_csv_is_a_formula():
     cells = ("=HYPERLINK(1)", "@SUM(A1)", "+1+cmd", "-2+3", "\tx", "-no DME")
     text = Table(("=a", "b"), tuple((c, -1.5) for c in cells)).csv()
     assert not re.search(r'(?m)^"?[=+@\t-]', text) and text.count("-1.5") == len(cells)
-    assert Table(("a",), (("-0.5",), ("+3",), ("x=y",), (-2,), (None,))).csv() == "a\n-0.5\n+3\nx=y\n-2\n\"\"\n"
+    assert Table(("a",), (("-0.5",), ("+3",), ("x=y",), (-2,), (None,))).csv() == 'a\n-0.5\n+3\nx=y\n-2\n""\n'

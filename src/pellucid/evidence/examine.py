@@ -24,12 +24,12 @@ def examine(net: Any, image: Any, why: Map, level: Level = "quick", *, ask: Ask 
         net: the Model or network that was explained.
         image: the image that was explained: the scan as given to ``explain``, or the prepared one.
         why: the map.
-        level: ``none`` nothing; ``quick`` about 280 passes for integrated gradients, most of them forward only; ``standard`` and ``full`` more draws and stages.
+        level: ``none`` nothing; ``quick`` about 490 passes for integrated gradients, most of them forward only; ``standard`` and ``full`` more draws and stages.
         ask: the question, for a map read back from disk; otherwise the map carries it.
         run: seed, chunk, memory, cancel.
 
     Raises:
-        BadParameter: no such level, an image that is not the map's, or a map without its question.
+        BadParameter: no such level, an image or weights that are not the map's, or a map without its question.
 
     The network is never touched: shuffled weights live in a copy.
     """
@@ -46,6 +46,7 @@ def examine(net: Any, image: Any, why: Map, level: Level = "quick", *, ask: Ask 
     if asked is None:
         raise BadParameter("the question of the map", "a map read from disk, which names it in words alone", "Give ask=pl.ask(...).")
     _same_image(model, image, why)
+    why.check_weights(model.fingerprint)
     case = Case.of(model, why, asked, run or Run(seed=why.provenance.seed), EFFORTS[level])
     with untouched(model.module):
         found = tuple(checked(case))
