@@ -352,12 +352,3 @@ def test_programs_and_weights_unpack_to_no_more_than_their_size(members, tmp_pat
     with pytest.raises(BadFile, match="not compressed"):
         read_weights(tmp_path / "small.pt", "data")
     assert len(read_weights(tmp_path / "w.pt", "data")["a"]) == 2**18
-
-
-def test_a_torch_that_cannot_read_pickles_as_data_is_not_asked_to(tmp_path, monkeypatch):
-    torch.save(small().state_dict(), tmp_path / "w.pt")
-    save_file(small().state_dict(), tmp_path / "w.safetensors")
-    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.9.1"))
-    with pytest.raises(Untrusted, match=r"2\.10.*safetensors.*--unsafe-pickle"):
-        read_weights(tmp_path / "w.pt", "code")
-    assert read_weights(tmp_path / "w.safetensors", "data") and read_weights(tmp_path / "w.pt", "pickle")

@@ -40,8 +40,8 @@ def load_model(
             (code; gradients and scores only), a MONAI bundle's folder or zip (code), a pickled network (pickle), or ``phantom:NAME`` (data).
         weights: state dict of a factory or bundle: ``.safetensors``, or ``.pt`` / ``.pth`` / ``.bin`` read as data. Every name and shape
             must fit; ``state_dict``, ``model_state_dict`` and ``model`` are unwrapped, ``module.`` and ``model.`` taken off.
-        trust: how far the user's word reaches. ``"data"`` runs no program of the sender's: tensors are read as numbers (pickles from
-            torch 2.10 on), a ``.pt2`` may call known operators only. It is no sandbox: a network can still ask for more memory or time
+        trust: how far the user's word reaches. ``"data"`` runs no program of the sender's: tensors are read as numbers,
+            a ``.pt2`` may call known operators only. It is no sandbox: a network can still ask for more memory or time
             than there is, and be wrong. ``"code"`` also runs factories, TorchScript and bundles; ``"pickle"`` also unpickles.
         classes: names in the order of the outputs; None: what the source says.
         options: keyword arguments of the factory, or of the bundle's ``network_def``.

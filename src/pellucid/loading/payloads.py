@@ -76,7 +76,7 @@ def _count(said: Mapping[str, Any]) -> int:
 
 def _unpickled(short: str, payload: bytes, path: Path, trust: Trust) -> Any:
     try:
-        return as_data(io.BytesIO(payload), path, trust)
+        return as_data(io.BytesIO(payload), path)
     except pickle.UnpicklingError:
         at_least(trust, "pickle", f"{short}, a pickle inside the program,", path)
     return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=False)

@@ -61,7 +61,7 @@ def unpickled(path: Path, trust: Trust) -> Any:
     if trust != "pickle":
         unpacked_is_bounded(path)
     try:
-        return as_data(path, path, trust)
+        return as_data(path, path)
     except pickle.UnpicklingError as error:
         asked = _asked_for(path, error)
         if not asked:
@@ -72,20 +72,13 @@ def unpickled(path: Path, trust: Trust) -> Any:
         return torch.load(path, map_location="cpu", weights_only=False)
 
 
-def as_data(held: Path | IO[bytes], path: Path, trust: Trust) -> Any:
+def as_data(held: Path | IO[bytes], path: Path) -> Any:
     """A pickle of tensors and plain values, with nothing in it run.
 
     Raises:
         UnpicklingError: it asks for more.
         BadFile: damaged.
-        Untrusted: this torch cannot read pickles as data.
     """
-    if [int(n) for n in torch.__version__.split(".")[:2]] < [
-        2,
-        10,
-    ]:  # CVE-2026-24747: until then a crafted file runs code in spite of weights_only
-        safe = f"Update torch ({torch.__version__}), or have the weights as .safetensors"
-        at_least(trust, "pickle", "a pickle is safe as data from torch 2.10 on; in an older one it", path, safe=safe)
     with reading(str(path), WRITTEN), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about protocols of pickle
         try:
