@@ -20,7 +20,7 @@ WORTH = 0.9  # a cut that keeps more than this is not made
 
 
 def body_box(scan: Image) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """First and last-but-one voxel along each axis of what stands out from the air."""
+    """Along each axis the first voxel of what stands out from the air, and the one past its last."""
     values = scan.values[0].detach().cpu().float()
     if scan.background is not None:
         inside = ~scan.background.cpu()
