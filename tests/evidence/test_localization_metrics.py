@@ -13,10 +13,10 @@ import pellucid as pl
 from pellucid.errors import BadGrid, BadParameter
 from pellucid.evidence import read_metric
 from pellucid.evidence.grade import on_grid
-from pellucid.evidence.masks import Laid
 from pellucid.evidence.localization import max_box_accuracy_over
 from pellucid.evidence.localization.emd import moved
 from pellucid.evidence.localization.placing import displaced, otsu, scaled
+from pellucid.evidence.masks import Laid
 from pellucid.evidence.metric import METRICS
 from pellucid.evidence.panel import Entry, Panel
 from pellucid.grid import Grid

@@ -184,3 +184,12 @@ def test_one_strategy_is_one_cluster_and_no_suspect():
     maps, _ = planted(share=0)
     found = spray(maps, clusters=None, bootstraps=5, metadata={"site": ["A", "B"] * (N // 2)}, permutations=99)
     assert not [c for c in found if any("goes with" in r for r in c.reasons)]
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "correlation"])
+def test_maps_that_are_all_alike_have_no_groups(distance):
+    """It ended in a ZeroDivisionError."""
+    one = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(1))
+    for maps in ([torch.ones(1, 8, 8)] * 12, [one] * 12):
+        with pytest.raises(BadParameter, match="all alike"):
+            spray(maps, distance=distance, permutations=19, bootstraps=3)

@@ -155,7 +155,7 @@ def spray(
         alpha: of Holm's adjusted p below which a cluster's association is named.
 
     Raises:
-        BadParameter: fewer than 8 maps with anything in them, maps that cannot be compared, or a parameter that makes no sense.
+        BadParameter: fewer than 8 maps with anything in them, maps that are all alike, maps that cannot be compared, or a parameter that makes no sense.
 
     **Misleads when**: images have no common frame and places are compared; a shortcut is in nearly all images of the class (one strategy,
     nothing to tell apart); it is no place (a blur, a noise level); or clusters differ by anatomy, and a site that takes other patients goes with
@@ -174,6 +174,9 @@ def spray(
             f"at least {max(LEAST, 2 * (clusters or 0))} maps with something in them", f"{len(kept)} of {len(maps)}", "Explain more images."
         )
     apart, neighbors = spectral.distances(table[kept], distance), neighbors or round(math.log2(len(kept)))
+    still = float(np.ptp(table[kept], axis=0).max()) <= 1e-9 * float(np.abs(table[kept]).max())
+    if still or (distance == "correlation" and float(apart.max()) <= 1e-9):
+        raise BadParameter("maps that differ", f"{len(kept)} that are all alike", "There are no groups among them: look at one.")
     waves = spectral.spectrum(spectral.affinity(apart, neighbors), min(max(spectral.MOST, clusters or 0), len(kept) // 2))
     k = waves.gap if clusters is None else clusters
     labels = waves.groups(k, by, seed)
