@@ -132,6 +132,22 @@ def viewer(start, shelf, tmp_path_factory) -> Viewer:
     return start(shelf, tmp_path_factory.mktemp("work"), {"brain, scaled": brain})
 
 
+@pytest.fixture
+def page(desk, browser):
+    """The first page of a file's own viewer, ``desk``; any message or error fails at the end."""
+    trouble: list[str] = []
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+    context.set_default_timeout(90_000)
+    one = context.new_page()
+    one.on("console", lambda m: trouble.append(m.text) if m.type in ("error", "warning") else None)
+    one.on("pageerror", lambda e: trouble.append(str(e)))
+    one.goto(desk.first)
+    one.wait_for_selector("html[data-ready]")
+    yield one
+    context.close()
+    assert [t for t in trouble if "GPU stall" not in t and "WebGL" not in t] == []
+
+
 def samples_of(answer, bits: int) -> np.ndarray:
     """Packed samples, inflated by the client."""
     raw = np.frombuffer(answer.content, np.uint8)

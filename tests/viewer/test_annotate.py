@@ -198,7 +198,9 @@ def page(desk):
 
 def spot(page, row, column, shape=(48, 64)):
     """Where an edge of samples is on the page."""
-    box = page.locator("#stage .frame canvas").first.bounding_box()
+    canvas = page.locator("#stage .frame canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
     return box["x"] + column / shape[1] * box["width"], box["y"] + row / shape[0] * box["height"]
 
 
@@ -224,10 +226,16 @@ def test_a_reader_accepts_moves_resizes_rejects_and_adds_with_mouse_and_keys(des
     before = len(desk.api.get("/api/annotations", params={"scan": desk.scan("squares.png")["id"]}).json())
     page.locator("details", has_text="How the map is cut").locator("summary").click()
     page.fill("#smallest", "4")
+    until(page, "document.querySelector('#map-says .badge')?.innerText.toLowerCase().includes('not examined')")
+    assert "not examined" in page.locator("#from-map").evaluate("(e) => e.selectedOptions[0].textContent")
     page.click("#propose")
     until(page, f"document.querySelectorAll('.sessions li').length === {before + 1}")
     until(page, "document.querySelectorAll('.finding.proposed').length === 2")
     session = re.search(r"annotation=([^&]+)", page.url)[1]
+    until(
+        page, "document.querySelector('#worth .badge.not-examined') && document.querySelector('#stage .panel:last-child .word').innerText"
+    )
+    assert desk.api.get(f"/api/annotations/{session}").json()["verdict"] == "not examined"
 
     page.keyboard.press("a")  # accepts the first, and goes on to the second
     until(

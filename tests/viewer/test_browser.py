@@ -133,6 +133,39 @@ def test_a_photograph_from_opening_to_the_report(opened, viewer):
     assert b"<!doctype html>" in download(page, "Report").read_bytes()[:40]
 
 
+def test_while_checks_run_the_page_says_so_and_numbers_praise_no_map_that_was_not_examined(opened):
+    page = opened()
+    open_scan(page, "fundus", "image.png")
+    before = page.locator(".map").count()
+    page.select_option("#method", "grad_cam")
+    page.select_option("#level", "quick")
+    page.click("#run")
+    until(page, f"document.querySelectorAll('.map').length > {before} && document.querySelector('#verdict .badge')")
+    seen = set()
+    while found := page.evaluate(
+        "document.querySelector('.going') && [document.querySelector('#verdict .badge').innerText, document.querySelector('#stage .panel:last-child .word').innerText, document.querySelector('main').innerText]"
+    ):
+        seen.add((found[0].lower().strip(), found[1].lower().strip()))
+        assert "No checks were made" not in found[2] and "Nothing was checked" not in found[2]
+        page.wait_for_timeout(50)
+    until(page, "!document.querySelector('#verdict .badge').innerText.includes('eing checked')")
+    word = page.inner_text("#verdict .badge").lower().strip()
+    assert seen == {("being checked", "being checked")} and word in pl.report.words.VERDICTS
+    until(page, f"document.querySelector('#stage .panel:last-child .word').innerText.toLowerCase() === '{word}'")
+    ask(page, "saliency")
+    until(page, "document.querySelector('#verdict .badge').innerText.toLowerCase().includes('not examined')")
+    page.click("#around")
+    page.wait_for_selector("#numbers table")
+    told = page.inner_text("#numbers")
+    assert "samples" in told and "(share)" in told and "said above" in told and page.locator("#numbers .badge.not-examined").count() == 1
+    assert page.locator("#numbers .chip").count() > 5 and page.locator("#numbers .chip.pass").count() == 0
+    assert page.evaluate(
+        "document.querySelector('#numbers .scroller').scrollWidth <= document.querySelector('#numbers .scroller').clientWidth"
+    )
+    ids = page.eval_on_selector_all("[id]", "(all) => all.map((e) => e.id)")
+    assert len(ids) == len(set(ids))
+
+
 def _renamed(path, name):
     target = path.with_name(name)
     path.rename(target)

@@ -49,12 +49,7 @@ def test_the_first_visit_turns_the_token_into_a_place_and_a_cookie_that_no_scrip
         assert thief.get(f"{place}api/about", headers={"cookie": f"pellucid={viewer.token}"}).status_code == 401
 
 
-def test_another_server_on_this_machine_is_given_nothing_by_the_browser(viewer):
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    from tests.viewer.test_browser import ARGS, CHROMIUM
-
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
+def test_another_server_on_this_machine_is_given_nothing_by_the_browser(viewer, browser):
     got = []
 
     class Other(http.server.BaseHTTPRequestHandler):
@@ -68,16 +63,15 @@ def test_another_server_on_this_machine_is_given_nothing_by_the_browser(viewer):
 
     other = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other)
     threading.Thread(target=other.serve_forever, daemon=True).start()
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGS)
-        page = browser.new_context().new_page()
-        page.goto(viewer.first)
-        page.wait_for_selector("html[data-ready]")
-        page.reload()  # the page itself goes on
-        page.wait_for_selector("html[data-ready]")
-        for path in ("/innocent", "/api/about", "/static/viewer/main.js"):
-            page.goto(f"http://127.0.0.1:{other.server_port}{path}")
-        browser.close()
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(viewer.first)
+    page.wait_for_selector("html[data-ready]")
+    page.reload()  # the page itself goes on
+    page.wait_for_selector("html[data-ready]")
+    for path in ("/innocent", "/api/about", "/static/viewer/main.js"):
+        page.goto(f"http://127.0.0.1:{other.server_port}{path}")
+    context.close()
     other.shutdown()
     other.server_close()
     assert [g for g in got if g[0] != "/favicon.ico"] == [(p, None, None) for p in ("/innocent", "/api/about", "/static/viewer/main.js")]

@@ -13,6 +13,7 @@ from torch import nn
 
 from pellucid.model import Model
 from pellucid.reader_study import order, prepare_reader_study, read_reader_study
+from pellucid.report.words import VERDICTS
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 TRUTH = {"a.png": "bright", "b.png": "dark", "c.png": "bright", "d.png": "dark"}
@@ -102,6 +103,7 @@ def test_maps_and_similar_pictures_are_served_and_nothing_else(desk):
     key = opened(desk)
     facts = desk.api.get(f"/api/readings/{key}/cases/case-01/maps/0").json()
     assert facts["positive"] > 0
+    assert facts["label"]["verdict"] in set(VERDICTS) - {"not examined"} and facts["sentence"] == VERDICTS[facts["label"]["verdict"]]
     assert len(desk.api.get(f"/api/readings/{key}/cases/case-01/maps/0/samples").content) in (40 * 56, 2 * 40 * 56)
     picture = Pil.open(io.BytesIO(desk.api.get(f"/api/readings/{key}/cases/case-01/similar/0").content))
     assert picture.size == (56, 40)
@@ -149,6 +151,10 @@ def test_a_session_of_four_cases_with_a_refresh_in_between(desk, page):
         )
         assert page.locator(".reading").get_attribute("data-level") == expected.level
         assert page.locator("#stage .frame").count() == (1 if expected.level == "probabilities" else 2)
+        words = [
+            w.lower() for w in page.locator("#map-says .badge").all_inner_texts() + page.locator("#stage .word").all_inner_texts() if w
+        ]
+        assert len(words) == (0 if expected.level == "probabilities" else 2) and set(words) <= set(VERDICTS)
         assert page.locator(".read-similar img").count() == (2 if expected.level == "similar" else 0)
         assert page.locator("#answer button[type=submit]").is_disabled()
         if n == 1:  # a refresh shows the same case, and its clock goes on

@@ -7,7 +7,9 @@ import zipfile
 import zlib
 
 import numpy as np
+import pydicom
 import pytest
+from tests.io.dicoms import write_series
 from tests.viewer.conftest import BYTES, said, samples_of
 
 import pellucid as pl
@@ -139,6 +141,58 @@ def test_bombs_are_refused_before_they_are_unpacked(start, tmp_path):
         answer = one.api.post("/api/scans", json={"path": name})
         assert answer.status_code == 400 and "a scan of at most 4 MiB" in said(answer)["asked"], name
     one.end()
+
+
+def wrapped(folder) -> list[str]:
+    """Scans whose packing shows only inside: in gzip, deflated, run-length coded, with and without a preamble, and each in a folder of two."""
+    import tifffile
+    from PIL import Image as Pil
+
+    tifffile.imwrite(folder / "stack.tif", np.zeros((8, 1024, 1024), "u1"), compression="zlib", photometric="minisblack")
+    Pil.fromarray(np.zeros((2000, 2000), "u1")).save(folder / "wide.png")
+    for name in ("stack.tif", "wide.png"):
+        (folder / f"{name}.gz").write_bytes(gzip.compress((folder / name).read_bytes()))
+        halves = (folder / name).read_bytes()[:5], (folder / name).read_bytes()[5:]
+        (folder / f"twice-{name}.gz").write_bytes(b"".join(map(gzip.compress, halves)))  # the first stream is too short to tell the format
+    found = []
+    for syntax in ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5"):
+        home = folder / syntax[-2:].strip(".")
+        write_series(home, np.zeros((2, 1200, 1200), "<i2"))
+        for f in sorted(home.iterdir()):
+            ds = pydicom.dcmread(f)
+            if syntax.endswith(".5"):
+                ds.compress(syntax)
+            ds.file_meta.TransferSyntaxUID = syntax
+            ds.save_as(f, enforce_file_format=True)
+        found.append(home.name)
+        one = next(iter(home.iterdir())).read_bytes()
+        (folder / f"{home.name}.dcm").write_bytes(one)
+        (folder / f"{home.name}.dcm.gz").write_bytes(gzip.compress(one))
+        found += [f"{home.name}.dcm", f"{home.name}.dcm.gz"]
+    (folder / "bare.dcm").write_bytes((folder / "5.dcm").read_bytes()[132:])
+    gz = ["stack.tif.gz", "wide.png.gz", "twice-stack.tif.gz", "twice-wide.png.gz"]
+    return [*gz, "stack.tif", "wide.png", "bare.dcm", *found]
+
+
+def test_what_is_packed_is_weighed_wherever_it_lies(start, tmp_path):
+    """Each is opened where it may unpack so far, and refused where it may not: weighing is neither got round nor too strict."""
+    from pellucid.viewer.limits import Limits
+
+    (tmp_path / "scans").mkdir()
+    names = wrapped(tmp_path / "scans")
+    small = start(tmp_path / "scans", tmp_path / "small", limits=Limits(unpacked=2 * 2**20), phantoms=False)
+    for name in names:
+        answer = small.api.post("/api/scans", json={"path": name})
+        assert answer.status_code == 400 and ("at most 2 MiB" in said(answer)["asked"] or "holds one scan" in said(answer)["asked"]), (
+            name,
+            answer.text,
+        )
+    small.end()
+    large = start(tmp_path / "scans", tmp_path / "large", limits=Limits(unpacked=32 * 2**20), phantoms=False)
+    for name in names:
+        answer = large.api.post("/api/scans", json={"path": name})
+        assert answer.status_code == 200, (name, answer.text)
+    large.end()
 
 
 def test_broken_files_are_told_in_words(viewer):

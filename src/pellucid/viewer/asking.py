@@ -16,9 +16,10 @@ from pellucid.image import Image
 from pellucid.method import Ask, Method
 from pellucid.model import Model
 from pellucid.target import Target, read_target
+from pellucid.report.words import named, short_target
 from pellucid.viewer import marks, way
 from pellucid.viewer.desk import Desk
-from pellucid.viewer.forms import bound, title
+from pellucid.viewer.forms import bound
 from pellucid.viewer.jobs import OVER, SOON, Job, problem
 from pellucid.viewer.nets import look
 from pellucid.viewer.store import missing
@@ -93,7 +94,7 @@ def _answer(desk: Desk, job: Job, key: str, model: Model, image: Image, asks: li
         groups.setdefault(repr(a.method), []).append(a)
     found: list[Map] = []
     for n, group in enumerate(groups.values()):
-        name = title(group[0].method.name)
+        name = named(repr(group[0].method))
         job.enter(name if len(groups) == 1 else f"{name} ({n + 1} of {len(groups)})")
         settled = found[0].ask.target if found else None  # what the scan is predicted as is found once
         group = [replace(a, target=settled) if settled is not None and a.target.open else a for a in group]
@@ -104,7 +105,7 @@ def _answer(desk: Desk, job: Job, key: str, model: Model, image: Image, asks: li
     if level == "none":
         return
     for n, m in enumerate(found):
-        job.enter(f"checking {title(m.ask.method.name)}" + ("" if len(found) == 1 else f" ({n + 1} of {len(found)})"))
+        job.enter(f"checking {named(repr(m.ask.method))}" + ("" if len(found) == 1 else f" ({n + 1} of {len(found)})"))
         _keep(desk, key, n, m.with_evidence(examine(model, m.image, m, level, run=job.run)))
 
 
@@ -116,7 +117,7 @@ def _keep(desk: Desk, key: str, n: int, why: Map) -> None:
     desk.maps.forget(f"{key}.{n}")
     p = why.provenance
     line = {
-        "n": n, "name": title(p.method.partition("(")[0]), "method": p.method, "target": p.target, "site": p.site, "score": why.score,
+        "n": n, "name": named(p.method), "method": p.method, "target": p.target, "explained": short_target(p)[0], "site": p.site, "score": why.score,
         "verdict": why.evidence.verdict, "level": why.evidence.level, "way": steps,
     }  # fmt: skip
     with desk.store.changing("runs", key) as record:

@@ -15,10 +15,10 @@ from pellucid.baseline import NAMED
 from pellucid.errors import BadParameter
 from pellucid.method import COMPLETE, CONSERVING, SIGNED, Method, methods, read_method
 from pellucid.params import Distance, kind_of
+from pellucid.report.words import title
 
 OBJECTS = frozenset({"map"})  # kinds that no text can give
 NUMBERS = {"count": (1.0, None, 1.0), "fraction": (0.0, 1.0, None), "positive": (0.0, None, None), "weight": (0.0, None, None)}
-WORDS = {"cam": "CAM", "ig": "IG", "rise": "RISE", "lrp": "LRP", "shap": "SHAP", "lime": "LIME", "xrai": "XRAI", "hires": "HiRes"}
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,6 @@ def form(m: Method[Any]) -> Form:
         facts.where.name.lower(), tuple(name for name, flag in promises if flag in facts.gives), facts.random, facts.hears_weights,
         facts.hears_target, tuple(_field(m, name, told.get(name, "")) for name in m.params if kind_of(m.hints[name])[0].name not in OBJECTS),
     )  # fmt: skip
-
-
-def title(name: str) -> str:
-    """``integrated_gradients`` as a person writes it."""
-    words = [WORDS.get(w, w) for w in name.split("_")]
-    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
 
 
 def part(doc: str, name: str) -> str:

@@ -240,12 +240,13 @@ class Question(Strict):
 
 
 class MapLine(BaseModel):
-    """A map of a run in a line; ``way``: each step of its path was kept."""
+    """A map of a run in a line; ``explained``: its target in short; ``way``: each step of its path was kept."""
 
     id: str
     name: str
     method: str
     target: str
+    explained: str
     site: str
     score: Number
     verdict: str | None
@@ -324,10 +325,12 @@ class MapFacts(BaseModel):
     site: str
     score: Number
     classes: list[Class]
+    said: str
+    beside: str
     verdict: str
     sentence: str
     reasons: list[str]
-    cannot: list[str]
+    cannot: str
     caveats: list[str]
     level: str
     rows: list[Row]

@@ -8,10 +8,9 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from pellucid.explanation import Map
-from pellucid.report.words import VERDICTS, label, misleads, told
+from pellucid.report.words import label, told
 from pellucid.viewer import asking, way
 from pellucid.viewer.desk import Desk
-from pellucid.viewer.forms import title
 from pellucid.viewer.jobs import OVER
 from pellucid.viewer.routes.reach import PACKED, PROBLEMS, AtDesk, finite, packed, row
 from pellucid.viewer.shapes import Frame, MapFacts, Question, Ran, RunRecord, Way
@@ -62,13 +61,13 @@ def map_facts(desk: AtDesk, id: str) -> dict[str, Any]:
     why, scan = asking.map_of(desk, id), asking.scan_of(desk, id)
     p, e = why.provenance, why.evidence
     said = told(why)
-    word = e.verdict or "not examined"
     names = [p.classes[k] if k < len(p.classes) else f"class {k}" for k in range(len(why.probabilities))]
     run, n = asking.split(id)
     return {
-        "id": id, "run": run, "scan": scan, "name": title(p.method.partition("(")[0]), "method": p.method, "target": p.target, "site": p.site,
+        "id": id, "run": run, "scan": scan, "name": said["name"], "method": p.method, "target": p.target, "site": p.site,
         "score": finite(why.score), "classes": [{"name": c, "p": v} for c, v in zip(names, why.probabilities, strict=True)],
-        "verdict": word, "sentence": VERDICTS[word], "reasons": list(e.reasons), "cannot": misleads(p.method), "caveats": list(p.caveats),
+        "said": f"{said['asked'].capitalize()} of {said['target']}: {said['score']}", "beside": said["beside"], "verdict": said["verdict"],
+        "sentence": said["sentence"], "reasons": said["reasons"], "cannot": said["cannot"], "caveats": said["caveats"],
         "level": e.level, "rows": [row(r) for r in e], "provenance": _provenance(why), "layer": layer_facts(desk.display(scan).layer(why)),
         "label": label(said), "way": way.kind(why), "kept": (desk.store.folder("runs", run) / f"{n}.way.npz").exists(),
     }  # fmt: skip
@@ -104,7 +103,7 @@ def frame(desk: AtDesk, id: str, step: int) -> dict[str, Any]:
 
 def _record(desk: Desk, key: str) -> dict[str, Any]:
     record = asking.progress(desk, key)
-    maps = [{**m, "id": f"{key}.{m['n']}", "score": finite(m["score"])} for m in sorted(record["maps"], key=lambda m: m["n"])]
+    maps = [{"explained": m["target"], **m, "id": f"{key}.{m['n']}", "score": finite(m["score"])} for m in sorted(record["maps"], key=lambda m: m["n"])]
     return {**record, "maps": maps}
 
 

@@ -6,7 +6,7 @@ import { link } from "./take.js";
 import { badge } from "./words.js";
 
 // What a metric says here is where the map points, and no more: no word of praise, and no green beside a map that is not to be relied on.
-const AGAINST_CHANCE = { pass: "better than chance", fail: "no better than chance", inconclusive: "chance does as well", void: "void" };
+const AGAINST_CHANCE = { pass: "better than chance", fail: "no better than chance", inconclusive: "not clearly better", void: "void" };
 
 function sign(r, facts, short) {
   const word = AGAINST_CHANCE[r.status] || r.status;
@@ -106,7 +106,8 @@ export function marks(desk) {
     const metrics = rows[desk.shown[0]].map((r) => r.title);
     const several = names.length > 1;
     const interval = (r) => (r.low === null || r.high === null ? null : h("small", {}, ` 95 %: ${number(r.low)} to ${number(r.high)} `));
-    const cell = (r, f) => h("td", { title: r.text }, h("strong", {}, r.shown), unitOf(r), " ", several ? sign(r, f, true) : "", interval(r), h("small", {}, r.held ? ` chance ${r.held}${LENGTHS.has(r.unit) ? ` ${r.unit}` : ""} ` : ""), several ? "" : sign(r, f));
+    const chance = (r) => (r.held ? h("small", {}, `chance ${r.held}${LENGTHS.has(r.unit) ? ` ${r.unit}` : ""} `) : null);
+    const cell = (r, f) => h("td", { title: r.text }, h("strong", {}, r.shown), unitOf(r), " ", several ? [sign(r, f, true), interval(r), chance(r)] : [chance(r), h("div", {}, interval(r), sign(r, f))]);
     const head = several ? h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Metric"), names.map((f) => h("th", { scope: "col" }, f.name, h("small", {}, ` ${f.verdict}`))))) : null;
     const reserve = names.some((f) => f.verdict !== "supported") ? h("p", { class: "hint" }, several ? "" : [badge(names[0].verdict, "small"), " "], "These numbers say where a map points. Whether it can be relied on is said above.") : null;
     const said = !several ? h("p", { class: "hint" }, rows[desk.shown[0]][0].text) : null;

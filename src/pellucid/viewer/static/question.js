@@ -17,7 +17,7 @@ export function question(desk) {
   const told = h("div", { id: "model-told" });
   const target = h("select", { id: "target", onchange: () => words() });
   const against = h("select", { id: "against", onchange: () => words() });
-  const scale = h("select", { id: "scale" });
+  const scale = h("select", { id: "measured-as" });
   const own = h("input", { id: "target-text", type: "text", spellcheck: "false", placeholder: "logit('a') - 0.5 * logit('b')" });
   const method = h("select", { id: "method", onchange: () => choose() });
   const about = h("div", { id: "method-told" });

@@ -46,10 +46,10 @@ export function runs(desk) {
   function mapRow(m) {
     const on = desk.shown.includes(m.id);
     const where = m.site === "input" ? "" : ` · ${m.site}`;
-    const side = h("input", { type: "checkbox", checked: on, "aria-label": `${m.name}, ${m.target}: side by side`, onchange: (e) => choose(m.id, e.target.checked) });
+    const side = h("input", { type: "checkbox", checked: on, "aria-label": `${m.name}, ${m.explained}: side by side`, onchange: (e) => choose(m.id, e.target.checked) });
     return h("li", { class: "map", "data-map": m.id }, side,
       h("button", { type: "button", "aria-pressed": String(on && desk.shown.length === 1), onclick: () => choose(m.id) },
-        dot(desk.verdict(m.id)), h("span", {}, m.name), h("small", {}, `${m.target}${where} · ${desk.verdict(m.id)}`)));
+        dot(desk.verdict(m.id)), h("span", {}, m.name), h("small", {}, `${m.explained}${where} · ${desk.verdict(m.id)}`)));
   }
 
   function runRow(run) {

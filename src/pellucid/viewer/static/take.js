@@ -23,7 +23,7 @@ export function take(desk) {
     const facts = await Promise.all(shown.map((id) => desk.facts(id)));
     if (desk.shown !== shown) return;
     const kinds = [["NIfTI", "nii.gz", "On the scan's own grid"], ["NPZ", "npz", "Exact, with provenance and evidence"], ["PNG", "png", "Laid over the scan"], ["JSON", "json", "Provenance and evidence alone"]];
-    const rows = facts.map((f) => h("div", { class: "taking" }, facts.length > 1 ? h("h3", {}, f.name, " ", h("small", {}, f.target)) : null,
+    const rows = facts.map((f) => h("div", { class: "taking" }, facts.length > 1 ? h("h3", {}, f.name, " ", h("small", {}, f.label.target)) : null,
       h("div", { class: "buttons" }, kinds.map(([text, kind, title]) => link(app, text, fileOf(`maps/${f.id}/file`, { kind }), title)),
         desk.scan.dicom ? link(app, "DICOM", fileOf(`maps/${f.id}/dicom`), "Parametric Map, Segmentation, Secondary Capture, report; under a pseudonym") : null)));
     const query = new URLSearchParams(desk.shown.map((id) => ["maps", id]));

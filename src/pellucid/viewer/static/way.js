@@ -64,7 +64,7 @@ export function way(desk) {
       const [channels, map] = [await Promise.all(f.channels.map((c, k) => unpack(c, f.display.channels[k].bits))), f.map && (await unpack(f.map, f.layer.bits))];
       if (shown !== id) return;
       if (!scene) {
-        const label = { name: "Map so far", target: facts.target, unit: "" };
+        const label = { name: "Map so far", target: facts.label.target, unit: "", bar: facts.label.bar };
         const full = f.layer && { ...f.layer, full: facts.layer.full }; // the whole map's scale: what is gathered grows
         scene = new Scene({ ...f.display, channels: f.display.channels.map((c, k) => ({ ...c, samples: channels[k] })), maps: map ? [{ ...full, label, samples: map }] : [], colors: desk.scene.colors });
         scene.change({ cross: false });

@@ -28,11 +28,12 @@ export function verdict(desk) {
     const facts = await Promise.all(shown.map((id) => desk.facts(id)));
     if (desk.shown !== shown) return;
     fill(place, facts.map((f) => h("article", { class: "verdict", "data-map": f.id },
-      facts.length > 1 ? h("h3", {}, f.name, " ", h("small", {}, f.target)) : null,
+      facts.length > 1 ? h("h3", {}, f.name, " ", h("small", {}, f.label.target)) : null,
       badge(f.verdict),
       h("p", { class: "sentence" }, f.sentence), list("reasons", f.reasons.slice(0, facts.length > 1 ? 2 : 12)),
       f.caveats.length ? h("div", { class: "caveats" }, h("h4", {}, "Keep in mind"), list("", f.caveats)) : null,
-      f.cannot.map((c) => h("p", { class: "hint cannot" }, h("strong", {}, "What this map cannot tell you. "), `It misleads when ${c}`)),
+      h("p", { class: "hint" }, h("strong", {}, f.said), f.beside ? ` ${f.beside}` : ""),
+      h("p", { class: "hint cannot" }, h("strong", {}, "What this map cannot tell you. "), f.cannot),
       facts.length === 1 && f.classes.length ? [h("h3", { class: "spaced" }, "Prediction"), bars(f.classes, f.target)] : null)));
   }
   for (const what of ["scan", "shown", "examined"]) desk.on(what, draw);
@@ -56,7 +57,7 @@ export function evidence(desk) {
     const { shown } = desk;
     const facts = await Promise.all(shown.map((id) => desk.facts(id)));
     if (desk.shown !== shown) return;
-    fill(place, facts.map((f) => h("article", {}, facts.length > 1 ? h("h3", {}, f.name, " ", h("small", {}, f.target)) : null,
+    fill(place, facts.map((f) => h("article", {}, facts.length > 1 ? h("h3", {}, f.name, " ", h("small", {}, f.label.target)) : null,
       f.rows.length
         ? h("div", { class: "scroller", role: "region", tabindex: "0", "aria-label": `Evidence for ${f.name}` }, h("table", { class: "evidence" },
             h("thead", {}, h("tr", {}, ["Check", "Result", "Value", "Held against", "Finding"].map((c) => h("th", { scope: "col" }, c)))), h("tbody", {}, f.rows.map(row))))
