@@ -19,6 +19,7 @@ from torch.nn import functional
 from pellucid.explanation import Map
 from pellucid.grid import Grid
 from pellucid.image import Image
+from pellucid.io.picture import top_of
 from pellucid.report.body import MOST, cut_to_body
 from pellucid.report.planes import Layout, Plane, lay_out
 
@@ -251,9 +252,7 @@ def layer(values: np.ndarray, bits: int) -> Layer:
     if bits == 8:
         share = np.sign(share) * np.sqrt(np.abs(share))
     numbers = (np.rint(share * levels) + levels).astype(np.uint8 if bits == 8 else np.uint16)
-    some = size[size > 0]
-    # one voxel must not darken the rest, nor noise everywhere drown one spot
-    full = max(float(np.quantile(some, 0.999)), most / 20) if some.size else 1.0
+    full = top_of(values)
     peak = tuple(int(i) for i in np.unravel_index(int(size.argmax()), size.shape))
     beyond = float((size > full * 1.001).mean())
     return Layer(pack(numbers), bits, most, full, peak, max(float(values.max()), 0.0), min(float(values.min()), 0.0), beyond)
