@@ -1,4 +1,5 @@
 import os
+import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,6 +8,10 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[1]
+CHROMIUM = [
+    "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist", "--disable-quic",
+    "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 _libraries = []  # torch.library forgets its operators when the object goes
 
 
@@ -42,3 +47,16 @@ def realdata() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a window or a network of its own; what needs it is skipped by name where playwright or Chromium is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("chromium is not installed")
+    with playwright.sync_playwright() as p:
+        one = p.chromium.launch(executable_path=found, args=CHROMIUM)
+        yield one
+        one.close()

@@ -3,8 +3,6 @@
 Skipped by name where playwright or Chromium is missing.
 """
 
-import shutil
-
 import numpy as np
 import pytest
 import torch
@@ -17,13 +15,6 @@ from pellucid.grid import Grid, as_affine
 from pellucid.image import Image
 from pellucid.report import Concept, Patient, Similar, Step, write_cohort, write_comparison, write_report
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-ARGS = [
-    "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist", "--disable-quic",
-    "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 PATIENCE = 90_000  # milliseconds; a busy machine draws slowly
 
 # the middle of what is white (bright, no color) or orange on a panel's canvas, as shares of its width and height, and its share of all pixels
@@ -40,14 +31,6 @@ FOUND = """([n, orange]) => {
   }
   return [(x / count + 0.5) / width, (y / count + 0.5) / height, count / (width * height)];
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as p:
-        one = p.chromium.launch(executable_path=CHROMIUM, args=ARGS)
-        yield one
-        one.close()
 
 
 @pytest.fixture
@@ -315,7 +298,11 @@ def test_print_shows_the_picture_and_no_controls(opened, tmp_path):
 def three_verdicts(path):
     """A volume with three maps: supported, not supported with its peak elsewhere, not examined."""
     scan, values = head()
-    given = (("integrated_gradients()", values, "supported"), ("grad_cam()", -values.flip(1), "not supported"), ("occlusion()", values, None))
+    given = (
+        ("integrated_gradients()", values, "supported"),
+        ("grad_cam()", -values.flip(1), "not supported"),
+        ("occlusion()", values, None),
+    )
     maps = [explained(scan, v, method=m, evidence=Evidence("quick", CHECKED.measurements, w, ("Because.",))) for m, v, w in given]
     return write_report(path, maps)
 

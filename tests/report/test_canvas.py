@@ -1,6 +1,5 @@
 """The page in a browser: silent console, no requests, and pixels that lie where the voxels are. Skipped without Chromium."""
 
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,18 +9,6 @@ from tests.report.test_page import EVIL, ORDERS
 
 from pellucid.image import Image
 from pellucid.report import write_report
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-]
 
 ORANGE = """(n) => {
   const canvas = document.querySelectorAll(".stage canvas")[n];
@@ -33,14 +20,6 @@ ORANGE = """(n) => {
   for (let i = 0; i < width * height; i++) if (pixels[4 * i] - pixels[4 * i + 2] > 60) { x += i % width; y += Math.floor(i / width); count++; }
   return [(x / count + 0.5) / width, (y / count + 0.5) / height, count / (width * height)];
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as p:
-        one = p.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, "--disable-sync"])
-        yield one
-        one.close()
 
 
 @pytest.fixture
