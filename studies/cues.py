@@ -21,7 +21,7 @@ import torch
 import pellucid as pl
 from pellucid import phantoms
 from pellucid.evidence import cues as c
-from pellucid.evidence.intervals import bootstrap
+from pellucid.evidence.intervals import average
 from pellucid.loading import load_model
 from pellucid.table import Table
 
@@ -369,7 +369,7 @@ def attacks_text(every):
     rows = []
     for kind in (k for k in every if "attacks" in every[k]):
         for name, found in every[kind]["attacks"].items():
-            of = lambda key: str(bootstrap([a[key] for a in found]))  # noqa: B023, E731
+            of = lambda key: str(average([a[key] for a in found]))  # noqa: B023, E731
             fooled = f"{sum(a['fooled'] for a in found)} of {len(found)}"
             rows.append((kind, name, fooled, of("rank"), of("noise rank"), of("top"), of("noise top")))
     columns = ("network", "map", "fooled", "rank correlation", "under random signs", "top tenth kept", "under random signs ")

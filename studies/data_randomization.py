@@ -133,7 +133,7 @@ Accuracy on the training images: {shares} (after {", ".join(str(n) for _, n in t
 (chance: 0.20). So the third network knows its images and nothing else.
 
 Likeness of the maps of {len(eyes)} held-out eyes with retinopathy to those of the first network, for the same stage: rank correlation, its magnitude,
-with the interval of the mean over eyes (bootstrap); "retrained" is the second network with true labels: so much changes by another start alone.
+with the interval of the mean over eyes; "retrained" is the second network with true labels: so much changes by another start alone.
 A method passes if its maps are less alike with permuted labels than that. Where the signs of single pixels have nothing in common even between networks
 with true labels, rank correlation has nothing to lose, and the finding is inconclusive; magnitudes (with the interval of their loss) and SSIM stand beside it.
 

@@ -15,7 +15,7 @@ import torch
 
 import pellucid as pl
 from pellucid import phantoms
-from pellucid.evidence.intervals import bootstrap
+from pellucid.evidence.intervals import average
 from pellucid.loading import load_model
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -64,8 +64,8 @@ def table(kind, found):
     ]
     lines.append("|" + " --- |" * (len(PARTS) + 3))
     for m, parts in found.items():
-        cells = [f"{i.value:.2f} ({i.low:.2f} to {i.high:.2f})" for i in (bootstrap(parts[p]) for p in PARTS)]
-        lines.append(f"| `{m}` | {' | '.join(cells)} | {bootstrap(parts['hit']).value:.2f} | {len(parts['hit'])} |")
+        cells = [f"{i.value:.2f} ({i.low:.2f} to {i.high:.2f})" for i in (average(parts[p]) for p in PARTS)]
+        lines.append(f"| `{m}` | {' | '.join(cells)} | {average(parts['hit']).value:.2f} | {len(parts['hit'])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -73,8 +73,8 @@ def holds(found):
     """The claim: the cause's lower limit is above 1 and above every other part's upper limit, for every method."""
     wrong = []
     for m, parts in found.items():
-        low = bootstrap(parts["causal"]).low
-        others = {p: bootstrap(parts[p]).high for p in PARTS[1:]}
+        low = average(parts["causal"]).low
+        others = {p: average(parts[p]).high for p in PARTS[1:]}
         wrong += [f"{m}: causal {low:.2f}"] if low <= 1 else []
         wrong += [f"{m}: causal {low:.2f}, {p} {high:.2f}" for p, high in others.items() if high >= low]
     return wrong
@@ -97,7 +97,7 @@ def main():
 
 HEAD = f"""# Do maps find the cause?
 
-Share of positive relevance inside a mask over the mask's share of the image, mean over cases with a 95 % bootstrap interval; 1 is chance. Every phantom
+Share of positive relevance inside a mask over the mask's share of the image, mean over cases with a 95 % interval; 1 is chance. Every phantom
 shows its cause, a shortcut and a distractor, at places and strengths drawn by seeds from {FIRST_SEED} on, which no training and no choice has seen.
 Where the claim (the cause above 1 and above every other part, by its lower limit) does not hold, the table says so.
 """

@@ -21,7 +21,7 @@ import torch
 import pellucid as pl
 from pellucid import phantoms
 from pellucid.evidence.controls import CONTROLS
-from pellucid.evidence.intervals import adjusted, bootstrap, paired
+from pellucid.evidence.intervals import adjusted, average, paired
 from pellucid.evidence.localization import mean_mask
 from pellucid.loading import load_model
 from pellucid.study.store import digest
@@ -128,7 +128,7 @@ def column(rows, key, row):
 
 
 def cell(rows, key, row):
-    found = bootstrap(column(rows, key, row))
+    found = average(column(rows, key, row))
     return str(found) + (f" ({found.images} of {len(rows)})" if 0 < found.images < len(rows) else "")
 
 
@@ -197,7 +197,7 @@ def section(kind, rows, seconds):
     return f"""{len(rows)} patients ({asked}), `phantom:{kind}` ({", ".join(net.classes)}). Target: the score before softmax or sigmoid of {target}. Truth: {marked},
 {area:.1%} of the picture on average.
 
-**Table.** Mean over patients with the 95 % interval of a bootstrap over them. The map is the sum over channels on the picture's grid, its *positive* part, scaled from its
+**Table.** Mean over patients with the 95 % interval over them. The map is the sum over channels on the picture's grid, its *positive* part, scaled from its
 minimum to its maximum. AUC: over all samples of the picture; chance is 0.5. F1: of the samples at or above *twice the mean* of the scaled map. MAE: of the scaled map
 against the mask; an empty map would have {area:.3f}, the values of IG (black) at random places {chance:.3f}. *Mean mask*: of {PRIOR} patients of the training set. *Blurred*: the map
 after a blur of a sixteenth of the picture. *Shuffled*: the map of the same question to a network whose weights were shuffled.

@@ -93,7 +93,7 @@ def main(learn=300, measure=500):
 
 The shipped network for five stages of retinopathy on {measure} phantoms that neither its training nor the temperature has seen ({100 * right:.0f} % right); the
 temperature was learned on {learn} others. Points above the diagonal: the network is too modest; below: too sure. Bars
-below: how many cases each bin holds. Intervals of points: Wilson, of errors: bootstrap over patients, 95 %.
+below: how many cases each bin holds. Intervals of points: Wilson, of errors: over patients (jackknife), 95 %.
 
 | probabilities | calibration error | of a calibrated network | p | status | Brier | log-likelihood loss |
 | --- | --- | --- | --- | --- | --- | --- |

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 import pellucid as pl
-from pellucid.evidence.intervals import bootstrap
+from pellucid.evidence.intervals import average
 from pellucid.image import Image
 
 ROOT = Path(__file__).parents[1]
@@ -60,7 +60,7 @@ def rows_of(found, methods):
         rich = [f["enrichment"] for f in found if f["method"] == name]
         hits = [float(f["hit"]) for f in found if f["method"] == name]
         area = [f["area"] for f in found if f["method"] == name]
-        m, e, h, a = map(bootstrap, (mass, rich, hits, area))
+        m, e, h, a = map(average, (mass, rich, hits, area))
         between = [f"{i.value:.2f} ({i.low:.2f} to {i.high:.2f})" for i in (e, h)]
         rows.append(f"| `{name}` | {m.value:.3f} | {a.value:.3f} | {between[0]} | {between[1]} | {len(mass)} |")
     return rows
@@ -171,7 +171,7 @@ def main():
 INTRO = """# Real networks on real scans
 
 Share of positive relevance inside the annotated masks, against the masks' share of the image (chance), and how often the map's peak lies
-inside. A network need not use what an expert would mark: low numbers may be the network's, not the method's. Intervals: bootstrap over cases.
+inside. A network need not use what an expert would mark: low numbers may be the network's, not the method's. Intervals: over cases.
 
 Data: IDRiD (Porwal 2018, CC BY 4.0), DRIVE (Staal 2004), voxelmorph's T1 volume (Apache-2.0); weights: agaldran/lwnet and neuroneural/brainchop (MIT).
 """
