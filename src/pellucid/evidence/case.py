@@ -35,9 +35,9 @@ class Effort:
 
 
 EFFORTS: dict[str, Effort] = {
-    "quick": Effort(points=1, orders=6, readouts=19, splits=3, stages=2, draws=1, steps=8),
-    "standard": Effort(points=2, orders=16, readouts=39, splits=4, stages=5, draws=2, steps=16),
-    "full": Effort(points=4, orders=32, readouts=99, splits=8, stages=24, draws=3, steps=64),
+    "quick": Effort(points=1, orders=19, readouts=19, splits=3, stages=2, draws=1, steps=8),
+    "standard": Effort(points=2, orders=39, readouts=39, splits=4, stages=5, draws=2, steps=16),
+    "full": Effort(points=4, orders=39, readouts=99, splits=8, stages=24, draws=3, steps=64),
 }
 
 

@@ -58,7 +58,11 @@ class Patches:
 
     def order(self, values: Tensor, chance: torch.Generator) -> Tensor:
         """Live patches from the highest mean of (*space) to the lowest; ties in random order."""
-        found = self.mean(values)[self.live]
+        return self.ranked(self.mean(values), chance)
+
+    def ranked(self, means: Tensor, chance: torch.Generator) -> Tensor:
+        """Live patches from the highest of these values, one a patch, to the lowest; ties in random order."""
+        found = means[self.live]
         mixed = torch.randperm(len(found), generator=chance)
         return self.live[mixed[found[mixed].argsort(descending=True, stable=True)]]
 
