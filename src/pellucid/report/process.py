@@ -107,7 +107,7 @@ def _series(m: Map, picked: Sequence[int]) -> tuple[dict[str, list[float]], bool
     rows = [m.trace["probabilities"][k] for k in picked]
     target, unit = short_target(m.provenance)
     if not rows or not all(isinstance(r, (list, tuple)) and r for r in rows):
-        return {f"score of {target}" + (f" ({unit})" if unit != "score" else ""): [float(m.trace["scores"][k]) for k in picked]}, False
+        return {f"score of {target}" + (f" ({unit})" if unit else ""): [float(m.trace["scores"][k]) for k in picked]}, False
     names = [m.provenance.classes[k] if k < len(m.provenance.classes) else f"class {k}" for k in range(len(rows[0]))]
     order = sorted(range(len(names)), key=lambda k: (names[k] != target, -max(r[k] for r in rows)))[:CLASSES]
     return {names[k]: [float(r[k]) for r in rows] for k in order}, True
@@ -155,7 +155,7 @@ def _windows(m: Map, method: Method[Any]) -> tuple[str, str, Plot, dict[str, Any
     values = [float(scores[k]) for k in kept]
     drops = [m.score - v for v in values]
     most = max(map(abs, drops)) or 1.0
-    name = f"score of {target}" + (f" ({unit})" if unit != "score" else "")
+    name = f"score of {target}" + (f" ({unit})" if unit else "")
     drawn = plot(list(range(len(kept))), {name: values}, "window", share=False, ends=("first", "last"))
     facts = {
         "pictures": [view.picture()], "windows": windows, "drops": [round(d / most, 3) for d in drops], "fill": _shade(m.image, method),
@@ -187,7 +187,7 @@ def _segments(m: Map) -> tuple[str, str, Plot, dict[str, Any]] | None:
     picked = _chosen(len(rows), 120)
     present, compact = np.unique(labels, return_inverse=True)
     target, unit = short_target(m.provenance)
-    name = f"score of {target}" + (f" ({unit})" if unit != "score" else "")
+    name = f"score of {target}" + (f" ({unit})" if unit else "")
     values = [float(scores[k]) for k in picked]
     shown = [float(rows[k].mean()) for k in picked]
     drawn = plot(shown, {name: values}, "share of the pieces shown", share=False, ends=("few", "all"), dots=True)

@@ -32,7 +32,10 @@ TELLABLE = {
 TOP_CLASSES = 10
 UNDECLARED = "undeclared"  # one number of which nobody has said what it is
 MEASURED = ("regression", UNDECLARED)
-SHORT = {"cam", "ig", "rise", "lrp", "shap", "lime", "xrai"}
+SPELLED = {
+    "cam": "CAM", "ig": "IG", "rise": "RISE", "lrp": "LRP", "shap": "SHAP", "lime": "LIME", "xrai": "XRAI", "hires": "HiRes", "xgrad": "XGrad",
+    "grad": "Grad",
+}  # fmt: skip
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -124,7 +127,7 @@ def told(m: Map) -> dict[str, Any]:
         "level": e.level,
         "rows": [_row(r) for r in e.measurements],
         "caveats": list(p.caveats),
-        "misleads": misleads(p.method),
+        "cannot": _cannot(p.method),
         "bar": asdict(meaning(p.method, target, unit, scored(p))),
     }
 
@@ -168,6 +171,12 @@ def _beside(m: Map) -> str:
     return f"{number(abs(apart))} {'above' if apart >= 0 else 'below'} {names[other]}; logits count only against each other."
 
 
+def _cannot(method: str) -> str:
+    """What a map by this method cannot tell."""
+    traps = " ".join(misleads(method))
+    return "What is wrong with the patient: only what the network used." + (f" It misleads when {traps}" if traps else "")
+
+
 def named(method: str) -> str:
     """The name of a method by its text, that of a wrapped method with it."""
     inner = re.search(r"inner=(\w+)", method)
@@ -176,8 +185,8 @@ def named(method: str) -> str:
 
 def title(method: str) -> str:
     """A method's name as a title: ``grad_cam`` is Grad-CAM."""
-    words = [w.upper() if w in SHORT else w for w in method.split("_")]
-    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]]).replace(" CAM", "-CAM")
+    words = [SPELLED.get(w, w) for w in method.split("_")]
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]]).replace(" CAM", "-CAM").replace(" plus plus", "++")
 
 
 def misleads(text: str) -> list[str]:

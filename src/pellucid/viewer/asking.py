@@ -15,8 +15,8 @@ from pellucid.explanation import Map, load
 from pellucid.image import Image
 from pellucid.method import Ask, Method
 from pellucid.model import Model
-from pellucid.target import Target, read_target
 from pellucid.report.words import named, short_target
+from pellucid.target import Target, read_target
 from pellucid.viewer import marks, way
 from pellucid.viewer.desk import Desk
 from pellucid.viewer.forms import bound

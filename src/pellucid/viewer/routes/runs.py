@@ -103,7 +103,10 @@ def frame(desk: AtDesk, id: str, step: int) -> dict[str, Any]:
 
 def _record(desk: Desk, key: str) -> dict[str, Any]:
     record = asking.progress(desk, key)
-    maps = [{"explained": m["target"], **m, "id": f"{key}.{m['n']}", "score": finite(m["score"])} for m in sorted(record["maps"], key=lambda m: m["n"])]
+    maps = [
+        {"explained": m["target"], **m, "id": f"{key}.{m['n']}", "score": finite(m["score"])}
+        for m in sorted(record["maps"], key=lambda m: m["n"])
+    ]
     return {**record, "maps": maps}
 
 

@@ -82,7 +82,7 @@ function sessions(desk) {
     await desk.tell("session");
   }
 
-  const titled = (id) => `${desk.line(id).name} · ${desk.line(id).target} · ${desk.verdict(id)}`;
+  const titled = (id) => `${desk.line(id).name} · ${desk.line(id).explained} · ${desk.verdict(id)}`;
 
   function form() {
     const map = h("select", { id: "from-map" }, options([["nothing: draw all by hand", ""], ...desk.maps.map((m) => [titled(m.id), m.id])], desk.maps.at(-1)?.id ?? ""));
@@ -297,7 +297,7 @@ function work(desk) {
     const pressed = (state) => ({ class: "quiet judge", "aria-pressed": String(f.state === state) });
     return h("li", { class: `finding ${f.state}${chosen ? " chosen" : ""}`, "data-number": f.number },
       h("button", { type: "button", class: "pick", "aria-pressed": String(chosen), onclick: () => choose(f.number, true) },
-        h("span", {}, `${f.number}  ${f.label}`), h("small", {}, `${f.state}, ${by} · ${Number(f.size.toPrecision(3))} ${f.unit}${score}`)),
+        h("span", {}, `${f.number}  ${f.label}`), h("small", {}, `${f.state}, ${by} · ${f.unit === "mm³" && f.size > 1000 ? `${number(f.size / 1000)} ml` : `${number(f.size)} ${f.unit}`}${score}`)),
       button("✓", () => judge(f.number, "accepted"), { ...pressed("accepted"), "aria-label": `Accept finding ${f.number}`, title: "Accept (A)" }),
       button("×", () => judge(f.number, "rejected"), { ...pressed("rejected"), "aria-label": `Reject finding ${f.number}`, title: "Reject (R)" }));
   }
