@@ -18,7 +18,7 @@ from pellucid.table import Table
 def write_store(path):
     from pellucid.study.store import Store
 
-    Store(path.parent).write(path.stem, {"version": 2})
+    Store(path.parent).keep(path.stem, {"cell": {"value": 1.0}})
 
 
 def write_record(path):
