@@ -109,7 +109,7 @@ def test_cues_refuse_by_name():
 
 
 def test_stress_breaks_where_the_cue_is_gone():
-    images, labels = eyes()
+    images, labels = eyes(60)
     found = c.stress(Reads(color), images, labels, target=1, kinds=["blur", "rotation", "contrast"])
     assert [k.breaks for k in found.curves.values()] == [None, None, None]
     assert found["blur"].values[-1].value == 1.0, "a mean over the picture survives a blur"
