@@ -116,16 +116,14 @@ def _beyond_chance(curves: Areas, random: list[str], copies: list[str]) -> Measu
     sign = own - curves.told("negative")
     place = own - max((curves.told(c) for c in copies), default=-math.inf)
     status = judged(gain, ahead, len(drawn), EVEN)
-    if sign <= -EVEN or place <= WORSE:
-        status = "fail"
-    elif status == "pass" and (sign <= EVEN or place <= -EVEN):
-        status = "inconclusive"
     told = f"by deletion and insertion together {gain:+.0%} of the score's range, ahead of {ahead} of {len(drawn)} random orders"
     if gain <= EVEN:
         text = f"The map tells no more of the score than random orders do: {told}."
     elif sign <= EVEN:
-        text = f"The map's own negative tells {'more' if sign <= -EVEN else 'as much'} of the score {'than' if sign <= -EVEN else 'as'} the map does."
+        status = "fail" if sign <= -EVEN or place <= WORSE else "inconclusive"
+        text = f"The map's own negative tells {'more of the score than' if sign <= -EVEN else 'as much of the score as'} the map does."
     elif place <= -EVEN:
+        status = "fail" if place <= WORSE else "inconclusive"
         text = f"A mirrored or turned copy of the map tells {-place:.0%} of the score's range more than the map does: it may lie in the wrong place."
     elif status == "pass":
         text = f"The map tells more of the score than random orders, its own negative and its mirrored copies do: {told}."
