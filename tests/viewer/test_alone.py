@@ -16,6 +16,7 @@ from PIL import Image as Pil
 from tests.viewer.conftest import BYTES, httpx
 
 from pellucid.errors import BadFile
+from pellucid.files import lock
 from pellucid.reader_study import AnswerSheet
 from pellucid.viewer.desk import Desk
 from pellucid.viewer.store import Store, hold, seen_by_others
@@ -32,7 +33,7 @@ sheet, reader = AnswerSheet(Path(sys.argv[1])), sys.argv[2]
 Path(sys.argv[1] + reader).touch()
 while not all(Path(sys.argv[1] + r).exists() for r in ("R1", "R2")):
     time.sleep(0.001)
-for position in range(30):
+for position in range(15):
     sheet.add(Answer("s", reader, position, "c", "maps", 0, "a", "a", 0.5, 1.0))
 """
 
@@ -64,11 +65,19 @@ def test_a_second_viewer_is_told_who_holds_the_folder_and_changes_nothing(folder
     desk.close()
 
 
-def test_answers_of_two_processes_all_stand(tmp_path):
+def test_answers_of_two_processes_wait_for_each_other_and_all_stand(tmp_path):
     path = tmp_path / "answers.csv"
-    both = [subprocess.Popen([sys.executable, "-c", ANSWER, str(path), r]) for r in ("R1", "R2")]
-    assert [p.wait(120) for p in both] == [0, 0]
-    assert sorted((a.reader, a.position) for a in AnswerSheet(path).read()) == sorted((r, n) for r in ("R1", "R2") for n in range(30))
+    with path.open("a+b") as file:
+        assert lock(file)
+        both = [subprocess.Popen([sys.executable, "-c", ANSWER, str(path), r]) for r in ("R1", "R2")]
+        end = time.monotonic() + 90
+        while not all((tmp_path / f"answers.csv{r}").exists() for r in ("R1", "R2")):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        time.sleep(0.5)
+        assert path.stat().st_size == 0  # nobody writes while another does
+    assert [p.wait(90) for p in both] == [0, 0]
+    assert sorted((a.reader, a.position) for a in AnswerSheet(path).read()) == sorted((r, n) for r in ("R1", "R2") for n in range(15))
 
 
 def test_actions_at_the_same_time_all_stand_and_are_on_the_disk(start, folder, tmp_path, monkeypatch):

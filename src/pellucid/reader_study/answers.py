@@ -7,9 +7,10 @@ import io
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from pellucid.errors import BadFile, BadParameter
 from pellucid.files import lock
@@ -85,12 +86,12 @@ class AnswerSheet:
             return []
 
     def _parsed(self, data: bytes) -> list[Answer]:
-        kinds = {f.name: {"int": int, "float": float}.get(str(f.type), _text) for f in fields(Answer)}
+        kinds: dict[str, Callable[[str], Any]] = {f.name: {"int": int, "float": float}.get(str(f.type), _text) for f in fields(Answer)}
         try:
             first, *rows = csv.reader(io.StringIO(data[: data.rfind(b"\n") + 1].decode())) if b"\n" in data else [COLUMNS]
             if tuple(first) != COLUMNS:
                 raise ValueError(f"columns {first[:4]}")
-            return [Answer(**{name: kinds[name](v) for name, v in zip(COLUMNS, row, strict=True)}) for row in rows]
+            return [Answer(*(kinds[name](v) for name, v in zip(COLUMNS, row, strict=True))) for row in rows]
         except Exception as error:  # whatever else was written into it, or how another program saved it
             got = f"{type(error).__name__}: {error}"[:160]
             raise BadFile(
