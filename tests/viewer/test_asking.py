@@ -13,6 +13,7 @@ from tests.viewer.conftest import BYTES, httpx, said, same, samples_of
 
 import pellucid as pl
 from pellucid.params import kind_of
+from pellucid.report import words
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,10 @@ def test_the_map_is_the_librarys_own_number_for_number(viewer, made):
     shown = (raw - levels) / levels * facts["layer"]["most"]
     assert np.abs(shown.reshape(128, 128) - mine.relevance.numpy()).max() < 1e-4 * facts["layer"]["most"]
     assert facts["verdict"] == "not examined" and facts["cannot"] and facts["way"] == "blur_ig" and facts["kept"]
+    told = words.told(mine)  # what the report says of the same map
+    for name in ("name", "verdict", "sentence", "reasons", "cannot", "caveats", "beside"):
+        assert facts[name] == told[name], name
+    assert facts["label"] == words.label(told) and told["score"] in facts["said"] and facts["label"]["target"] == "DME"
 
 
 def test_checks_come_after_the_map_with_reasons(viewer, eye):
