@@ -175,27 +175,6 @@ def test_annotated_scans_become_cases_of_the_exercise(desk, tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------------- in a browser
-@pytest.fixture
-def page(desk):
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    from tests.viewer.test_browser import ARGS, CHROMIUM
-
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
-    trouble: list[str] = []
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGS)
-        one = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True).new_page()
-        one.set_default_timeout(90_000)
-        one.on("console", lambda m: trouble.append(m.text) if m.type in ("error", "warning") else None)
-        one.on("pageerror", lambda e: trouble.append(str(e)))
-        one.goto(desk.first)
-        one.wait_for_selector("html[data-ready]")
-        yield one
-        browser.close()
-    assert [t for t in trouble if "GPU stall" not in t and "WebGL" not in t] == []
-
-
 def spot(page, row, column, shape=(48, 64)):
     """Where an edge of samples is on the page."""
     canvas = page.locator("#stage .frame canvas").first

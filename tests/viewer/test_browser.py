@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import time
 from urllib.parse import urlsplit
 
@@ -10,13 +9,6 @@ import pytest
 
 import pellucid as pl
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-ARGS = [
-    "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
-]  # fmt: skip
 LONG = 90_000
 
 # where the pixels lie that are brighter than nine tenths of the brightest, as shares of width and height
@@ -30,14 +22,6 @@ BRIGHTEST = """(n) => {
   for (let i = 0; i < width * height; i++) if (pixels[4 * i] > 230) { x += i % width; y += Math.floor(i / width); count++; }
   return [(x / count + 0.5) / width, (y / count + 0.5) / height, count];
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as p:
-        one = p.chromium.launch(executable_path=CHROMIUM, args=ARGS)
-        yield one
-        one.close()
 
 
 @pytest.fixture

@@ -114,27 +114,6 @@ def test_maps_and_similar_pictures_are_served_and_nothing_else(desk):
 
 
 # ---------------------------------------------------------------------------------------------------- in a browser
-@pytest.fixture
-def page(desk):
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    from tests.viewer.test_browser import ARGS, CHROMIUM
-
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
-    trouble: list[str] = []
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGS)
-        one = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
-        one.set_default_timeout(90_000)
-        one.on("console", lambda m: trouble.append(m.text) if m.type in ("error", "warning") else None)
-        one.on("pageerror", lambda e: trouble.append(str(e)))
-        one.goto(desk.first)
-        one.wait_for_selector("html[data-ready]")
-        yield one
-        browser.close()
-    assert [t for t in trouble if "GPU stall" not in t and "WebGL" not in t] == []
-
-
 def test_a_session_of_four_cases_with_a_refresh_in_between(desk, page):
     from tests.viewer.test_browser import until
 
