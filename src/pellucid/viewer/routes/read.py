@@ -177,7 +177,7 @@ class ReadMap(LayerFacts):
 
     label: dict[str, Any]
     sentence: str
-    misleads: list[str]
+    cannot: str
 
 
 @router.get("/{id}/cases/{case}/maps/{n}", response_model=ReadMap)
@@ -185,7 +185,7 @@ def map_facts(desk: AtDesk, id: str, case: Key, n: int) -> dict[str, Any]:
     """How a map's samples are read, and what its checks said."""
     why, scan = reads.map_of(desk, id, case, n)
     said = told(why)
-    return {**layer_facts(desk.display(scan).layer(why)), "label": label(said), "sentence": said["sentence"], "misleads": said["misleads"]}
+    return {**layer_facts(desk.display(scan).layer(why)), "label": label(said), "sentence": said["sentence"], "cannot": said["cannot"]}
 
 
 @router.get("/{id}/cases/{case}/maps/{n}/samples", response_class=Response, responses=PACKED)

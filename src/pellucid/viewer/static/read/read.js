@@ -131,7 +131,7 @@ async function picture(study, c, stage) {
   });
   // Beside the picture: what its values are, and what the checks said of it.
   function says(n) {
-    const { label, full, negative, sentence, misleads } = maps[n];
+    const { label, full, negative, sentence, cannot } = maps[n];
     const bar = h("div", { class: "gradient" });
     bar.style.background = gradient(scene.colors);
     const single = negative === 0;
@@ -139,7 +139,7 @@ async function picture(study, c, stage) {
     fill(byId("map-says"), h("div", { class: "added" }, h("h3", {}, `Map: ${label.name}, ${label.target}`), h("p", {}, badge(label.verdict, "small")), h("p", { class: "hint" }, sentence),
       h("div", { class: `scale${single ? " single" : ""}` }, bar, h("div", { class: "ticks" }, h("span", {}, single ? "" : `−${number(full)}`), h("span", {}, "0"), h("span", {}, `+${number(full)}`)),
         h("div", { class: "ends" }, h("span", {}, single ? "" : label.bar.low), h("span", {}, label.bar.what), h("span", {}, label.bar.high))),
-      misleads.map((m) => h("p", { class: "hint cannot" }, `It misleads when ${m}`))));
+      h("p", { class: "hint cannot" }, h("strong", {}, "What this map cannot tell you. "), cannot)));
   }
   says(0);
 }
