@@ -29,15 +29,14 @@ def blur_matrix(n: int, sigma: float, edge: Edge = "nearest") -> Tensor:
     return torch.zeros(n, n, dtype=torch.float64).scatter_add_(1, at.clamp(0, n - 1), values.contiguous())
 
 
-def _along(values: Tensor, matrix: Tensor, axis: int) -> Tensor:
-    """Multiply a matrix along one spatial axis of (c, *space)."""
-    moved = values.movedim(axis + 1, -1)
-    return (moved @ matrix.to(values).T).movedim(-1, axis + 1)
+def along(values: Tensor, matrix: Tensor, dim: int) -> Tensor:
+    """Multiply a matrix along one dimension."""
+    return (values.movedim(dim, -1) @ matrix.to(values).T).movedim(-1, dim)
 
 
 def gaussian(values: Tensor, sigma: Sequence[float], edge: Edge = "nearest") -> Tensor:
     """Blur (c, *space) by ``sigma`` samples per axis (0 leaves an axis alone)."""
     for axis, s in enumerate(sigma):
         if s > 0:
-            values = _along(values, blur_matrix(values.shape[axis + 1], s, edge), axis)
+            values = along(values, blur_matrix(values.shape[axis + 1], s, edge), axis + 1)
     return values

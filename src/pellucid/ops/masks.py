@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pellucid.ops.blur import blur_matrix
+from pellucid.ops.blur import along, blur_matrix
 
 COLDNESS = 20.0  # of the smooth maximum
 MOST = 2**23  # products of samples and neighboring cells that are held at once
@@ -30,7 +30,7 @@ def along_axes(values: Tensor, matrices: Sequence[Tensor]) -> Tensor:
     """Multiply one matrix along each of the last axes."""
     first = values.ndim - len(matrices)
     for axis, matrix in enumerate(matrices):
-        values = (values.movedim(first + axis, -1) @ matrix.to(values).T).movedim(-1, first + axis)
+        values = along(values, matrix, first + axis)
     return values
 
 
