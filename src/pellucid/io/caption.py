@@ -25,11 +25,12 @@ WARNING = "AI explanation, not for diagnosis"
 
 @dataclass(frozen=True)
 class Caption:
-    """Lines below a picture, the first the one that matters (in red where it is an alarm), and the same as named texts inside the file."""
+    """Lines below a picture, the first ``loud`` bright (the very first red where it is an alarm), and the same as named texts inside the file."""
 
     lines: tuple[str, ...]
     texts: Mapping[str, str] = field(default_factory=dict)
     alarm: bool = False
+    loud: int = 1
 
 
 def verdict_of(facts: Mapping[str, Any]) -> str:
@@ -73,7 +74,7 @@ def caption_of(facts: Mapping[str, Any], *, zero: bool) -> Caption | None:
         *([f"Values: {texts['Values']}."] if texts["Values"] else []),
         f"Network: {texts['Network']}  ·  pellucid {dict(said.get('versions', {})).get('pellucid', 'source')}  ·  {WARNING}",
     ]
-    return Caption(tuple(lines), {k: v for k, v in texts.items() if v}, verdict in ALARMING)
+    return Caption(tuple(lines), {k: v for k, v in texts.items() if v}, verdict in ALARMING, 1 + len(notes))
 
 
 def captioned(page: Any, caption: Caption | None) -> Any:
@@ -90,7 +91,7 @@ def captioned(page: Any, caption: Caption | None) -> Any:
     whole.paste(page, (0, 0))
     pen = ImageDraw.Draw(whole)
     for k, (row, n) in enumerate(rows):
-        ink = picture.FAINT if n else ALARM if caption.alarm else picture.INK
+        ink = picture.FAINT if n >= caption.loud else ALARM if caption.alarm and n == 0 else picture.INK
         pen.text((picture.MARGIN, page.height + EDGE + LINE * (k + 0.5)), row, fill=ink, font=picture.font(14, row), anchor="lm")
     return whole
 
