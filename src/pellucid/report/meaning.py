@@ -35,8 +35,9 @@ def meaning(method: str, target: str, unit: str, score: str = "score") -> Meanin
     facts = facts_of(method)
     values = facts.values if facts is not None and isinstance(facts.values, Values) else Values.UNDECLARED
     of = f" ({unit})" if unit else ""
+    pro = "what raises" if score == "value" else "what speaks for"
     said = {
-        Values.CONTRIBUTIONS: Meaning(f"contribution to the {score}{of}", f"lowers the {score}", f"raises the {score}", f"what speaks for {target}"),
+        Values.CONTRIBUTIONS: Meaning(f"contribution to the {score}{of}", f"lowers the {score}", f"raises the {score}", f"{pro} {target}"),
         Values.SLOPES: Meaning(
             f"slope: change of the {score}{of} per unit", "higher here: falls", "higher here: rises", f"the sensitivity of {target}", size=True
         ),

@@ -189,7 +189,7 @@ def where(m: Map) -> Place:
     means = meaning(p.method, *short_target(p), scored(p))
     values = m.values.detach().cpu().sum(0).double()
     size = means.size or not bool((values > 0).any())
-    marks = means.marks if size == means.size else f"what speaks against {short_target(p)[0]}"
+    marks = means.marks if size == means.size else f"what {'lowers' if scored(p) == 'value' else 'speaks against'} {short_target(p)[0]}"
     if values.numel() and float(values.min()) == float(values.max()):
         return Place(None, 1.0, "", marks, "the map is zero everywhere" if not float(values.max()) else "the map is the same everywhere")
     mass = (values.abs() if size else values.clamp(min=0)).numpy()
