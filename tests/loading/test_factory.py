@@ -1,4 +1,5 @@
 import argparse
+import hashlib
 import random
 import re
 import sys
@@ -34,7 +35,6 @@ def test_a_factory_runs_only_with_the_users_word(program):
     with pytest.raises(Untrusted) as error:
         load_model(f"{file}:make")
     text = one_line(error)
-    import hashlib
 
     assert str(file) in text and hashlib.sha256(file.read_bytes()).hexdigest() in text and "--trust" in text
     assert not mark.exists()
@@ -233,3 +233,22 @@ def test_a_factory_may_describe_its_network(tmp_path):
 def test_factory_of_an_installed_package(tmp_path):
     model = load_model("torch.nn:Identity", trust="code")
     assert isinstance(model.module, nn.Identity)
+
+
+REWRITES = """
+import pathlib, torch
+def make():
+    net = torch.nn.Linear(2, 2)
+    torch.save({k: torch.zeros_like(v) for k, v in net.state_dict().items()}, pathlib.Path(__file__).with_name("w.pt"))
+    return net
+"""
+
+
+def test_the_hash_is_that_of_the_bytes_that_were_loaded(tmp_path):
+    (tmp_path / "net.py").write_text(REWRITES)
+    net = nn.Linear(2, 2)
+    torch.save(net.state_dict(), tmp_path / "w.pt")
+    first = hashlib.sha256((tmp_path / "w.pt").read_bytes()).hexdigest()
+    model = load_model(f"{tmp_path}/net.py:make", weights=tmp_path / "w.pt", trust="code")
+    assert torch.equal(model.module.weight, net.weight) and model.source["sha256"]["w.pt"] == first
+    assert hashlib.sha256((tmp_path / "w.pt").read_bytes()).hexdigest() != first, "the factory has rewritten its weights"

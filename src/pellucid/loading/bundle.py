@@ -90,14 +90,15 @@ def _built(root: Path, facts: Mapping[str, Any], weights: Path | None, trust: Tr
             f"a bundle in {root}", "no inference config" if config is None else "no models/model.pt", "Is it complete? Give weights=."
         )
     at_least(trust, "code", "a MONAI bundle is a program; running its network_def", config)
-    state = read_weights(stored, trust)
+    files = {config.name: sha256(config)}  # before anything of it runs
+    state, files[stored.name] = read_weights(stored, trust)
     back = random_state()
     try:
         net = _network(root, config, options)
     finally:
         back()
     put(net, state, stored)
-    return Loaded(net.eval(), "MONAI bundle", name, {f.name: sha256(f) for f in (config, stored)}, described)
+    return Loaded(net.eval(), "MONAI bundle", name, files, described)
 
 
 def _network(root: Path, config: Path, options: Mapping[str, Any]) -> nn.Module:

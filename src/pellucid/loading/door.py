@@ -107,11 +107,11 @@ def _file(path: Path, weights: Path | None, trust: Trust, options: Mapping[str, 
         raise BadModel("a model's source says how it is built", f"{path}, {'a program' if path.suffix == '.py' else 'weights alone'}", fix)
     if path.suffix == ".pt2":
         raise BadFile(f"an exported program in {path}", "another kind of file", "Is it complete, and written by torch.export.save?")
-    held = unpickled(path, trust)
+    held, digest = unpickled(path, trust)
     if not isinstance(held, nn.Module):
         fix = f"Give load_model('package.module:factory', weights={path.name!r})."
         raise BadModel("a model's source says how it is built", f"{path}, weights alone", fix)
-    return Loaded(held.eval(), "pickled network", type(held).__name__, {path.name: sha256(path)})
+    return Loaded(held.eval(), "pickled network", type(held).__name__, {path.name: digest})
 
 
 def _alone(text: str, weights: Path | None, options: Mapping[str, Any]) -> None:

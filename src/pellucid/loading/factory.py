@@ -32,7 +32,9 @@ def from_factory(source: str, weights: Path | None, trust: Trust, options: Mappi
     file = _file(where)
     at_least(trust, "code", f"a factory is a program; running {source}", file)
     files = {file.name: sha256(file)}
-    state = None if weights is None else read_weights(weights, trust)  # told before a large network is built
+    state = None
+    if weights is not None:  # told before a large network is built
+        state, files[weights.name] = read_weights(weights, trust)
     back = random_state()  # a new network draws its start from the global random state
     try:
         made = _made(source, _module(where, file), attribute, options)
@@ -47,7 +49,6 @@ def from_factory(source: str, weights: Path | None, trust: Trust, options: Mappi
         notes = ("no weights file was given: the network is as its factory makes it",)
     elif weights is not None:
         put(net, state, weights)
-        files[weights.name] = sha256(weights)
     loaded = Loaded(net.eval(), "factory", type(net).__name__, files, {}, notes)
     return loaded if model is None else (model, loaded)
 

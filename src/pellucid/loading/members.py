@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ def as_stored(path: Path, starts: Sequence[str]) -> tuple[dict[str, bytes], str]
         BadFile: damaged, a name twice, or it would unpack to more than the file's own size (torch never compresses).
     """
     with reading(str(path), COMPLETE), path.open("rb") as file, zipfile.ZipFile(file) as archive:
-        _bounded(archive, path)
+        _bounded(archive, path.stat().st_size, path)
         found: dict[str, bytes] = {}
         for info in archive.infolist():
             short = info.filename.split("/", 1)[-1]
@@ -42,20 +43,20 @@ def as_stored(path: Path, starts: Sequence[str]) -> tuple[dict[str, bytes], str]
         return found, hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def unpacked_is_bounded(path: Path) -> None:
-    """Refuse a zip that unpacks to more than its own size; another kind of file cannot.
+def unpacked_is_bounded(data: bytes, path: Path) -> None:
+    """Refuse the bytes of a zip that unpacks to more than its own size; another kind of file cannot.
 
     Raises:
         BadFile: compressed, or members that lie over one another.
     """
     with reading(str(path), COMPLETE):
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                _bounded(archive, path)
+        if zipfile.is_zipfile(io.BytesIO(data)):
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                _bounded(archive, len(data), path)
 
 
-def _bounded(archive: zipfile.ZipFile, path: Path) -> None:
-    size, unpacked = path.stat().st_size, sum(i.file_size for i in archive.infolist())
+def _bounded(archive: zipfile.ZipFile, size: int, path: Path) -> None:
+    unpacked = sum(i.file_size for i in archive.infolist())
     if unpacked > size:
         raise BadFile(f"{path} as torch writes it, not compressed", f"{size} bytes that unpack to {unpacked}", "Save it again with torch.")
 

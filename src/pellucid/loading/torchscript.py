@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 
 import torch
 
-from pellucid.loading.trust import Loaded, Trust, at_least, reading, sha256
+from pellucid.loading.trust import Loaded, Trust, at_least, reading, whole
 
 NOTE = "TorchScript hides its operations: gradients and scores only, no sites and no rules; for those load the factory with its weights"
 
@@ -20,12 +21,13 @@ def from_torchscript(path: Path, trust: Trust) -> Loaded:
         Untrusted: below trust='code'.
     """
     at_least(trust, "code", "TorchScript is a program; running it", path)
+    data, digest = whole(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated, the files are there
         warnings.simplefilter("ignore", FutureWarning)
         with reading(str(path), "Is it complete?"):
-            module = torch.jit.load(path, map_location="cpu").eval()
-    return Loaded(module, "TorchScript", path.stem, {path.name: sha256(path)}, {}, (NOTE,))
+            module = torch.jit.load(io.BytesIO(data), map_location="cpu").eval()
+    return Loaded(module, "TorchScript", path.stem, {path.name: digest}, {}, (NOTE,))
 
 
 def holds_script(names: list[str]) -> bool:

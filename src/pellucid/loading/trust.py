@@ -49,6 +49,19 @@ def sha256(path: Path) -> str:
         raise BadFile(f"read {path}", error.strerror or type(error).__name__, "Check the path.") from error
 
 
+def whole(path: Path) -> tuple[bytes, str]:
+    """A file's bytes and their sha256: what is told of a file is told of what was loaded, whoever writes it meanwhile.
+
+    Raises:
+        BadFile: it cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadFile(f"read {path}", error.strerror or type(error).__name__, "Check the path.") from error
+    return data, hashlib.sha256(data).hexdigest()
+
+
 @contextlib.contextmanager
 def reading(what: str, fix: str) -> Iterator[None]:
     """Whatever a damaged file makes a reader stumble over, told on one line: a list of exceptions would never be complete.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import pickle
 import re
 import warnings
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from pellucid.errors import BadFile, BadModel, Untrusted
 from pellucid.loading.members import unpacked_is_bounded
-from pellucid.loading.trust import Trust, at_least, first_line, reading, sha256
+from pellucid.loading.trust import Trust, at_least, first_line, reading, whole
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "model.", "_orig_mod.")  # DataParallel, Lightning, torch.compile
@@ -25,22 +26,22 @@ SHOWN = 4
 WRITTEN = "Is it complete, and written by torch.save?"
 
 
-def read_weights(path: Path, trust: Trust) -> dict[str, Any]:
-    """Names and tensors of a .safetensors, .pt, .pth or .bin file; nothing in it is run below trust='pickle'.
+def read_weights(path: Path, trust: Trust) -> tuple[dict[str, Any], str]:
+    """Names and tensors of a .safetensors, .pt, .pth or .bin file, and its sha256; nothing in it is run below trust='pickle'.
 
     Raises:
         BadFile: missing, corrupt, or without a state dict.
         Untrusted: it holds more than tensors and plain values.
     """
-    sha256(path)  # a missing file is told first
     if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
+        from safetensors.torch import load
 
+        data, digest = whole(path)
         with reading(str(path), "Is it complete, and a safetensors file?"):
-            return dict(load_file(path))
-    held = unpickled(path, trust)
+            return dict(load(data)), digest
+    held, digest = unpickled(path, trust)
     if isinstance(held, nn.Module):
-        return dict(held.state_dict())
+        return dict(held.state_dict()), digest
     for key in WRAPPERS:
         if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
             held = held[key]
@@ -48,31 +49,32 @@ def read_weights(path: Path, trust: Trust) -> dict[str, Any]:
     if not isinstance(held, Mapping) or not any(isinstance(v, Tensor) for v in held.values()):
         got = f"a dict with {_some([str(k) for k in held])}" if isinstance(held, Mapping) else type(held).__name__
         raise BadFile(f"a state dict in {path}", got, f"Save torch.save(model.state_dict(), path), or under one of {', '.join(WRAPPERS)}.")
-    return {str(k): v for k, v in held.items()}
+    return {str(k): v for k, v in held.items()}, digest
 
 
-def unpickled(path: Path, trust: Trust) -> Any:
-    """What torch.save wrote: tensors and plain values; anything else only with trust='pickle'.
+def unpickled(path: Path, trust: Trust) -> tuple[Any, str]:
+    """What torch.save wrote, and the file's sha256: tensors and plain values; anything else only with trust='pickle'.
 
     Raises:
         BadFile: truncated, corrupt, or no such file of torch.
         Untrusted: it asks for classes or functions that are not data.
     """
+    data, digest = whole(path)
     if trust != "pickle":
-        unpacked_is_bounded(path)
+        unpacked_is_bounded(data, path)
     try:
-        return as_data(path, path)
+        return as_data(io.BytesIO(data), path), digest
     except pickle.UnpicklingError as error:
-        asked = _asked_for(path, error)
+        asked = _asked_for(data, error)
         if not asked:
             raise BadFile(f"read {path}", first_line(error), WRITTEN) from error
         if trust != "pickle":
-            _refuse(path, asked, trust)
+            _refuse(path, digest, asked, trust)
     with reading(str(path), "Its classes must be importable here."):
-        return torch.load(path, map_location="cpu", weights_only=False)
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=False), digest
 
 
-def as_data(held: Path | IO[bytes], path: Path) -> Any:
+def as_data(held: IO[bytes], path: Path) -> Any:
     """A pickle of tensors and plain values, with nothing in it run.
 
     Raises:
@@ -88,17 +90,17 @@ def as_data(held: Path | IO[bytes], path: Path) -> Any:
     raise asks
 
 
-def _asked_for(path: Path, error: Exception) -> list[str]:
+def _asked_for(data: bytes, error: Exception) -> list[str]:
     """Every class or function that a pickle asks for beyond plain data, found without running it."""
-    if zipfile.is_zipfile(path):
+    if zipfile.is_zipfile(io.BytesIO(data)):
         with contextlib.suppress(Exception):  # a file made to confuse: then the refusal's message names the first
-            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(data)))
     return (
         re.findall(r"GLOBAL ([\w.]+)", str(error))[:1] or re.findall(r"[Uu]nsupported (?:class|operand|instruction)[^\n]*", str(error))[:1]
     )
 
 
-def _refuse(path: Path, asked: list[str], trust: Trust) -> None:
+def _refuse(path: Path, digest: str, asked: list[str], trust: Trust) -> None:
     whole = any(name.startswith("torch.nn.modules") for name in asked)
     if whole:
         safe = "Save its state_dict() and load it with a factory: load_model('package.module:factory', weights=...)"
@@ -109,7 +111,7 @@ def _refuse(path: Path, asked: list[str], trust: Trust) -> None:
     else:
         allow = f"torch.serialization.add_safe_globals([{asked[0].split('.')[-1]}])"
         fix = f"Save the state dict alone; or, if harmless, allow them: {allow}; or pass trust='pickle' (--unsafe-pickle)."
-    raise Untrusted("weights hold tensors and plain values", f"{path} (sha256 {sha256(path)}), which asks for {_some(runs or asked)}", fix)
+    raise Untrusted("weights hold tensors and plain values", f"{path} (sha256 {digest}), which asks for {_some(runs or asked)}", fix)
 
 
 def put(module: nn.Module, state: Mapping[str, Any], path: Path) -> None:
