@@ -12,8 +12,9 @@ from pellucid.errors import BadParameter
 from pellucid.explanation import Map
 from pellucid.files import put
 from pellucid.report.html import check, gradient, guard, page
+from pellucid.report.meaning import meaning
 from pellucid.report.pictures import still_of
-from pellucid.report.words import VERDICTS, date, number, percent, short_target
+from pellucid.report.words import VERDICTS, date, number, percent, scored, short_target
 
 LIMIT = 25_000_000  # bytes of a page
 THUMB = 132  # pixels along the longer side
@@ -86,6 +87,7 @@ def _row(case: Patient, n: int) -> dict[str, Any]:
         "right": case.truth == predicted if case.truth and predicted else None, "score": number(first.score), "raw": first.score, "unit": unit,
         "verdict": word, "slug": word.replace(" ", "-"), "rank": list(VERDICTS).index(word), "reason": _reason(first), "report": case.report,
         "method": first.provenance.method.split("(")[0].replace("_", " "), "others": len(maps) - 1,
+        "means": meaning(first.provenance.method, target, unit, scored(first.provenance)).what,
     }  # fmt: skip
 
 

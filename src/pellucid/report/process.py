@@ -21,7 +21,7 @@ from pellucid.ops.blur import blur_matrix, gaussian
 from pellucid.report.curves import Plot, plot
 from pellucid.report.pictures import RGB, flat_picture, pack, packed_text
 from pellucid.report.planes import Layout, Plane, lay_out
-from pellucid.report.words import number, percent, short_target
+from pellucid.report.words import number, percent, scored, short_target
 
 LONGEST = 256  # samples along a side of an animated picture
 FRAMES = 240  # at most, evenly chosen
@@ -105,12 +105,18 @@ def _chosen(n: int, most: int = FRAMES) -> list[int]:
 def _series(m: Map, picked: Sequence[int]) -> tuple[dict[str, list[float]], bool]:
     """Probabilities of the classes that matter most, or the score where there are none."""
     rows = [m.trace["probabilities"][k] for k in picked]
-    target, unit = short_target(m.provenance)
+    target = short_target(m.provenance)[0]
     if not rows or not all(isinstance(r, (list, tuple)) and r for r in rows):
-        return {f"score of {target}" + (f" ({unit})" if unit else ""): [float(m.trace["scores"][k]) for k in picked]}, False
+        return {_axis(m): [float(m.trace["scores"][k]) for k in picked]}, False
     names = [m.provenance.classes[k] if k < len(m.provenance.classes) else f"class {k}" for k in range(len(rows[0]))]
     order = sorted(range(len(names)), key=lambda k: (names[k] != target, -max(r[k] for r in rows)))[:CLASSES]
     return {names[k]: [float(r[k]) for r in rows] for k in order}, True
+
+
+def _axis(m: Map) -> str:
+    """What the curve shows: the score, or the measured value, of what is explained, with its unit."""
+    target, unit = short_target(m.provenance)
+    return f"{scored(m.provenance)} of {target}" + (f" ({unit})" if unit else "")
 
 
 def _told(series: Mapping[str, Sequence[float]], share: bool, heads: Sequence[str]) -> list[str]:
@@ -151,18 +157,17 @@ def _windows(m: Map, method: Method[Any]) -> tuple[str, str, Plot, dict[str, Any
             _along(grid, view.layout, a, corners[k][view.layout.order[a]], edges[view.layout.order[a]]) for a in (x, y)
         )
         windows.append([round(v, 4) for v in (left, 1 - top - tall if view.plane.flip_y else top, wide, tall)])
-    target, unit = short_target(m.provenance)
     values = [float(scores[k]) for k in kept]
     drops = [m.score - v for v in values]
     most = max(map(abs, drops)) or 1.0
-    name = f"score of {target}" + (f" ({unit})" if unit else "")
+    name = _axis(m)
     drawn = plot(list(range(len(kept))), {name: values}, "window", share=False, ends=("first", "last"))
     facts = {
         "pictures": [view.picture()], "windows": windows, "drops": [round(d / most, 3) for d in drops], "fill": _shade(m.image, method),
         "says": _told({name: values}, False, [f"Window {k + 1} of {len(kept)} hidden" for k in range(len(kept))]),
     }  # fmt: skip
     whole = number(m.score)
-    text = f"A window of the image is hidden, and the network is asked again; unhidden the score is {whole}. Where it falls most, the network needs what was hidden."
+    text = f"A window of the image is hidden, and the network is asked again; unhidden the {scored(m.provenance)} is {whole}. Where it falls most, the network needs what was hidden."
     return "windows", text, drawn, facts
 
 
@@ -186,8 +191,7 @@ def _segments(m: Map) -> tuple[str, str, Plot, dict[str, Any]] | None:
         return None
     picked = _chosen(len(rows), 120)
     present, compact = np.unique(labels, return_inverse=True)
-    target, unit = short_target(m.provenance)
-    name = f"score of {target}" + (f" ({unit})" if unit else "")
+    name = _axis(m)
     values = [float(scores[k]) for k in picked]
     shown = [float(rows[k].mean()) for k in picked]
     drawn = plot(shown, {name: values}, "share of the pieces shown", share=False, ends=("few", "all"), dots=True)
@@ -196,7 +200,7 @@ def _segments(m: Map) -> tuple[str, str, Plot, dict[str, Any]] | None:
         "pictures": [view.picture()], "labels": packed_text(pack(np.ascontiguousarray(compact.reshape(labels.shape)).astype(np.uint16))),
         "rows": ["".join("1" if v else "0" for v in rows[k][present]) for k in picked], "says": _told({name: values}, False, heads),
     }  # fmt: skip
-    text = f"Random pieces are hidden (here: filled with their mean), and the network is asked again, {len(rows)} times. What raises the score whenever it is there gets relevance."
+    text = f"Random pieces are hidden (here: filled with their mean), and the network is asked again, {len(rows)} times. What raises the {scored(m.provenance)} whenever it is there gets relevance."
     return "segments", text, drawn, facts
 
 
@@ -213,7 +217,7 @@ def _path(m: Map, method: Method[Any]) -> tuple[str, str, Plot, dict[str, Any]] 
     drawn = plot(at, series, "share of the way", share=share, ends=("start", "this image"))
     heads = [f"{100 * a:.0f} % of the way" for a in at]
     facts = {"pictures": [view.picture(), view.picture(start)], "alphas": [round(a, 4) for a in at], "says": _told(series, share, heads)}
-    text = "The image is faded in from an image that tells nothing. Every step of the way says which samples moved the score; the map is their sum."
+    text = f"The image is faded in from an image that tells nothing. Every step of the way says which samples moved the {scored(m.provenance)}; the map is their sum."
     return "path", text, drawn, facts
 
 
