@@ -16,6 +16,7 @@ from tests.io.dicoms import AXIAL, oblique
 
 from pellucid.explanation import Evidence, Map, Measurement, Provenance
 from pellucid.image import Image
+from pellucid.method import Values
 
 ORIENTATIONS = {"axial": AXIAL, "oblique": oblique(), "sagittal": ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0))}
 PEAK, PIT = (3, 12, 9), (7, 20, 31)  # (slice, row, column) of the largest and of the smallest value
@@ -37,6 +38,7 @@ def made_of(scan: Image, spots: dict[tuple[int, ...], float] | None = None, nois
     made = {
         "method": "integrated_gradients(baseline=Constant(0.0), steps=64)", "target": "logit('Ödem')", "site": "input", "image": "a", "model": "net",
         "classes": ("none", "Ödem"), "versions": {"pellucid": "0.1.0"}, "time": "2026-11-21T18:36:27+00:00", "caveats": ("A caveat.",),
+        "values": Values.CONTRIBUTIONS.value,
     }  # fmt: skip
     provenance = Provenance(**{**made, **changes}, hash_weights=lambda: "ab" * 32)  # type: ignore[arg-type]
     return Map(scan.grid, provenance, evidence, values, scan, scan, 1.5, {}, (0.1, 0.9))

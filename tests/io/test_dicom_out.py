@@ -17,7 +17,9 @@ import pellucid as pl
 from pellucid.errors import BadFile, BadImage, BadParameter
 from pellucid.explanation import Evidence
 from pellucid.io.caption import ALARM
-from pellucid.io.dicom import filing
+from pellucid.io.dicom import filing, secondary_capture
+from pellucid.io.dicom.secondary_capture import _lines
+from pellucid.method import Values
 
 VOLUME = (np.random.default_rng(0).normal(0, 50, (12, 40, 48)) + 1000).astype(np.int16)
 NEAR = 1e-3  # mm
@@ -162,6 +164,22 @@ def test_what_the_objects_say(plain, tmp_path):
     orange, blue = (s.RecommendedDisplayCIELabValue for s in seg.SegmentSequence)
     assert orange[2] > blue[2]
     assert (sr.CompletionFlag, sr.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
+
+
+@pytest.mark.parametrize("values", [*(v.value for v in Values), ""])
+def test_for_and_against_are_words_of_methods_that_say_so(plain, tmp_path, monkeypatch, values):
+    home, why = plain
+    lines = []
+    monkeypatch.setattr(secondary_capture, "_lines", lambda *given: lines.extend(said := _lines(*given)) or said)
+    made_of(why.scan, values=values).dicom(tmp_path / "out", source=home / "scan", kinds=("segmentation", "capture", "report"))
+    seg, sr = (pydicom.dcmread(tmp_path / f"out/{n}.dcm") for n in ("segmentation", "report"))
+    told = " ".join([*lines, str(seg.SegmentSequence), str(sr.ContentSequence)])
+    signed = values in (Values.CONTRIBUTIONS.value, Values.FEATURES.value)
+    words = ["for Ödem", "against Ödem"] if signed else ["above zero Ödem", "below zero Ödem"]
+    assert [s.SegmentLabel for s in seg.SegmentSequence] == [f"{w} (questionable)" for w in words]
+    assert ("Orange for, blue against: " in told, "EVIDENCE_FOR" in told) == (signed, signed)
+    assert ("Orange above zero, blue below: " in told, "ABOVE_ZERO" in told) == (not signed, not signed)
+    assert f": {values or 'not declared'}" in told
 
 
 @pytest.mark.parametrize("verdict", ["supported", "questionable", "not supported", "void", None])

@@ -76,6 +76,16 @@ class Derived:
         return verdict_of(self.facts)
 
     @property
+    def meant(self) -> str:
+        """What the values are, as the method declares it."""
+        return str(self.said.get("values") or "not declared")
+
+    @property
+    def signs(self) -> tuple[str, str]:
+        """What lies above and below zero is called: for and against only where the method says that below zero counts against it."""
+        return ("for", "against") if "; below zero" in self.meant else ("above zero", "below zero")
+
+    @property
     def version(self) -> str:
         return str(self.said["versions"].get("pellucid", "source"))
 
@@ -88,7 +98,7 @@ class Derived:
     def regions(self) -> dict[str, np.ndarray]:
         """Samples of at least ``threshold`` times the largest |value|, by sign; a sign that does not occur is left out."""
         level = self.threshold * self.top
-        found = {"for": self.values >= level, "against": self.values <= -level}
+        found = dict(zip(self.signs, (self.values >= level, self.values <= -level), strict=True))
         return {sign: mask for sign, mask in found.items() if self.top > 0 and mask.any()}
 
     @cached_property
@@ -147,6 +157,12 @@ class Derived:
         from highdicom.coding_schemes import CodingSchemeIdentificationItem
 
         return [CodingSchemeIdentificationItem(SCHEME, name="Pellucid: methods and measurements", responsible_organization=MAKER)]
+
+    def region(self, sign: str) -> Any:
+        """A region of that sign, as a code."""
+        if sign in ("for", "against"):
+            return concept(f"EVIDENCE_{sign}".upper(), f"Relevance {sign} the explained class")
+        return concept(sign.replace(" ", "_").upper(), f"Values far {sign}, neither for nor against")
 
     def anatomy(self) -> Any:
         """What part of the body was scanned, as a code."""

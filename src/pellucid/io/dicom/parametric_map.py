@@ -33,7 +33,7 @@ def parametric_map(derived: Derived) -> Any:
             label, fit(f"{derived.name} of {derived.target}, {meaning}"), codes.UCUM.NoUnits, span, slope=slope, intercept=0.0,
             quantity_definition=concept(derived.name, f"Relevance by {derived.name}, {meaning}"),
         )
-        for label, meaning, slope in (("STORED", f"1 is {scale:g}", 1.0), ("SCORE", "in units of the score", scale))
+        for label, meaning, slope in (("STORED", f"1 is {scale:g}", 1.0), ("SCORE", "as the map gives it", scale))
     ]  # fmt: skip
     pm = ParametricMap(
         list(origin.headers),

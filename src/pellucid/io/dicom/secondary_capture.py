@@ -17,7 +17,7 @@ from pellucid.table import percent
 
 SOP_CLASS = "1.2.840.10008.5.1.4.1.1.7"
 SIDE = 512  # pixels of a slice's longer edge, at least
-BANNER, FOOT, COLUMN = 38, 84, 112
+BANNER, FOOT, COLUMN = 38, 108, 112
 LEAST = 720  # pixels across, so that the words can be read
 TOWARD = (("R", "L"), ("A", "P"), ("H", "F"))  # DICOM's letters for growing and falling R, A, S
 ALARM = (255, 176, 32)
@@ -62,7 +62,7 @@ def _draw(derived: Derived, base: np.ndarray, number: int, top: float) -> tuple[
     page.paste(slice_drawn, (x, BANNER))
     pen = ImageDraw.Draw(page)
     pen.text((12, BANNER / 2), WARNING, fill=ALARM, font=picture.font(19), anchor="lm")
-    inks = (RED if derived.verdict in ALARMING else picture.INK, picture.INK, picture.FAINT)
+    inks = (RED if derived.verdict in ALARMING else picture.INK, picture.INK, picture.INK, picture.FAINT)
     for line, text in enumerate(_lines(derived, number)):
         font = picture.font(15 if line == 0 else 13, text)
         while pen.textlength(text, font=font) > page.width - 24:
@@ -74,8 +74,8 @@ def _draw(derived: Derived, base: np.ndarray, number: int, top: float) -> tuple[
     return page, (x, BANNER), (wide, tall)
 
 
-def _lines(derived: Derived, number: int) -> tuple[str, str, str]:
-    """What the picture says beneath: target, method, where it comes from."""
+def _lines(derived: Derived, number: int) -> tuple[str, ...]:
+    """What the picture says beneath: target, what the colors mean, method, where it comes from."""
     facts, said = derived.facts, derived.said
     target = derived.target
     sure = ""
@@ -84,7 +84,8 @@ def _lines(derived: Derived, number: int) -> tuple[str, str, str]:
     place = f"slice {number + 1} of {len(derived.values)} along the normal  ·  " if len(derived.values) > 1 else ""
     weights = str(said.get("weights", ""))[:12]
     return (
-        f"Orange: for, blue: against {target}{sure}  ·  evidence: {derived.verdict}",
+        f"{target}{sure}  ·  evidence: {derived.verdict}",
+        f"Orange {derived.signs[0]}, blue {derived.signs[1].removesuffix(' zero')}: {derived.meant}",
         derived.method,
         f"{place}network {said['model'] or 'unnamed'} {weights}  ·  pellucid {derived.version}",
     )

@@ -1,4 +1,4 @@
-"""Segmentation: where the map is strong, for and against, as two binary segments."""
+"""Segmentation: where the map is strong, above and below zero, as two binary segments."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.io.dicom.derived import Derived, concept, fit
+from pellucid.io.dicom.derived import Derived, fit
 
-COLORS = {"for": (214, 96, 22), "against": (46, 98, 190)}  # as in the overlay
+COLORS = ((214, 96, 22), (46, 98, 190))  # above and below zero, as in the overlay
 
 
 def segmentation(derived: Derived) -> Any:
@@ -30,13 +30,13 @@ def segmentation(derived: Derived) -> Any:
             segment_number=n,
             segment_label=f"{fit(f'{sign} {derived.target}', 46)} ({derived.verdict})",
             segmented_property_category=codes.SCT.SpatialAndRelationalConcept,
-            segmented_property_type=concept(f"EVIDENCE_{sign}".upper(), f"Relevance {sign} the explained class"),
+            segmented_property_type=derived.region(sign),
             algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=algorithm,
             tracking_uid=derived.uid("segment", sign),
             tracking_id=fit(f"{derived.name} {sign} {derived.target}"),
             anatomic_regions=[derived.anatomy()],
-            display_color=CIELabColor.from_rgb(*COLORS[sign]),
+            display_color=CIELabColor.from_rgb(*COLORS[derived.signs.index(sign)]),
         )
         for n, sign in enumerate(derived.regions, 1)
     ]

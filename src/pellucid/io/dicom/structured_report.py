@@ -115,7 +115,7 @@ def _regions(derived: Derived, segmented: Any) -> list[Any]:
     for n, (sign, mask) in enumerate(derived.regions.items(), 1):
         inside = derived.values[mask].astype(np.float64)
         numbers = [
-            _measured("PEAK", "Largest relevance in the region, in units of the score", float(inside[np.abs(inside).argmax()])),
+            _measured("PEAK", "Largest |value| in the region, with its sign", float(inside[np.abs(inside).argmax()])),
             _measured("SHARE", "Share of all |relevance| that lies in the region", float(np.abs(inside).sum()) / total),
         ]
         if grid.unit == "mm":
@@ -123,7 +123,7 @@ def _regions(derived: Derived, segmented: Any) -> list[Any]:
             numbers.insert(0, Measurement(size[0], float(f"{mask.sum() * grid.voxel:.9g}"), size[1]))
         common = {
             "tracking_identifier": TrackingIdentifier(uid=derived.uid("segment", sign), identifier=fit(f"{derived.name} {sign}")),
-            "finding_type": concept(f"EVIDENCE_{sign}".upper(), f"Relevance {sign} the explained class"),
+            "finding_type": derived.region(sign),
             "finding_sites": [FindingSite(derived.anatomy())],
             "algorithm_id": _algorithm(derived),
             "measurements": numbers,
