@@ -193,8 +193,13 @@ def test_a_mark_in_a_volume_lies_where_it_was_drawn(viewer):
     kept, image = pl.read(path), pl.read(viewer.folder / "brain.nii.gz")
     assert torch.equal(kept.values[0] > 0.5, image.values[0] > 2.9)
     assert np.allclose(kept.grid.matrix, image.grid.matrix, atol=1e-4)
-    taken = viewer.api.post("/api/marks/file", json={"scan": scan["id"], "path": "brain.nii.gz", "name": "all"}).json()
-    assert taken["samples"] == int((image.values[0] != 0).sum())
+    whole = viewer.api.post("/api/marks/file", json={"scan": scan["id"], "path": "brain.nii.gz", "name": "all"})
+    assert whole.status_code == 400 and "one label" in whole.text
+    near = viewer.folder / "block.nii.gz"
+    near.write_bytes(path.read_bytes())
+    taken = viewer.api.post("/api/marks/file", json={"scan": scan["id"], "path": near.name, "name": "again"}).json()
+    near.unlink()
+    assert taken["samples"] == 125
     assert viewer.api.delete(f"/api/marks/{taken['id']}").status_code == 204
 
 

@@ -49,6 +49,24 @@ class Laid:
         )
 
 
+def marked(held: Image) -> Image:
+    """A mask from a file, as 0 and 1: what is not 0 belongs to it, whether the file writes 1 or 255, in gray or in a color.
+
+    Raises:
+        BadImage: neither one channel nor the three of a picture, or several labels: which of them is meant, nobody has said.
+    """
+    if len(held.values) not in (1, 3):
+        raise BadImage("a mask with one channel", f"{len(held.values)} channels", "Save one mask a file.")
+    own = (held.values != 0).any(0, keepdim=True)
+    labels = held.values[:, own[0]]
+    if bool((labels != labels[:, :1]).any()):
+        kinds = labels.unique(dim=1)
+        some = ", ".join("/".join(f"{float(v):g}" for v in kinds[:, k]) for k in range(min(4, kinds.shape[1])))
+        more = f" and {kinds.shape[1] - 4} more" if kinds.shape[1] > 4 else ""
+        raise BadImage("a mask of one label beside 0", f"{some}{more}", "Say which: save the samples that equal it as 1, the others as 0.")
+    return held.with_values(own.float(), channels=("mask",))
+
+
 def laid(mask: Image, grid: Grid) -> Laid:
     """A mask of 0 and 1 laid on a grid: a sample is marked where half of it or more lies in the mask, and of a finding that fills no sample by half
     the one that holds most of it.

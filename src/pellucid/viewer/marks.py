@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pellucid.errors import BadImage, BadParameter
 from pellucid.evidence import metrics, read_metric
 from pellucid.evidence.grade import lay, on_grid
+from pellucid.evidence.masks import marked
 from pellucid.evidence.panel import Entry, Panel
 from pellucid.explanation import Map, Measurement
 from pellucid.image import Image
@@ -54,9 +55,7 @@ def keep(desk: Desk, scan: str, name: str, drawn: bytes, key: str | None = None)
 
 def take(desk: Desk, scan: str, name: str, mask: Image) -> str:
     """Keep a mask that was read from a file: what is not 0 belongs to the mark."""
-    if len(mask.values) not in (1, 3):
-        raise BadImage("a mask with one channel", f"{len(mask.values)} channels", "Save one mask a file.")
-    return _save(desk, scan, name, mask.with_values((mask.values != 0).any(0, keepdim=True).float(), channels=("mask",)), None)
+    return _save(desk, scan, name, marked(mask), None)
 
 
 def _save(desk: Desk, scan: str, name: str, mask: Image, key: str | None) -> str:
