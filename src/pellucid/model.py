@@ -68,6 +68,17 @@ class Windows:
     overlap: float = 0.25
     blend: Literal["gaussian", "constant"] = "gaussian"
 
+    def __post_init__(self) -> None:
+        sizes = self.size if isinstance(self.size, tuple) else (self.size,)
+        if not sizes or not all(isinstance(n, int) and n > 0 for n in sizes):
+            raise BadParameter(
+                "size of windows is a whole number above 0, or one for each axis", repr(self.size), "Write 96, or (96, 96, 64)."
+            )
+        if not isinstance(self.overlap, (int, float)) or not 0 <= self.overlap < 1:
+            raise BadParameter("overlap of windows is a share from 0 to below 1", repr(self.overlap), "Write 0.25.")
+        if self.blend not in ("gaussian", "constant"):
+            raise BadParameter("blend of windows is 'gaussian' or 'constant'", repr(self.blend), "Choose one.")
+
 
 @dataclass(frozen=True, eq=False)
 class Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 import types
@@ -166,3 +167,25 @@ def bind(owner: str, params: Mapping[str, Any], hints: Mapping[str, Any], given:
 def called(owner: str, params: Mapping[str, Any]) -> str:
     """A method or metric with its parameters, as it is written."""
     return f"{owner}({', '.join(f'{k}={v!r}' for k, v in params.items())})"
+
+
+def named(what: str, given: Any) -> dict[str, Any]:
+    """Values by name, from a table or from text, which is read as data.
+
+    Raises:
+        BadParameter: anything else.
+
+    >>> named("--prepare", "resize=256, range=(0, 1)")
+    {'resize': 256, 'range': (0, 1)}
+    """
+    if not given and isinstance(given, (str, type(None))):
+        return {}
+    if isinstance(given, Mapping):
+        return dict(given)
+    try:
+        call = ast.parse(f"f({given})", mode="eval").body if isinstance(given, str) else None
+        if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
+            raise ValueError
+        return {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        raise BadParameter(f"{what} takes name=value, separated by commas", repr(given)[:200], "For example 'resize=256'.") from None

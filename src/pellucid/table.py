@@ -14,6 +14,8 @@ from typing import Any
 from pellucid.errors import BadFile, BadParameter
 from pellucid.files import put
 
+LEADING = 4  # columns by which a table is known
+
 
 @dataclass(frozen=True)
 class Table:
@@ -88,6 +90,17 @@ class Table:
             raise BadFile(f"write {path}", "a file of that name", "Choose another name, or give overwrite=True.")
         return put(path, maker())
 
+    def renew(self, path: str | Path) -> Path:
+        """Write ``.csv``; an earlier table, which begins with the same columns, is replaced, and nobody else's file.
+
+        Raises:
+            BadFile: another file of that name, or as ``save``.
+        """
+        path = Path(path)
+        if path.exists() and not (path.is_file() and _leading(path) == self.columns[:LEADING]):
+            raise BadFile(f"write {path}", "a file that Pellucid did not write", "Choose another place, or move that file away.")
+        return self.save(path, overwrite=True)
+
     def _parquet(self) -> bytes:
         """Columns of one kind keep it; columns of several kinds (numbers and words) become text."""
         try:
@@ -106,6 +119,12 @@ def percent(p: float) -> str:
     if 0 < p < 0.0005:
         return "< 0.1 %"
     return "> 99.9 %" if 0.9995 < p < 1 else f"{100 * p:.1f} %"
+
+
+def _leading(path: Path) -> tuple[str, ...]:
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        first = next(csv.reader(io.StringIO(file.readline(100_000))), [])
+    return tuple(first[:LEADING])
 
 
 def _alike(values: list[Any]) -> list[Any]:

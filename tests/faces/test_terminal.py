@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import pellucid as pl
 from pellucid.cli import app
-from pellucid.cli.telling import plain, show, write_table
+from pellucid.cli.telling import plain, show
 from pellucid.errors import BadFile
 from pellucid.table import Table
 
@@ -88,7 +88,7 @@ def test_a_table_of_somebody_else_stays(tiny, tmp_path, command):
 
 
 def test_a_table_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = write_table(Table(("a", "b"), ((1, 2),)), tmp_path / "t.csv")
+    path = Table(("a", "b"), ((1, 2),)).renew(tmp_path / "t.csv")
     before = path.read_bytes()
 
     def full(*_: object) -> None:
@@ -96,12 +96,12 @@ def test_a_table_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr("pellucid.files.os.replace", full)
     with pytest.raises(OSError, match="No space"):
-        write_table(Table(("a", "b"), ((3, 4),)), path)
+        Table(("a", "b"), ((3, 4),)).renew(path)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["t.csv"]
     for foreign in (b"", b"x\n", b"\xff\xfe\x00", b"a;b\n"):
         path.write_bytes(foreign)
         with pytest.raises(BadFile, match="did not write"):
-            write_table(Table(("a", "b"), ((3, 4),)), path)
+            Table(("a", "b"), ((3, 4),)).renew(path)
         assert path.read_bytes() == foreign
 
 

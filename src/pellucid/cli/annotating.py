@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pellucid.cli.options import AsJson, Text, named
-from pellucid.cli.telling import progress, quiet_errors, show
+from pellucid.cli.options import AsJson, Text
+from pellucid.cli.telling import progress, quiet_errors, say, show
 from pellucid.errors import BadParameter
+from pellucid.files import put
+from pellucid.params import named
 
 if TYPE_CHECKING:
     from pellucid.annotation import Case
+    from pellucid.table import Table
 
 
 def annotate(
@@ -39,15 +42,13 @@ def annotate(
         training, held_out = _of_session(session, scans) if session and scans else _of_phantoms(kind, cases, method, cut)
         with progress("trainings") as tick:
             found = exercise(training, held_out, seeds=seeds, steps=steps, hand=Hand(**named("--hand", hand)), on_training=tick)
-        files = _written(found.as_dict(), found.table().csv(), Path(out)) if out else []
+        files = _written(found.as_dict(), found.table(), Path(out)) if out else []
     if as_json:
         print(json.dumps({**found.as_dict(), "files": files}, indent=2))
         return
     show(found.table())
-    for line in found.said:
-        print(line)
-    for f in files:
-        print(f)
+    for line in (*found.said, *files):
+        say(line)
 
 
 def _of_phantoms(kind: str, cases: int, method: Text, cut: Text) -> tuple[list[Case], list[Case]]:
@@ -64,12 +65,11 @@ def _of_session(session: str, scans: str) -> tuple[list[Case], list[Case]]:
     return halves(session_cases(session, scans))
 
 
-def _written(told: dict[str, object], table: str, out: Path) -> list[str]:
+def _written(told: dict[str, object], table: Table, out: Path) -> list[str]:
     from pellucid.report.plots import effort_plot
 
     out.mkdir(parents=True, exist_ok=True)
     curve = base64.b64decode(effort_plot(told["arms"], ""))  # type: ignore[arg-type]
-    files = {"annotate.csv": table.encode(), "annotate.json": json.dumps(told, indent=2).encode(), "annotate.svg": curve}
-    for name, data in files.items():
-        (out / name).write_bytes(data)
-    return [str((out / name).resolve()) for name in files]
+    files = [table.renew(out / "annotate.csv")]  # first: it refuses to replace what is not ours
+    files += [put(out / "annotate.json", json.dumps(told, indent=2)), put(out / "annotate.svg", curve)]
+    return [str(f.resolve()) for f in files]

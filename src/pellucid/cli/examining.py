@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pellucid.cli.options import AsJson, Chunk, Described, Mask, Seed, Text, Weights, asking, level_of, network
-from pellucid.cli.telling import quiet_errors, say, show, tell, write_all, write_table
+from pellucid.cli.telling import quiet_errors, say, show, tell, write_all
 
 if TYPE_CHECKING:
     from pellucid.explanation import Map
@@ -38,6 +38,7 @@ def examine(
     """Examine maps that were saved before: a verdict with its reasons, and any metric, beside controls that know nothing."""
     from pellucid.evidence import examine as examined
     from pellucid.evidence import grade
+    from pellucid.evidence.masks import marked
     from pellucid.explanation import load
     from pellucid.io import read
     from pellucid.run import Run
@@ -55,8 +56,8 @@ def examine(
         graded = None
         if metric:
             followed = read_target(score) if score else None
-            graded = grade(net, found[0].image, found, metric, mask=read(mask) if mask else None, score=followed, run=run)
-            files.append(write_table(graded.table(), Path(out) / "metrics.csv"))
+            graded = grade(net, found[0].image, found, metric, mask=marked(read(mask)) if mask else None, score=followed, run=run)
+            files.append(graded.table().renew(Path(out) / "metrics.csv"))
     if as_json:
         rows = list(graded.table()) if graded else []
         print(json.dumps({"maps": [m.facts() for m in known], "metrics": rows, "files": [str(f) for f in files]}, indent=2, default=str))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pellucid.cli.options import Asked, Described, Evidence, Scan, Text, Weights, asking, level_of, network
-from pellucid.cli.telling import progress, quiet_errors, say, tell, write_all, write_maps, write_table
+from pellucid.cli.telling import progress, quiet_errors, say, tell, write_all, write_maps
 from pellucid.errors import BadParameter
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def compare(
 ) -> None:
     """Explain a scan by several methods, targets, baselines or networks; write one figure, one table, maps and a report."""
     from pellucid.compare import compare as compared
+    from pellucid.evidence.masks import marked
     from pellucid.io import read
     from pellucid.report import write_comparison
     from pellucid.run import Run
@@ -69,7 +70,7 @@ def compare(
             raise BadParameter("as many --weights as --model, or none", f"{len(weights)} for {len(model)}", "Give them in the same order.")
         each = zip(model, weights or repeat(None), strict=False)
         nets = [network(m, w, described) for m, w in each]
-        where = read(asked.mask) if asked.mask else None
+        where = marked(read(asked.mask)) if asked.mask else None
         with progress("comparing") as tick:
             found = compared(
                 nets[0], image, asked.method or ["saliency", "integrated_gradients", "grad_cam", "occlusion"],
@@ -80,7 +81,7 @@ def compare(
         out.mkdir(parents=True, exist_ok=True)
         files = [write_comparison(out / "report.html", found), *write_maps(list(found), out)]
         files.append(found.figure(out / "comparison.png", palette=palette))
-        files.append(write_table(found.table(), out / "comparison.csv"))
+        files.append(found.table().renew(out / "comparison.csv"))
     tell(list(found), files, asked.as_json, found.labels)
     if not asked.as_json:
         say(f"figure: {files[-2].resolve()}")
@@ -90,13 +91,14 @@ def explained_maps(
     net: Model, image: Image, methods: list[str], targets: list[Text], site: Text, mask: Text, evidence: Level, seed: int, chunk: int | None
 ) -> list[Map]:
     """Every method for every target, with progress."""
+    from pellucid.evidence.masks import marked
     from pellucid.explain import explain as explained
     from pellucid.io import read
     from pellucid.method import ask, read_method
     from pellucid.run import Run
     from pellucid.target import read_target
 
-    where = read(mask) if mask else None
+    where = marked(read(mask)) if mask else None
     asks = [ask(read_method(m), target=read_target(t, where), site=site) for t in targets for m in methods]
     with progress("explaining") as tick:
         found: list[Map] = explained(net, [image], asks, run=Run(seed=seed, chunk=chunk, on_tick=tick), evidence=evidence)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
@@ -32,7 +31,7 @@ Targets = Annotated[
 Site = Annotated[Text, typer.Option(help="Where in the network: layer4, relu#2, encoder[0], auto, all.")]
 Out = Annotated[str, typer.Option(help="Folder for report, maps and provenance.")]
 Evidence = Annotated[str, typer.Option(help="How much is checked: none, quick, standard, full.")]
-Mask = Annotated[Text, typer.Option(help="Mask of a region(...) target: an image file on any grid.")]
+Mask = Annotated[Text, typer.Option(help="Mask of a region(...) target, an image file on any grid: what is not 0 belongs to it.")]
 Classes = Annotated[Text, typer.Option(help="Class names, comma-separated, in the order of the outputs.")]
 Output = Annotated[Text, typer.Option(help="logits, multi-label, single logit, segmentation, regression. Default: by shape.")]
 Select = Annotated[Text, typer.Option(help="Part of a tuple or dict that the network returns: 0, logits.")]
@@ -111,34 +110,11 @@ def level_of(text: str) -> Level:
     return cast("Level", text)
 
 
-def network(source: str, weights: Text, described: Described) -> Model:
+def network(source: str, weights: Text, how: Described) -> Model:
     """The network that these options describe."""
     from pellucid.loading import Trust, load_model
-    from pellucid.model import Normalize, Windows
-    from pellucid.prepare import Prepare
+    from pellucid.loading.described import described
 
-    classes, select = described.classes, described.select
-    facts: dict[str, Any] = {
-        "classes": tuple(c.strip() for c in classes.split(",")) if classes else None,
-        "output": described.output,
-        "select": int(select) if select is not None and select.isdigit() else select,
-        "ends_in": described.ends_in,
-        "prepare": Prepare(**named("--prepare", described.prepare)) if described.prepare else None,
-        "normalize": Normalize(**named("--normalize", described.normalize)) if described.normalize else None,
-        "windows": Windows(**named("--windows", described.windows)) if described.windows else None,
-    }
-    given = {k: v for k, v in facts.items() if v is not None}
-    level: Trust = "pickle" if described.unsafe_pickle else "code" if described.trust else "data"
-    return load_model(source, weights=weights, trust=level, options=named("--options", described.options), **given)
-
-
-def named(flag: str, text: Text) -> dict[str, Any]:
-    """Keyword arguments from text, read as data."""
-    if not text:
-        return {}
-    try:
-        call = ast.parse(f"f({text})", mode="eval").body
-        assert isinstance(call, ast.Call) and not call.args
-        return {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-    except (SyntaxError, ValueError, AssertionError):
-        raise BadParameter(f"{flag} takes name=value, separated by commas", repr(text), "For example 'resize=256'.") from None
+    told = {f.name: getattr(how, f.name) for f in fields(how) if f.name not in ("trust", "unsafe_pickle")}
+    level: Trust = "pickle" if how.unsafe_pickle else "code" if how.trust else "data"
+    return load_model(source, weights=weights, trust=level, **described(told, lambda name: f"--{name.replace('_', '-')}"))

@@ -13,9 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from pellucid.cli.explaining import explained_maps
-from pellucid.cli.options import AsJson, Text, level_of, named
+from pellucid.cli.options import AsJson, Text, level_of
 from pellucid.cli.telling import console, quiet_errors, say, tell, write_all
 from pellucid.errors import BadParameter
+from pellucid.params import named
 
 
 def demo(

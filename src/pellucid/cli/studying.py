@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pellucid.cli.options import Chunk, Text, Trusted, Unsafe
-from pellucid.cli.telling import quiet_errors, show
+from pellucid.cli.telling import progress, quiet_errors, say, show
 
 study = typer.Typer(no_args_is_help=True, help="Many cases, several methods, several metrics, from a TOML file; see docs/study.md.")
 Declared = Annotated[str, typer.Argument(metavar="STUDY.toml", help="The study.")]
@@ -17,26 +17,21 @@ Declared = Annotated[str, typer.Argument(metavar="STUDY.toml", help="The study."
 @study.command("run")
 def run(declared: Declared, chunk: Chunk = None, trust: Trusted = False, unsafe_pickle: Unsafe = False) -> None:
     """Measure what is missing, and write table and page beside the file. A run that was cut off goes on where it was."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from pellucid.report import write_study
     from pellucid.run import Run
     from pellucid.study import read_study, tables
 
     with quiet_errors():
         found = read_study(declared, trust="pickle" if unsafe_pickle else "code" if trust else "data")
-        console = Console(stderr=True)
-        with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-            task = bar.add_task("cases", total=len(found.cases))
-            found.run(Run(chunk=chunk), on_case=lambda done, total: bar.update(task, completed=done, total=total))
+        with progress("cases", "cases") as tick:
+            found.run(Run(chunk=chunk), on_case=tick)
         found.folder.mkdir(parents=True, exist_ok=True)
-        tables.long_table(found).save(found.folder / "table.csv", overwrite=True)
+        tables.long_table(found).renew(found.folder / "table.csv")
         page = write_study(found.folder / "study.html", found)
     show(tables.wide_table(found))
     for problem in found.problems:
-        print(f"not measured: {problem}")
-    print(f"page: {page.resolve()}")
+        say(f"not measured: {problem}")
+    say(f"page: {page.resolve()}")
     if not any(v == v for m in found.measures for row in found.values(m.name).values() for v in row):
         raise SystemExit(1)
 
@@ -72,4 +67,4 @@ def page(
         found = recall_study(declared)
         if out is None:
             found.folder.mkdir(parents=True, exist_ok=True)
-        print(f"page: {write_study(Path(out) if out else found.folder / 'study.html', found).resolve()}")
+        say(f"page: {write_study(Path(out) if out else found.folder / 'study.html', found).resolve()}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from pellucid.errors import BadFile, PellucidError
+from pellucid.errors import PellucidError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,9 +17,6 @@ if TYPE_CHECKING:
 
     from pellucid.explanation import Map
     from pellucid.table import Table
-
-
-LEADING = 4  # columns by which a table is known
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -48,12 +43,12 @@ def fail(error: PellucidError) -> NoReturn:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
+def progress(what: str, counted: str = "passes") -> Iterator[Callable[[int, int | None], None]]:
     """A bar on stderr, where stderr is a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     screen = console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("passes"), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(counted), TimeRemainingColumn())
     with Progress(*columns, console=screen, disable=not screen.is_terminal, transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -96,20 +91,6 @@ def write_maps(maps: list[Map], out: Path) -> list[Path]:
         suffixes = [".nii.gz", ".npz"] if why.scan.grid.unit == "mm" else [".npz"]
         files += [why.save(out / (name + s)) for s in ([".png", *suffixes] if why.scan.grid.ndim == 2 else suffixes)]
     return files
-
-
-def write_table(table: Table, path: Path) -> Path:
-    """A table among the results; an earlier one, which begins with the same columns, is replaced, and nobody else's file.
-
-    Raises:
-        BadFile: another file of that name.
-    """
-    if path.exists():
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            first = next(csv.reader(io.StringIO(file.readline(100_000))), [])
-        if tuple(first[:LEADING]) != table.columns[:LEADING]:
-            raise BadFile(f"write {path}", "a file that Pellucid did not write", "Choose another --out, or move that file away.")
-    return table.save(path, overwrite=True)
 
 
 def tell(maps: list[Map], files: list[Path], as_json: bool, labels: Sequence[str] = ()) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from pellucid import io
+from pellucid.files import put, whole
 from pellucid.phantoms.drawing import Phantom
 
 
@@ -24,10 +25,11 @@ def save(phantom: Phantom, folder: Path) -> list[Path]:
             files.append(_picture(folder / f"{name}.png", values))
     if image.grid.ndim == 2:
         files.append(folder / "image.npy")
-        np.save(files[-1], image.values.numpy())
+        with whole(files[-1]) as draft:
+            np.save(draft, image.values.numpy())
     files.append(folder / "labels.json")
     told = {"labels": dict(phantom.labels), "parameters": dict(phantom.parameters), "spacing": image.grid.spacing, "unit": image.grid.unit}
-    files[-1].write_text(json.dumps(told, indent=2, default=str))
+    put(files[-1], json.dumps(told, indent=2, default=str))
     return files
 
 
@@ -36,5 +38,6 @@ def _picture(path: Path, values: Tensor) -> Path:
     from PIL import Image as Picture
 
     bytes_ = (values.clamp(0, 1) * 255).round().byte().movedim(0, -1).numpy()
-    Picture.fromarray(bytes_.squeeze(-1) if bytes_.shape[-1] == 1 else bytes_).save(path)
+    with whole(path) as draft:
+        Picture.fromarray(bytes_.squeeze(-1) if bytes_.shape[-1] == 1 else bytes_).save(draft)
     return path

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import inspect
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +16,7 @@ from torch import Tensor
 from pellucid import io
 from pellucid.asking import Scan, as_image
 from pellucid.errors import BadFile, BadParameter
+from pellucid.evidence.masks import marked
 from pellucid.image import Image
 from pellucid.target import Target, as_target
 
@@ -42,8 +45,8 @@ class StudyCase:
 
     @cached_property
     def truth(self) -> Image | Tensor | None:
-        """The mask, read."""
-        return io.read(self.mask) if isinstance(self.mask, (str, Path)) else self.mask
+        """The mask, read; of a file what is not 0 belongs to it."""
+        return marked(io.read(self.mask)) if isinstance(self.mask, (str, Path)) else self.mask
 
     @cached_property
     def asked(self) -> Target:
@@ -96,7 +99,8 @@ def _place(table: Path, line: int, text: str | None) -> Path | None:
 def _plain(text: str) -> int | str | tuple[str, ...]:
     if ";" in text:
         return tuple(t.strip() for t in text.split(";") if t.strip())
-    return int(text) if text.strip().lstrip("-").isdigit() else text.strip()
+    text = text.strip()
+    return int(text) if re.fullmatch("-?[0-9]{1,18}", text) else text
 
 
 LABELS = {"fundus_dme": "dme", "fundus_dr": "stage", "brain_atrophy": "atrophy"}  # of phantoms whose classes exclude each other
@@ -115,6 +119,12 @@ def phantom_cases(kind: str, n: int, *, seed: int = 900_000, mask: str = "causal
     if kind not in phantoms.KINDS:
         raise BadParameter(f"a kind of phantom is one of {', '.join(phantoms.KINDS)}", repr(kind), "Choose one of them.")
     maker = getattr(phantoms, kind.split("_")[0])
+    known = [k for k in inspect.signature(maker).parameters if k != "seed"]
+    for switch, value in switches.items():
+        if switch not in known or not isinstance(value, (bool, int, float, list, tuple)):
+            raise BadParameter(
+                f"switches of {kind} are {', '.join(known)}, each true, false or numbers", f"{switch}={value!r}", "Choose among them."
+            )
     drawn: Iterator[phantoms.Phantom] = (maker(seed=seed + i, **switches) for i in range(n)) if switches else phantoms.cases(kind, n, seed)
     for i, p in enumerate(drawn):
         if mask not in p.masks:

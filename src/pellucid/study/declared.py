@@ -4,23 +4,59 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pellucid.errors import BadFile, BadParameter, Untrusted
+from pellucid.evidence.case import Level
 from pellucid.image import digest
 from pellucid.model import Model
+from pellucid.params import Count, Kind, check
 from pellucid.study.cases import StudyCase, phantom_cases, read_cases
 from pellucid.study.keys import Network
 from pellucid.study.study import Study
 from pellucid.target import read_target
 
-PARTS: dict[str, tuple[str, ...]] = {
-    "study": ("name", "seed", "level", "out"),
-    "model": ("load", "weights", "trust", "classes", "output", "select", "ends_in", "options", "prepare", "normalize", "windows"),
-    "cases": ("table", "phantom", "n", "seed", "mask", "switches"),
-    "ask": ("target", "score", "methods", "metrics", "controls"),
-}
+
+def _one_of(*kinds: type, each: type | None = None) -> Callable[[Any], Any]:
+    """A value of one of these kinds, in a list or table each of one more; true and false are no numbers."""
+
+    def read(value: Any) -> Any:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        if type(value) not in kinds or (each is not None and not all(type(v) is each for v in inner)):
+            raise ValueError
+        return value
+
+    return read
+
+
+def _seed(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError
+    return value
+
+
+Word = Annotated[str, Kind("text", "a text", _one_of(str))]
+Seed = Annotated[int, Kind("seed", "a whole number of at least 0", _seed)]
+Words = Annotated[list[str], Kind("texts", "a list of texts", _one_of(list, each=str))]
+Methods = Annotated[Any, Kind("methods", "a table of names and methods, or a list of methods, each a text", _one_of(list, dict, each=str))]
+Names = Annotated[Any, Kind("names", "a list of names, or a text with commas between them", _one_of(str, list, each=str))]
+Settings = Annotated[Any, Kind("settings", "a table, or a text 'name=value, name=value'", _one_of(str, dict))]
+Target = Annotated[Any, Kind("target", "a text, or the number of a class", _one_of(str, int))]
+Part = Annotated[Any, Kind("part", "an index, a name, or a list of them", _one_of(str, int, list))]
+Promise = Annotated[Any, Kind("promise", "true or false", _one_of(bool, str))]  # whatever it says, it gives nothing
+Switches = Annotated[dict[str, Any], Kind("switches", "a table", _one_of(dict))]
+
+PARTS: dict[str, dict[str, Any]] = {
+    "study": {"name": Word, "seed": Seed, "level": Level, "out": Word},
+    "model": {
+        "load": Word, "weights": Word, "trust": Promise, "classes": Names, "output": Word, "select": Part, "ends_in": Word, "options": Settings,
+        "prepare": Settings, "normalize": Settings, "windows": Settings,
+    },
+    "cases": {"table": Word, "phantom": Word, "n": Count, "seed": Seed, "mask": Word, "switches": Switches},
+    "ask": {"target": Target, "score": Target, "methods": Methods, "metrics": Words, "controls": Words},
+}  # fmt: skip
 
 
 def read_study(path: str | Path, *, trust: Literal["data", "code", "pickle"] = "data") -> Study:
@@ -77,8 +113,8 @@ def recall_study(path: str | Path) -> Study:
 def _given(path: Path) -> dict[str, Any]:
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadFile(f"read a study from {path.name}", str(error), "See docs/study.md for the form.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadFile(f"read a study from {path.name}", " ".join(str(error).split())[:200], "See docs/study.md for the form.") from error
     _check(given)
     return given
 
@@ -107,9 +143,10 @@ def _check(given: dict[str, Any]) -> None:
     for part, keys in given.items():
         if part not in PARTS or not isinstance(keys, dict):
             raise BadParameter(f"the parts of a study are {', '.join(PARTS)}", part, "Rename or remove it.")
-        for key in keys:
+        for key, value in keys.items():
             if key not in PARTS[part]:
                 raise BadParameter(f"[{part}] has {', '.join(PARTS[part])}", key, "Rename or remove it.")
+            check(f"[{part}]", key, PARTS[part][key], value)
     for part, key in (("model", "load"), ("cases", ""), ("ask", "methods"), ("ask", "metrics")):
         if part not in given or (key and key not in given[part]):
             raise BadParameter(f"[{part}]{' with ' + key if key else ''} in a study", "none", "See docs/study.md for the form.")
@@ -117,24 +154,14 @@ def _check(given: dict[str, Any]) -> None:
 
 def _model(given: dict[str, Any], home: Path, trust: Literal["data", "code", "pickle"]) -> Model:
     from pellucid.loading import load_model
-    from pellucid.model import Normalize, Windows
-    from pellucid.prepare import Prepare
+    from pellucid.loading.described import described
 
-    described: dict[str, Any] = {k: given[k] for k in ("output", "select", "ends_in") if k in given}
-    if "classes" in given:
-        described["classes"] = tuple(given["classes"])
-    kinds: tuple[tuple[str, Any], ...] = (("prepare", Prepare), ("normalize", Normalize), ("windows", Windows))
-    for key, kind in kinds:
-        if key in given:
-            described[key] = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in given[key].items()})
-    weights = given.get("weights")
-    source = str(given["load"])
+    told = described({k: v for k, v in given.items() if k not in ("load", "weights", "trust")}, "[model] {}".format)
+    source, weights = given["load"], given.get("weights")
     near = home / source
     code = home / source.rpartition(":")[0]  # of a factory in a file
-    return load_model(
-        str(near) if near.exists() or (code.suffix == ".py" and code.is_file()) else source, weights=home / weights if weights else None,
-        trust=trust, options=given.get("options", {}), **described,
-    )  # fmt: skip
+    found = str(near) if near.exists() or (code.suffix == ".py" and code.is_file()) else source
+    return load_model(found, weights=home / weights if weights else None, trust=trust, **told)
 
 
 def _cases(given: dict[str, Any], home: Path) -> list[StudyCase]:

@@ -211,10 +211,10 @@ class Study:
 
     # ------------------------------------------------------------------ what was found
     def records(self) -> Iterator[tuple[StudyCase, Cells]]:
-        """Every case with what is known of its scan; nothing of a scan that cannot be read."""
+        """Every case with what is known of its scan; nothing of a scan or mask that cannot be read."""
         for case in self.cases:
             try:
-                scan = self.keys.scan(case)
+                scan, _ = self.keys.scan(case), case.truth
             except (PellucidError, OSError):
                 yield case, {}
             else:

@@ -90,8 +90,7 @@ class Proposals:
         """
         path = Path(path)
         if path.suffix == ".csv":
-            path.write_text(self.table().csv(), encoding="utf-8")
-            return path
+            return self.table().renew(path)
         facts = {"kind": "proposals", "shape": self.kind, "made": self.made, "scores": [p.score for p in self.found], "sided": self.sided}
         return io.write(path, self.labels.float(), self.grid, facts=facts)
 
