@@ -5,11 +5,12 @@ import pytest
 import torch
 from tests.report.cases import AGAINST_AT, FOR_AT, SHAPE, explained, flat, head
 
+import pellucid as pl
 from pellucid.errors import BadParameter
 from pellucid.evidence.predictions import Temperature
 from pellucid.image import Image
 from pellucid.method import methods
-from pellucid.report import body, summary, words
+from pellucid.report import body, process, summary, words, write_cohort
 from pellucid.report import pictures as drawing
 
 
@@ -50,3 +51,24 @@ def test_calibrated_probabilities_are_those_of_scaled_logits():
     assert summary.calibrated(m, each) == pytest.approx((logit * torch.tensor([0.5, 1.0, 2.0])).sigmoid().tolist(), rel=1e-9)
     with pytest.raises(BadParameter):
         summary.calibrated(m, Temperature((0.5, 1.0, 2.0), (0.0,) * 3, "vector", True, names, 9, 1.0, 0.9))
+
+
+@pytest.mark.parametrize(("output", "word"), [("regression", "value"), ("", "score")])
+@pytest.mark.parametrize("method", ["occlusion(window=8)", "kernel_shap(samples=8)"])
+def test_the_curve_of_a_method_names_what_it_shows(output, word, method):
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 2))
+    scan = Image(torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(0)))
+    (shown,) = process.processes([pl.explain(pl.Model(net, output=output or None), scan, target=1, method=method)])
+    other = "score" if word == "value" else "value"
+    assert f"{word} of " in shown["svg"] + str(shown["facts"]["says"])
+    assert word in shown["text"]
+    assert f"{other} of " not in shown["svg"] + str(shown["facts"]["says"]) + shown["text"]
+
+
+def test_a_cohort_says_what_the_values_of_each_map_are(tmp_path):
+    scan, values = flat()
+    rows = [explained(scan, values, method=m) for m in ("integrated_gradients()", "saliency()", "eigen_cam()", "another()")]
+    page = write_cohort(tmp_path / "c.html", rows).read_text()
+    assert "raises the score" not in page
+    for words_ in ("contribution to the score", "slope: change of the score", "activation, the same for every answer", "unit not declared"):
+        assert page.count(words_) == 1, words_
