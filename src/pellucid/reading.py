@@ -24,12 +24,12 @@ class Reading:
     ends_in: Literal["softmax", "sigmoid"] | None = None
 
     def of(self, out: Tensor, space: int) -> Reading:
-        """The reading with its kind settled for an output of an image with ``space`` spatial axes."""
+        """The reading with its kind settled for an output of an image with ``space`` spatial axes; sigmoids of many are many labels."""
         if self.kind is not None:
             return self
+        several: Output = "multi-label" if self.ends_in == "sigmoid" else "logits"
         dense = out.ndim == 2 + space
-        kind: Output = "segmentation" if dense else "single logit" if out.ndim == 1 or out.shape[1] == 1 else "logits"
-        return replace(self, kind=kind)
+        return replace(self, kind="segmentation" if dense else "single logit" if out.ndim == 1 or out.shape[1] == 1 else several)
 
     def logits(self, out: Tensor) -> Tensor:
         """Scores per class, (n, k, *rest). A single logit z with two class names stands for (-z, z)."""

@@ -12,12 +12,13 @@ from PIL import Image as Pil
 from torch import nn
 
 import pellucid as pl
-from pellucid.explanation import Evidence, Map
+from pellucid.explanation import Evidence, Map, Provenance
 from pellucid.grid import Grid
 from pellucid.image import Image
-from pellucid.io.caption import ALARM, Caption, captioned
+from pellucid.io.caption import ALARM, Caption, caption_of, captioned, target_of
 from pellucid.io.picture import top_of
 from pellucid.report.pictures import layer
+from pellucid.report.words import short_target
 
 VERDICTS = ("supported", "questionable", "not supported", "void", None)
 
@@ -44,7 +45,7 @@ def test_a_png_says_what_was_checked(verdict, shape, tmp_path):
     why = explained(shape).with_evidence(Evidence("quick" if verdict else "none", (), verdict, ()))
     found = opened(why.save(tmp_path / "m.png"))
     assert found.text["Verdict"] == (verdict or "not examined")
-    assert (found.text["Target"], found.text["Method"]) == ("logit('yes')", why.provenance.method)
+    assert (found.text["Target"], found.text["Method"]) == ("yes (logit)", why.provenance.method)
     assert found.text["Values"] == "how fast the score changes with what is there; the sign says which way"
     assert "not for diagnosis" in found.text["Warning"] and found.text["Title"] == "saliency of yes"
     assert (reds(found) > 50) == (verdict in ("not supported", "void"))
@@ -52,6 +53,34 @@ def test_a_png_says_what_was_checked(verdict, shape, tmp_path):
     below = np.asarray(found)[bare.height :]
     rows = np.flatnonzero((below > 100).any((1, 2)))  # lines of letters, apart
     assert int((np.diff(rows) > 1).sum()) >= 4
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"target": "logit(0)", "output": "regression"}, ("output 0", "")),
+        ({"target": "logit(0)", "output": "regression", "classes": ("age",)}, ("age", "")),
+        ({"target": "logit(1) - 0.5 * logit(0)", "output": "regression"}, ("output 1 - 0.5 * output 0", "")),
+        ({"target": "logit(0)", "output": "undeclared"}, ("its number", "")),
+        ({"target": "logit(1)", "output": "logits"}, ("class 1", "logit")),
+        ({"target": "probability('it\\'s')", "output": "multi-label"}, ("it's", "probability")),
+        ({"target": "logit('a') - logit('b')", "output": "logits"}, ("logit('a') - logit('b')", "logit")),
+    ],
+)
+def test_a_target_has_one_name_and_only_a_unit_that_is_declared(said, told):
+    assert target_of(said) == told
+    assert short_target(Provenance("m", **{"site": "input", "image": "", **said})) == told
+
+
+@pytest.mark.parametrize("output", ["regression", None])
+def test_no_picture_calls_a_measured_value_a_logit(output, tmp_path):
+    torch.manual_seed(0)
+    net = pl.Model(nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), output=output)
+    why = pl.explain(net, torch.rand(1, 8, 8), method="input_x_gradient")
+    text = opened(why.save(tmp_path / "m.png")).text
+    assert text["Target"] == ("output 0" if output else "its number") and "logit" not in str({**text, "Note": ""})
+    caption = caption_of({"provenance": why.provenance.as_dict(), "evidence": {}, "score": why.score}, zero=False)
+    assert "logit" not in " ".join(caption.lines)
 
 
 def test_pictures_that_differ_in_the_verdict_alone_differ(tmp_path):

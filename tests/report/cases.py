@@ -28,7 +28,7 @@ CHECKED = Evidence(
 def provenance(scan: Image, **changes: Any) -> Provenance:
     given: dict[str, Any] = {
         "method": "integrated_gradients(steps=8)", "target": "logit('late')", "site": "input", "image": scan.fingerprint, "model": "Net",
-        "classes": CLASSES, "time": "2026-11-21T10:14:32+00:00", "versions": {"pellucid": "0.1.0"}, "caveats": ("A caveat to read.",),
+        "classes": CLASSES, "output": "logits", "time": "2026-11-21T10:14:32+00:00", "versions": {"pellucid": "0.1.0"}, "caveats": ("A caveat to read.",),
     }  # fmt: skip
     return Provenance(**{**given, **changes})
 

@@ -12,7 +12,7 @@ from pellucid.explanation import Evidence
 from pellucid.grid import Grid, as_affine
 from pellucid.image import Image
 from pellucid.method import REGISTRY, Values, methods
-from pellucid.report import pictures, summary, words
+from pellucid.report import cohort_page, pictures, summary, words
 from pellucid.report.meaning import meaning
 
 SIDES = ("R", "L", "A", "P", "I", "S")
@@ -53,6 +53,61 @@ def test_a_place_is_told_by_the_edges_of_the_picture_and_never_as_a_side_of_the_
         assert {s for s in SIDES if s in where.words.partition("marked")[2].replace("and", "")} == seen
         assert bool(seen) == where.words.startswith("toward the edge")
     assert where.words == "near its middle"
+
+
+def blobs(shape, places, noise=0.0, size=2.0):
+    """A map of bright spots: (where along each axis from 0 to 1, how bright)."""
+    at = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")).astype(float)
+    values = np.random.default_rng(0).normal(0, noise, shape).clip(0) if noise else np.zeros(shape)
+    for place, bright in places:
+        far = sum((row - p * n) ** 2 for row, p, n in zip(at, place, shape, strict=True))
+        values = values + bright * np.exp(-far / size**2)
+    return torch.from_numpy(values)[None]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.002])
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        ([((0.5, 0.15), 1.0), ((0.5, 0.85), 0.9)], "in 2 separate places: left; right"),
+        ([((0.15, 0.15), 1.0), ((0.85, 0.85), 1.0)], "in 2 separate places: lower right; upper left"),
+        ([((0.5, 0.15), 1.0), ((0.5, 0.5), 1.0), ((0.5, 0.85), 0.9)], "in 3 separate places"),
+        ([((0.3, 0.1), 1.0), ((0.7, 0.1), 0.9)], "in 2 separate places: upper left; lower left"),
+        ([((0.5, 0.5), 1.0)], "near the middle of the picture"),
+        ([((0.2, 0.5), 1.0)], "in the upper part of the picture"),
+    ],
+)
+def test_a_place_is_told_only_where_something_is_marked(places, said, noise):
+    m = explained(Image(torch.rand(1, 64, 64)), blobs((64, 64), places, noise))
+    found = summary.where(m).words
+    assert (
+        sorted(found.replace("mostly ", "").partition(": ")[2].split("; ")) == sorted(said.partition(": ")[2].split("; ")) or said in found
+    )
+    assert said.partition(":")[0] in found
+    assert len(places) == 1 or "middle" not in found or any(p == (0.5, 0.5) for p, _ in places)
+
+
+def test_two_sides_of_a_volume_are_both_named_and_a_ring_has_no_middle():
+    scan, _ = head()
+    scan = replace(scan, values=torch.full((1, 40, 36, 20), 0.3), grid=replace(scan.grid, shape=(40, 36, 20)))
+    both = summary.where(explained(scan, blobs((40, 36, 20), [((0.15, 0.5, 0.5), 1.0), ((0.85, 0.5, 0.5), 0.9)])))
+    assert sorted(both.words.partition(": ")[2].split("; ")) == ["toward the edge marked L", "toward the edge marked R"]
+    unsided = replace(scan, facts={"sided": False})
+    assert (
+        summary.where(explained(unsided, blobs((40, 36, 20), [((0.15, 0.5, 0.5), 1.0), ((0.85, 0.5, 0.5), 0.9)]))).words
+        == "in 2 separate places"
+    )
+    y, x = np.mgrid[:64, :64] - 31.5
+    ring = torch.from_numpy((np.abs(np.hypot(y, x) - 20) < 1).astype(float))[None]
+    assert summary.where(explained(Image(torch.rand(1, 64, 64)), ring)).words == ""
+
+
+def test_equal_places_are_both_told_with_all_that_they_hold():
+    values = torch.zeros(1, 64, 64)
+    values[0, 5:8, 5:8] = values[0, 56:59, 56:59] = 1.0
+    m = explained(Image(torch.rand(1, 64, 64)), values)
+    said = rows([m])[2][0] + rows([replace(m, evidence=checked("supported"))])[2][0]
+    assert "upper left" in said and "lower right" in said and said.startswith("All of what speaks for late lies in 0.4")
 
 
 def test_without_letters_no_edge_is_named():
@@ -137,7 +192,38 @@ def test_a_logit_is_told_beside_its_rival():
     m = replace(explained(scan, values), probabilities=tuple(odds), score=-0.3)
     said = words.told(m)
     assert said["score"] == "−0.3 logit" and said["beside"] == "0.8 below healthy; logits count only against each other."
-    assert words.told(replace(m, probabilities=(0.5, 0.9, 0.1)))["beside"] == ""  # each finding by itself
+
+
+def test_findings_exclude_each_other_as_the_output_is_read_and_never_as_they_sum():
+    scan, values = flat()
+    chance = replace(explained(scan, values, output="multi-label"), probabilities=(0.6, 0.3, 0.1))  # by chance the sum is 1
+    assert words.told(chance)["beside"] == "" and not words.predictions([chance])[0]["exclusive"]
+    assert rows([chance])[0] == (
+        "healthy 60.0\u00a0%",
+        "Each finding is judged by itself; several can hold at once.",
+    )
+    assert rows([chance])[1][0] == "It leans that way, not more."
+    one_of = replace(explained(scan, values), probabilities=(0.6, 0.3, 0.1))
+    assert "beside" in words.told(one_of) and "Of the 3 answers" in rows([one_of])[0][1]
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(96, 2), torch.nn.Sigmoid())
+    ends = pl.explain(pl.Model(net, ends_in="sigmoid"), scan.values[:1], 0, method="saliency")
+    assert ends.provenance.output == "multi-label" and "Each finding" in rows([ends])[0][1]
+
+
+@pytest.mark.parametrize(
+    ("p", "truth", "said"),
+    [
+        ((0.289, 0.182, 0.1), "healthy", ("nothing above 50 %; most likely healthy", "28.9 %", False)),
+        ((0.289, 0.182, 0.1), "no finding", ("nothing above 50 %; most likely healthy", "28.9 %", None)),
+        ((0.6, 0.9, 0.1), "healthy", ("early, healthy", "90.0 %, 60.0 %", True)),
+        ((0.6, 0.9, 0.1), "late", ("early, healthy", "90.0 %, 60.0 %", False)),
+    ],
+)
+def test_a_cohort_says_of_many_labels_what_the_report_says(p, truth, said):
+    m = replace(explained(*flat(), output="multi-label"), probabilities=p)
+    row = cohort_page._row(cohort_page.Patient([m], truth=truth), 1)
+    assert (row["predicted"], row["percent"], row["right"]) == said
+    assert row["predicted"].split(",")[0].split(";")[0].lower() in rows([m])[0][0].lower().replace("\u00a0", " ")
 
 
 def test_a_measurement_is_no_logit_and_an_undeclared_number_no_probability():

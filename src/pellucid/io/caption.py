@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,8 @@ VERDICTS = {
     "not examined": "not examined. No checks were made.",
 }
 ALARMING = ("not supported", "void")
+UNDECLARED = "undeclared"  # one number of which nobody has said what it is
+MEASURED = ("regression", UNDECLARED)
 WARNING = "AI explanation, not for diagnosis"
 
 
@@ -38,13 +41,24 @@ def verdict_of(facts: Mapping[str, Any]) -> str:
     return str(facts["evidence"].get("verdict") or "not examined")
 
 
-def target_of(text: str, classes: Sequence[str]) -> str:
-    """What was explained: a class's name where it is one class, else the target as it is written."""
-    plain = re.fullmatch(r"(?:logit|probability)\((?:'([^']*)'|(\d+))\)", text)
-    if plain is None:
-        return text
-    number = plain[2]
-    return plain[1] or (str(classes[int(number)]) if number and int(number) < len(classes) else text)
+def target_of(said: Mapping[str, Any]) -> tuple[str, str]:
+    """What was explained, in short, and the unit of its score ("" where none is known), from a provenance: in every picture, object and page."""
+    target, classes, output = re.sub(r", mask=\w+:\d+", "", str(said["target"])), said.get("classes", ()), said.get("output", "")
+    measured = output in MEASURED
+
+    def name(found: re.Match[str]) -> str:
+        k = ast.literal_eval(found[1])
+        if isinstance(k, str):
+            return k
+        if output == UNDECLARED:
+            return "its number"
+        return str(classes[k]) if k < len(classes) else f"{'output' if measured else 'class'} {k}"
+
+    one = r"(?:logit|probability)\(('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\d+)\)"
+    if measured:
+        return re.sub(one, name, target), ""
+    plain = re.fullmatch(one, target)
+    return name(plain) if plain else target, "probability" if "probability" in target else "logit" if "logit" in target else ""
 
 
 def caption_of(facts: Mapping[str, Any], *, zero: bool) -> Caption | None:
@@ -52,15 +66,15 @@ def caption_of(facts: Mapping[str, Any], *, zero: bool) -> Caption | None:
     if "provenance" not in facts or "evidence" not in facts:
         return None
     said, verdict = facts["provenance"], verdict_of(facts)
-    target = re.sub(r", mask=\w+:\d+", "", str(said["target"]))
+    target, unit = target_of(said)
     notes = [str(c) for c in said.get("caveats", ())]
     if zero and not any("zero everywhere" in n for n in notes):
         notes.insert(0, "the map is zero everywhere")
     weights = str(said.get("weights", ""))[:12]
     texts = {
-        "Title": f"{str(said['method']).split('(')[0]} of {target_of(target, said.get('classes', ()))}",
+        "Title": f"{str(said['method']).split('(')[0]} of {target}",
         "Verdict": verdict,
-        "Target": target,
+        "Target": f"{target} ({unit})" if unit else target,
         "Method": str(said["method"]),
         "Values": str(said.get("values", "")),
         "Network": f"{said.get('model') or 'unnamed'} {weights}".strip(),
@@ -69,7 +83,7 @@ def caption_of(facts: Mapping[str, Any], *, zero: bool) -> Caption | None:
     lines = [
         f"Evidence: {VERDICTS[verdict]}",
         *(f"Note: {n}." for n in notes),
-        f"Target: {target} = {facts['score']:.4g}",
+        f"Target: {target} = {facts['score']:.4g} {unit}".rstrip(),
         f"Method: {said['method']}",
         *([f"Values: {texts['Values']}."] if texts["Values"] else []),
         f"Network: {texts['Network']}  ·  pellucid {dict(said.get('versions', {})).get('pellucid', 'source')}  ·  {WARNING}",

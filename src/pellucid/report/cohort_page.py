@@ -14,7 +14,7 @@ from pellucid.files import put
 from pellucid.report.html import check, gradient, guard, page
 from pellucid.report.meaning import meaning
 from pellucid.report.pictures import still_of
-from pellucid.report.words import VERDICTS, date, number, percent, scored, short_target
+from pellucid.report.words import VERDICTS, class_names, date, exclusive, findings, number, percent, scored, short_target
 
 LIMIT = 25_000_000  # bytes of a page
 THUMB = 132  # pixels along the longer side
@@ -75,20 +75,29 @@ def _row(case: Patient, n: int) -> dict[str, Any]:
             "a link relative to the page", repr(case.report), "Give the path from the page's folder, such as 'case1/report.html'."
         )
     first = maps[0]
-    names, p = first.provenance.classes, first.probabilities
-    best = max(range(len(p)), key=lambda k: p[k]) if p else None
-    predicted = "" if best is None else names[best] if best < len(names) else f"class {best}"
+    predicted, said, top, right = _answer(first, case.truth)
     word = first.evidence.verdict or "not examined"
     target, unit = short_target(first.provenance)
     return {
         "n": n, "case": case.name or first.scan.fingerprint[:12], "picture": still_of(first.scan, longest=THUMB),
         "overlay": still_of(first.scan, first, longest=THUMB), "target": target, "predicted": predicted,
-        "p": p[best] if best is not None else 0.0, "percent": percent(p[best]) if best is not None else "", "truth": case.truth,
-        "right": case.truth == predicted if case.truth and predicted else None, "score": number(first.score), "raw": first.score, "unit": unit,
+        "p": top, "percent": said, "truth": case.truth, "right": right, "score": number(first.score), "raw": first.score, "unit": unit,
         "verdict": word, "slug": word.replace(" ", "-"), "rank": list(VERDICTS).index(word), "reason": _reason(first), "report": case.report,
         "method": first.provenance.method.split("(")[0].replace("_", " "), "others": len(maps) - 1,
         "means": meaning(first.provenance.method, target, unit, scored(first.provenance)).what,
     }  # fmt: skip
+
+
+def _answer(m: Map, truth: str) -> tuple[str, str, float, bool | None]:
+    """What the network says, its percentages, the largest; and whether that is what is known, where it can be compared."""
+    p = m.probabilities
+    if not p:
+        return "", "", 0.0, None
+    names, found, top = class_names(m), findings(p, exclusive(m)), max(range(len(p)), key=lambda k: p[k])
+    shown = found or [top]
+    predicted = ", ".join(names[k] for k in found) or f"nothing above 50 %; most likely {names[top]}"
+    comparable = truth and (exclusive(m) or truth in names)
+    return predicted, ", ".join(percent(p[k]) for k in shown), p[top], truth in [names[k] for k in found] if comparable else None
 
 
 def _reason(m: Map) -> str:

@@ -15,8 +15,20 @@ from pellucid.errors import BadParameter
 from pellucid.evidence.predictions import Calibration, Temperature
 from pellucid.explanation import Map
 from pellucid.report.meaning import meaning
+from pellucid.report.places import in_words
 from pellucid.report.planes import lay_out
-from pellucid.report.words import MEASURED, UNDECLARED, named, number, percent, scored, short_target
+from pellucid.report.words import (
+    MEASURED,
+    UNDECLARED,
+    class_names,
+    exclusive,
+    findings,
+    named,
+    number,
+    percent,
+    scored,
+    short_target,
+)
 
 SURE = ((0.95, "It is very sure"), (0.8, "It is fairly sure"), (0.6, "It leans that way, not more"), (0.0, "It is undecided"))
 TRUST = {
@@ -30,6 +42,7 @@ WORST = ("not supported", "void", "not examined", "questionable", "supported")
 REJECTED = ("not supported", "void")
 DIFFUSE = 0.15  # of the picture: what covers more than this points nowhere
 CELLS = 32  # along each axis, in which places are compared
+TIE = 1e-3  # relative: samples that differ by less are equally strong
 SUPPORTED = "It shows what the network used, which need not be what matters in the patient."
 EVEN = "Even a supported map shows what the network used, which need not be what matters in the patient."
 
@@ -38,13 +51,14 @@ EVEN = "Even a supported map shows what the network used, which need not be what
 class Place:
     """Where half of what a map marks lies: its samples in viewing order, their share of the picture, and a place in words.
 
-    ``nowhere`` says why there is no such place; ``part`` is None then.
+    ``held`` is how much of it they hold, more than half where samples tie. ``nowhere`` says why there is no such place; ``part`` is None then.
     """
 
     part: np.ndarray | None
     share: float
     words: str
     marks: str
+    held: float = 0.5
     nowhere: str = ""
 
 
@@ -128,14 +142,14 @@ def calibrated(m: Map, temperature: Temperature) -> tuple[float, ...]:
 def _given(m: Map, temperature: Temperature | None) -> tuple[tuple[str, ...], tuple[float, ...], bool]:
     """Names, probabilities, and whether the classes exclude each other."""
     p = m.probabilities
-    names = tuple(m.provenance.classes[k] if k < len(m.provenance.classes) else f"class {k}" for k in range(len(p)))
+    names = tuple(class_names(m))
     if temperature is not None and p:
         return names, calibrated(m, temperature), temperature.exclusive
-    return names, p, bool(p) and abs(sum(p) - 1) < 0.01
+    return names, p, exclusive(m)
 
 
 def _says(m: Map, temperature: Temperature | None) -> tuple[str, str]:
-    names, p, exclusive = _given(m, temperature)
+    names, p, excluding = _given(m, temperature)
     target, unit = short_target(m.provenance)
     if m.provenance.output == UNDECLARED:
         return f"One number: {number(m.score)}.", "Nothing says whether it is a measurement or a class, so no probability is made of it."
@@ -145,27 +159,23 @@ def _says(m: Map, temperature: Temperature | None) -> tuple[str, str]:
         return f"Its score for {target} is {number(m.score)}{f' ({unit})' if unit else ''}.", "This network gives no class probabilities."
     ranked = sorted(range(len(p)), key=lambda k: -p[k])
     best = ranked[0]
-    if exclusive:
-        strong, more = f"{names[best]}: {percent(p[best])}", "It knows this one answer only."
-        if len(p) > 1:
-            more = f"Of the {len(p)} answers that it can give, the next is {names[ranked[1]]} with {percent(p[ranked[1]])}."
+    if excluding:
+        strong = f"{names[best]}: {percent(p[best])}"
+        more = f"Of the {len(p)} answers that it can give, the next is {names[ranked[1]]} with {percent(p[ranked[1]])}."
     else:
-        found = [k for k in ranked if p[k] >= 0.5]
-        strong = (
-            ", ".join(f"{names[k]} {percent(p[k])}" for k in found[:4])
-            or f"Nothing above 50 %; most likely {names[best]}, {percent(p[best])}"
-        )
-        more = "Each finding is judged by itself; several can hold at once."
-    if target not in names or (exclusive and target != names[best]):
+        found = ", ".join(f"{names[k]} {percent(p[k])}" for k in findings(p, excluding)[:4])
+        strong = found or f"Nothing above 50 %; most likely {names[best]}, {percent(p[best])}"
+        more = "Each finding is judged by itself; several can hold at once." if len(p) > 1 else "It knows this one answer only."
+    if target not in names or (excluding and target != names[best]):
         more += f" Explained below is {target}" + (f", which it gives {percent(p[names.index(target)])}." if target in names else ".")
     return strong, more
 
 
 def _sure(m: Map, temperature: Temperature | None, calibration: Calibration | None) -> tuple[str, str]:
-    _, p, exclusive = _given(m, temperature)
+    _, p, excluding = _given(m, temperature)
     if not p:
         return "It does not say.", ""
-    top = max(p) if exclusive else min(max(v, 1 - v) for v in p)  # of several findings, the least certain
+    top = max(p) if excluding else min(max(v, 1 - v) for v in p)  # of several findings, the least certain
     strong = next(words for least, words in SURE if top >= least) + "."
     if temperature is not None:
         n = temperature.cases
@@ -191,49 +201,26 @@ def where(m: Map) -> Place:
     size = means.size or not bool((values > 0).any())
     marks = means.marks if size == means.size else f"what {'lowers' if scored(p) == 'value' else 'speaks against'} {short_target(p)[0]}"
     if values.numel() and float(values.min()) == float(values.max()):
-        return Place(None, 1.0, "", marks, "the map is zero everywhere" if not float(values.max()) else "the map is the same everywhere")
+        return Place(
+            None, 1.0, "", marks, nowhere="the map is zero everywhere" if not float(values.max()) else "the map is the same everywhere"
+        )
     mass = (values.abs() if size else values.clamp(min=0)).numpy()
     mass = layout.array(mass) if mass.ndim == m.image.grid.ndim else mass
-    flat = mass.reshape(-1)
-    order = np.argsort(-flat, kind="stable")
-    count = int(np.searchsorted(np.cumsum(flat[order]), 0.5 * float(flat.sum()))) + 1
-    chosen = order[:count]
-    part = np.zeros(flat.size, dtype=bool)
-    part[chosen] = True
-    at = np.stack(np.unravel_index(chosen, mass.shape)).astype(float)
-    weights = flat[chosen] / flat[chosen].sum()
-    center = tuple(float((row * weights).sum() + 0.5) / n for row, n in zip(at, mass.shape, strict=True))
-    return Place(part.reshape(mass.shape), count / flat.size, _in_words(center, layout, mass.ndim), marks)
-
-
-def _third(at: float, words: tuple[str, str, str]) -> str:
-    return words[0] if at < 0.4 else words[1] if at <= 0.6 else words[2]
-
-
-def _in_words(center: Sequence[float], layout: Any, rank: int) -> str:
-    """A place in the picture: toward which of its edges, by their letters. Never a side of the patient, of whom the picture may show a part."""
-    if rank == 3:
-        if not layout.sided:
-            return ""
-        letters = [_third(c, ends) for c, ends in zip(center, (("R", "", "L"), ("A", "", "P"), ("I", "", "S")), strict=True)]
-        seen = [letter for letter in letters if letter]
-        if not seen:
-            return "near its middle"
-        several = f"{', '.join(seen[:-1])} and {seen[-1]}" if len(seen) > 1 else seen[0]
-        return f"toward the edge{'s' if len(seen) > 1 else ''} marked {several}"
-    down, across = _third(center[0], ("upper", "", "lower")), _third(center[1], ("left", "", "right"))
-    if not down and not across:
-        return "near the middle of the picture"
-    return f"in the {' '.join(w for w in (down, across) if w)} part of the picture"
+    down = np.sort(mass.reshape(-1))[::-1]
+    total = float(down.sum())
+    least = float(down[int(np.searchsorted(np.cumsum(down), 0.5 * total))]) * (1 - TIE)
+    part = mass >= least  # samples that tie with the last one belong to it: of two equal places both are told
+    return Place(part, float(part.mean()), in_words(mass * part, layout.sided), marks, float(mass[part].sum()) / total)
 
 
 def _spot(m: Map, place: Place) -> str:
     """Where half of what a map marks lies, as a sentence."""
     whole = "volume" if m.scan.grid.ndim == 3 else "picture"
     share = percent(place.share) if place.share >= 0.001 else "less than 0.1 %"
+    held = "All" if place.held > 0.999 else "More than half" if place.held > 0.55 else "Half"
     if place.share > DIFFUSE:
-        return f"In many places: half of {place.marks} is spread over {share} of the {whole}."
-    return f"Half of {place.marks} lies in {share} of the {whole}{f', {place.words}' if place.words else ''}."
+        return f"In many places: {held.lower()} of {place.marks} is spread over {share} of the {whole}."
+    return f"{held} of {place.marks} lies in {share} of the {whole}{f', {place.words}' if place.words else ''}."
 
 
 def _looked(maps: Sequence[Map], places: Sequence[Place], n: int) -> tuple[str, str]:

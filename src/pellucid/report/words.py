@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -12,6 +11,8 @@ from typing import Any
 from pellucid.explanation import Map, Measurement, Provenance
 from pellucid.grid import Grid
 from pellucid.image import Image
+from pellucid.io.caption import MEASURED, target_of
+from pellucid.io.caption import UNDECLARED as UNDECLARED
 from pellucid.report.meaning import meaning
 from pellucid.report.pictures import Layer, Pictures
 from pellucid.table import percent as percent
@@ -30,8 +31,6 @@ TELLABLE = {
     "photometric": "Photometric interpretation", "slices": "Slices", "bits": "Bits per sample", "transfer_syntax": "Transfer syntax",
 }  # fmt: skip
 TOP_CLASSES = 10
-UNDECLARED = "undeclared"  # one number of which nobody has said what it is
-MEASURED = ("regression", UNDECLARED)
 SPELLED = {
     "cam": "CAM", "ig": "IG", "rise": "RISE", "lrp": "LRP", "shap": "SHAP", "lime": "LIME", "xrai": "XRAI", "hires": "HiRes", "xgrad": "XGrad",
     "grad": "Grad",
@@ -59,9 +58,21 @@ def date(maps: Sequence[Map]) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------- prediction
-def _names(m: Map) -> list[str]:
+def class_names(m: Map) -> list[str]:
+    """Names of the classes that a map's probabilities are of."""
     known = m.provenance.classes
     return [known[k] if k < len(known) else f"class {k}" for k in range(len(m.probabilities))]
+
+
+def exclusive(m: Map) -> bool:
+    """Whether the classes exclude each other: as the output is read, never by what the probabilities happen to sum to."""
+    return m.provenance.output in ("logits", "single logit") and len(m.probabilities) > 1
+
+
+def findings(p: Sequence[float], excluding: bool) -> list[int]:
+    """The classes that a network says there are, most likely first: the one of several that exclude each other, else all from a half on."""
+    ranked = sorted(range(len(p)), key=lambda k: -p[k])
+    return ranked[:1] if excluding else [k for k in ranked if p[k] >= 0.5]
 
 
 def _asks_for(target: str, k: int, name: str) -> bool:
@@ -79,7 +90,9 @@ def predictions(maps: Sequence[Map], corrected: Callable[[Map], tuple[float, ...
         if not m.probabilities:
             continue
         key = (m.provenance.model, m.probabilities, m.provenance.classes)
-        group = found.setdefault(key, {"model": m.provenance.model, "bars": _bars(m, corrected), "corrected": corrected is not None})
+        group = found.setdefault(
+            key, {"model": m.provenance.model, "bars": _bars(m, corrected), "corrected": corrected is not None, "exclusive": exclusive(m)}
+        )
         for k, bar in enumerate(group["bars"]):
             bar["explained"] |= _asks_for(m.provenance.target, k, bar["name"])
     for group in found.values():
@@ -88,7 +101,6 @@ def predictions(maps: Sequence[Map], corrected: Callable[[Map], tuple[float, ...
         bars = sorted(bars, key=lambda b: -b["p"]) if many else bars
         group["first"] = [b for n, b in enumerate(bars) if not many or n < TOP_CLASSES or b["explained"]]
         group["bars"] = bars if many else []
-        group["sum"] = abs(sum(b["p"] for b in bars) - 1) < 0.01
     return list(found.values())
 
 
@@ -100,7 +112,7 @@ def _bars(m: Map, corrected: Callable[[Map], tuple[float, ...]] | None) -> list[
             "name": name, "p": p, "percent": percent(p), "width": 100 * min(max(p, 0.0), 1.0), "highest": p == best, "explained": False,
             "stated": "" if corrected is None else percent(stated),
         }
-        for name, p, stated in zip(_names(m), shown, m.probabilities, strict=True)
+        for name, p, stated in zip(class_names(m), shown, m.probabilities, strict=True)
     ]  # fmt: skip
 
 
@@ -157,8 +169,8 @@ def about(m: Map, layer: Layer, shown: Pictures, n: int) -> dict[str, Any]:
 def _beside(m: Map) -> str:
     """Beside which score a logit counts, where classes exclude each other: its own sign says nothing."""
     p = m.probabilities
-    names = _names(m)
-    if m.provenance.output == "single logit" or len(p) < 2 or abs(sum(p) - 1) > 0.01:
+    names = class_names(m)
+    if m.provenance.output == "single logit" or not exclusive(m):
         return ""
     explained = [k for k, name in enumerate(names) if _asks_for(m.provenance.target, k, name)]
     if len(explained) != 1 or not m.provenance.target.startswith("logit("):
@@ -211,18 +223,7 @@ def misleads(text: str) -> list[str]:
 
 def short_target(p: Provenance) -> tuple[str, str]:
     """What is explained, in short, and the unit of its score ("" where it has none that is known)."""
-    target = p.target
-    measured = p.output in MEASURED
-    unit = "" if measured else "probability" if "probability" in target else "logit" if "logit" in target else ""
-    plain = re.fullmatch(r"(?:logit|probability)\(('[^']*'|\"[^\"]*\"|\d+)\)", target)
-    if plain is None:
-        return re.sub(r", mask=\w+:\d+", "", target), unit
-    k = ast.literal_eval(plain[1])
-    if isinstance(k, str):
-        return k, unit
-    if p.output == UNDECLARED:
-        return "its number", unit
-    return (p.classes[k] if k < len(p.classes) else f"{'output' if measured else 'class'} {k}"), unit
+    return target_of({"target": p.target, "classes": p.classes, "output": p.output})
 
 
 def scored(p: Provenance) -> str:

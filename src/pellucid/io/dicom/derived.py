@@ -68,7 +68,7 @@ class Derived:
     @property
     def target(self) -> str:
         """What was explained: a class's name where it is one class."""
-        return target_of(str(self.said["target"]), self.said["classes"])
+        return target_of(self.said)[0]
 
     @property
     def verdict(self) -> str:

@@ -293,7 +293,7 @@ function work(desk) {
   function row(f) {
     const chosen = f.number === desk.chosen;
     const by = f.origin === "reader" ? "drawn" : f.touched ? "corrected" : "proposed";
-    const score = f.score === null ? "" : ` · ${(100 * f.score).toFixed(0)} % of the relevance`;
+    const score = f.score === null ? "" : ` · ${percent(f.score)} of the relevance`;
     const pressed = (state) => ({ class: "quiet judge", "aria-pressed": String(f.state === state) });
     return h("li", { class: `finding ${f.state}${chosen ? " chosen" : ""}`, "data-number": f.number },
       h("button", { type: "button", class: "pick", "aria-pressed": String(chosen), onclick: () => choose(f.number, true) },
