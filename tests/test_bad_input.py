@@ -362,6 +362,11 @@ ENDINGS = {
     "sigmoid": (torch.sigmoid, "sigmoid"),
     "one number": (lambda out: out[:, :1].sigmoid().squeeze(1), "sigmoid"),
     "written into": (lambda out: out.clone().sigmoid_(), "sigmoid"),
+    "half of a sum": (lambda out: (out.softmax(1) + (2 * out).softmax(1)) / 2, "softmax"),
+    "half of a sum of sigmoids": (lambda out: (out.sigmoid() + (2 * out).sigmoid()) / 2, "sigmoid"),
+    "clamped": (lambda out: out.softmax(1).clamp(1e-6, 1 - 1e-6), "softmax"),
+    "an exponential": (lambda out: out.log_softmax(1).exp(), "softmax"),
+    "the largest of parts": (lambda out: torch.stack([out, 2 * out], 2).sigmoid().amax(2), "sigmoid"),
     "a mean of several": (lambda out: torch.stack([out.softmax(1), (2 * out).softmax(1)]).mean(0), "softmax"),
 }
 
@@ -379,8 +384,19 @@ def test_probabilities_are_not_read_as_logits(do, kind, method):
     assert why.probabilities == pytest.approx(own, rel=1e-4)
 
 
+def test_traced_probabilities_and_scores_said_to_be_probabilities():
+    for end, kind in ((nn.Softmax(1), "softmax"), (nn.Sigmoid(), "sigmoid")):
+        traced = torch.jit.trace(nn.Sequential(Net().eval(), end), X[None])
+        with refused(BadModel, f"ends in a {kind}"):
+            asked(traced, target=0)
+    for kind in ("softmax", "sigmoid"):
+        with refused(BadModel, "probabilities, as", "Leave ends_in= out"):
+            asked(pl.Model(Around(lambda out, x, n: out * 3 - 50), ends_in=kind), target=0)
+
+
 def test_scores_that_happen_to_lie_between_0_and_1_are_read():
-    for do in (lambda out: out * 1e-3 + 0.5, lambda out: out.sigmoid() * 0.5 + 0.1, lambda out: out.log_softmax(1)):
+    gated = lambda out: torch.cat([out[:, :2] * 1e-3 + 0.5, out[:, 2:].sigmoid()], 1)  # noqa: E731
+    for do in (lambda out: out * 1e-3 + 0.5, lambda out: out.sigmoid() * 0.5 + 0.1, lambda out: out.log_softmax(1), gated):
         asked(Around(lambda out, x, n, do=do: do(out)), target=0)
 
 

@@ -1,7 +1,9 @@
 """What is written of a value tells it from any other: targets, steps and networks are kept, joined and remembered by that text."""
 
 import functools
+import random
 import threading
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,10 +41,6 @@ class Setting:
     table: np.ndarray
 
 
-class Slotted:
-    __slots__ = ("k",)
-
-
 @pytest.mark.parametrize(
     "make",
     [
@@ -69,9 +67,93 @@ def test_what_a_function_looks_up_belongs_to_it(monkeypatch):
     assert written(of_level) != before
 
 
-def test_what_cannot_be_looked_into_is_like_nothing_else():
-    first, second = Slotted(), Slotted()
+@pytest.mark.parametrize("make", [threading.Lock, lambda: random.Random(0), lambda: iter([1])])
+def test_what_cannot_be_looked_into_is_like_nothing_else(make):
+    first, second = make(), make()
     assert written(first) == written(first) != written(second)
+
+
+class Config:
+    def __init__(self, scale):
+        self.scale = scale
+
+    def get(self):
+        return CONFIG.scale
+
+    def __repr__(self):
+        return "Config()"
+
+
+CONFIG = Config(1.0)
+
+
+class Named(nn.Module):
+    """Its forward says ``self.net``, and a global of that name is the network itself; children know their parent; hooks are the parent's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh())
+        self.net[0].owner, self.net[0].back = [self], self.scale
+        self.net[1].register_forward_hook(self.keep)
+        self.random = random.Random(0)
+
+    def keep(self, module, args, out):
+        return None
+
+    def scale(self):
+        return CONFIG.get()
+
+    def forward(self, x):
+        return self.net(x).mean((2, 3)) * self.scale()
+
+
+def test_circles_of_all_kinds_end_and_nothing_is_needed_to_draw_a_map(monkeypatch):
+    network = Named()
+    monkeypatch.setitem(globals(), "net", network)
+    assert structure(network) == structure(network)
+    assert "Named" in written(network)
+    before, x = pl.explain(network, torch.rand(1, 8, 8), 1, method="saliency"), torch.rand(1, 8, 8)
+    assert bool(before.values.any())
+    network.meta = torch.empty(3, device="meta")
+    network.deep = functools.reduce(lambda deep, _: [deep, deep], range(40), [])
+    chain = None
+    for _ in range(3000):
+        chain = [chain]
+    network.chain = chain
+    assert structure(network) == structure(network)
+    assert bool(pl.explain(network, x, 1, method="grad_cam", site="net").values.any())
+
+
+def test_what_is_large_costs_little_and_is_like_nothing_else():
+    many = [(k, str(k)) for k in range(100_000)]
+    huge = np.zeros(2**26)
+    began = time.process_time()
+    assert written(many) != written(list(many))
+    assert written(huge) != written(huge.copy())
+    assert time.process_time() - began < 5
+
+
+def test_settings_that_the_code_names_count_every_time(monkeypatch):
+    step, network = Step(1.0), Net()
+    texts = {written(of_level), written(CONFIG.get), structure(network)}
+    monkeypatch.setitem(globals(), "LEVEL", 7)
+    monkeypatch.setattr(CONFIG, "scale", 3.0)  # its repr does not tell
+    monkeypatch.setattr(Net, "forward", lambda self, x: self.head(self.conv(x).mean((2, 3))))
+    texts |= {written(of_level), written(CONFIG.get), structure(network)}
+    assert len(texts) == 6
+    before = written(step)
+    monkeypatch.setattr(Step, "__call__", lambda self, image: image)
+    assert written(step) != before
+
+
+def test_defaults_given_by_name_count():
+    def made(k):
+        def score(out, *, which=k):
+            return out[:, which]
+
+        return score
+
+    assert written(made(0)) != written(made(1))
 
 
 def test_nothing_is_written_as_nothing():

@@ -1,11 +1,20 @@
-"""Written: a text for any value, the same for equal values and another for others. Provenance shows it, and stores keep results by it."""
+"""Written: a text for any value, the same for equal values and another for others. Provenance shows it, and stores keep results by it.
+
+It never fails and its cost is bounded: what is too large, too deep or closed to looking gets a number that nothing else in this process has, so that
+nothing is ever taken for something that it may not be.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import dis
+import enum
 import functools
 import importlib.metadata
 import itertools
+import pathlib
+import re
 import sys
 import types
 import weakref
@@ -20,9 +29,16 @@ from pellucid.image import digest
 
 SHORT = 12  # hex digits that stand for what cannot be read
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "skimage", "sklearn", "monai", "pellucid")  # their code is told by their version
-PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), torch.dtype, torch.device)
+SIMPLE = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), slice, range, enum.Enum)
+PLAIN = (*SIMPLE, torch.dtype, torch.device, pathlib.PurePath, re.Pattern, datetime.date, datetime.timedelta)  # their repr tells everything
+HEAP = 1 << 9  # the flag of classes that Python code made
+MOST_THINGS, MOST_BYTES, MOST_DEEP = 20_000, 2**28, 100
 _nameless: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 _numbers = itertools.count()
+
+
+class _TooMuch(Exception):
+    """More than is worth to be written."""
 
 
 def written(value: Any) -> str:
@@ -38,71 +54,159 @@ def written(value: Any) -> str:
     >>> written(make(0)) == written(make(0)), written(make(0)) == written(make(1))
     (True, False)
     """
-    return "" if value is None else _text(value, ())
+    if value is None:
+        return ""
+    try:
+        return _Writer().text(value)
+    except Exception:
+        return _number(value)
 
 
 def structure(module: nn.Module) -> str:
-    """A text for a network without its weights: names, classes, settings, hooks, shapes of parameters, and the code that it runs."""
-    parts = []
-    for name, part in module.named_modules():
-        kind: Any = type(part)
-        own = {k: v for k, v in vars(part).items() if k not in _BOOKS and not isinstance(v, nn.Module)}
-        tensors = [f"{k}{tuple(t.shape)}" for k, t in (*part._parameters.items(), *part._buffers.items()) if t is not None]
-        hooks = [*part._forward_hooks.values(), *part._forward_pre_hooks.values()]
-        told = f"{name}:{_code_of(kind)}{tensors}{_items(own, (part,))}{[_text(h, (part,)) for h in hooks]}"
-        parts.append(told)
-    return digest("\n".join(parts))
+    """A text for a network without its weights: names, classes, settings, hooks, shapes of parameters, and the code that it runs.
+
+    What a pass leaves in the network (a counter, its last activations) belongs to it: such a network has another text afterwards.
+    """
+    try:
+        return digest(_Writer().network(module))
+    except Exception:
+        return _number(module)
 
 
 _BOOKS = {*vars(nn.Module()), "training"} - {"forward"}
 
 
-def _text(value: Any, above: tuple[Any, ...]) -> str:
-    """``above``: the values that hold this one, so that a circle ends."""
-    if isinstance(value, PLAIN):
-        return repr(value)
-    if isinstance(value, type | types.ModuleType):
-        return f"<{getattr(value, '__module__', '')}.{value.__name__}>"
-    if any(value is a for a in above):
-        return "<itself>"
-    inside = (*above, value)
-    if isinstance(value, Tensor):
-        return f"<tensor {tuple(value.shape)} {digest(value)[:SHORT]}>" if value.layout == torch.strided else _number(value)
-    if isinstance(value, np.ndarray):
-        return f"<array {value.shape} {digest(str(value.dtype), value.tobytes())[:SHORT]}>" if value.dtype != object else _number(value)
-    if isinstance(value, nn.Module):
-        state = [f"{k}={_text(t, inside)}" for k, t in value.state_dict().items()]
-        return f"<{_name(type(value))} {digest(structure(value), *state)[:SHORT]}>"
-    if isinstance(value, types.FunctionType | types.MethodType | functools.partial):
-        return f"<{_name(value)} {digest(_function(value, inside))[:SHORT]}>"
-    if isinstance(value, types.BuiltinFunctionType | types.MethodDescriptorType | np.ufunc):
-        return f"<{_name(value)}>"
-    return _holder(value, inside)
+class _Writer:
+    """One text in the making: what was told before is told by its place, so that circles end and what is shared is told once."""
 
+    def __init__(self) -> None:
+        self.told: dict[int, int] = {}
+        self.alive: list[Any] = []  # an id is somebody else's once its owner is gone
+        self.bytes, self.deep = 0, 0
 
-def _holder(value: Any, inside: tuple[Any, ...]) -> str:
-    """Collections, and objects by their class and state."""
-    if isinstance(value, Mapping):
-        return _items(value, inside)
-    if isinstance(value, Set):
-        return "{" + ", ".join(sorted(_text(v, inside) for v in value)) + "}"
-    if isinstance(value, Sequence):
-        return f"{type(value).__name__}(" + ", ".join(_text(v, inside) for v in value) + ")"
-    kind: Any = type(value)
-    if dataclasses.is_dataclass(value):
-        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        if all(isinstance(v, PLAIN) or (isinstance(v, tuple) and all(isinstance(x, PLAIN) for x in v)) for v in fields.values()):
+    def text(self, value: Any) -> str:
+        if isinstance(value, PLAIN):
             return repr(value)
-        return f"<{_name(kind)} {digest(_code_of(kind), _items(fields, inside))[:SHORT]}>"
-    if kind.__repr__ is not object.__repr__ and " at 0x" not in repr(value):
-        return repr(value)
-    if not hasattr(value, "__dict__"):
-        return _number(value)
-    return f"<{_name(kind)} {digest(_code_of(kind), _items(vars(value), inside))[:SHORT]}>"
+        if isinstance(value, types.ModuleType):
+            return f"<module {value.__name__} {_release(value.__name__)}>"
+        if id(value) in self.told:
+            return f"<thing {self.told[id(value)]}>"
+        self.told[id(value)] = len(self.told)
+        self.alive.append(value)
+        if len(self.told) > MOST_THINGS or self.deep > MOST_DEEP:
+            raise _TooMuch
+        self.deep += 1
+        try:
+            return self._inside(value)
+        finally:
+            self.deep -= 1
+
+    def _inside(self, value: Any) -> str:
+        if isinstance(value, type):
+            return f"<{self._class(value)}>"
+        if isinstance(value, Tensor):
+            dense = value.layout == torch.strided and not value.is_meta and not value.is_nested
+            return f"<tensor {tuple(value.shape)} {self._hash(value.resolve_conj().resolve_neg())}>" if dense else _number(value)
+        if isinstance(value, np.ndarray):
+            return f"<array {value.shape} {value.dtype} {self._hash(value)}>" if value.dtype != object else _number(value)
+        if isinstance(value, nn.Module):
+            state = [f"{k}={self.text(t)}" for k, t in value.state_dict().items()]
+            return f"<{_name(type(value))} {digest(self.network(value), *state)[:SHORT]}>"
+        if isinstance(value, types.FunctionType | types.MethodType | functools.partial):
+            return f"<{_name(value)} {digest(self._function(value))[:SHORT]}>"
+        if isinstance(value, types.BuiltinFunctionType | types.MethodDescriptorType | types.WrapperDescriptorType | np.ufunc):
+            owner = getattr(value, "__self__", None)
+            held = "" if owner is None or isinstance(owner, type | types.ModuleType) else f" of {self.text(owner)}"
+            return f"<{_name(value)}{held}>"
+        return self._holder(value)
+
+    def _holder(self, value: Any) -> str:
+        """Collections, and objects by their class and state."""
+        if isinstance(value, Mapping) and type(value).__module__ in ("builtins", "collections", "types"):
+            return self._items(value)
+        if isinstance(value, Set) and type(value).__module__ == "builtins":
+            return "{" + ", ".join(sorted(written(v) for v in value)) + "}"
+        if isinstance(value, Sequence) and type(value).__module__ in ("builtins", "collections"):
+            return f"{type(value).__name__}(" + ", ".join(self.text(v) for v in value) + ")"
+        kind: Any = type(value)
+        if dataclasses.is_dataclass(value):
+            fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+            if all(isinstance(v, PLAIN) or (isinstance(v, tuple) and all(isinstance(x, PLAIN) for x in v)) for v in fields.values()):
+                return repr(value)
+            return f"<{_name(kind)} {digest(self.text(kind), self._items(fields))[:SHORT]}>"
+        if not all(_of_python(c) for c in kind.__mro__):  # written in C: it may keep more than it shows
+            return _number(value)
+        slots = [n for c in kind.__mro__ for n in _listed(vars(c).get("__slots__", ())) if n not in ("__weakref__", "__dict__")]
+        state = {**getattr(value, "__dict__", {}), **{n: getattr(value, n) for n in slots if hasattr(value, n)}}
+        return f"<{_name(kind)} {digest(self.text(kind), self._items(state))[:SHORT]}>"
+
+    def network(self, module: nn.Module) -> str:
+        """Every module by name; those below it are told by their names, wherever they are met again."""
+        parts = []
+        tree = list(module.named_modules())
+        for _, part in tree:
+            self.told.setdefault(id(part), len(self.told))
+            self.alive.append(part)
+        for name, part in tree:
+            own = {k: v for k, v in vars(part).items() if k not in _BOOKS and not (isinstance(v, nn.Module) and id(v) in self.told)}
+            tensors = [f"{k}{tuple(t.shape)}" for k, t in (*part._parameters.items(), *part._buffers.items()) if t is not None]
+            hooks = [*part._forward_hooks.values(), *part._forward_pre_hooks.values()]
+            parts.append(f"{name}:{self.text(type(part))}{tensors}{self._items(own)}{[self.text(h) for h in hooks]}")
+        return "\n".join(parts)
+
+    def _class(self, kind: type) -> str:
+        """A class with the code of its own methods and the functions and settings that they name; of a library's, its name and version."""
+        own = []
+        for c in kind.__mro__:
+            if c.__module__ == "builtins" or _release(c.__module__):
+                own.append(f"{_name(c)} {_release(c.__module__)}")
+                continue
+            for n, held in vars(c).items():
+                if isinstance(held, staticmethod | classmethod | property):
+                    held = held.fget if isinstance(held, property) else held.__func__
+                if isinstance(held, types.FunctionType):
+                    own.append(f"{n}{self.text(held)}")
+                elif not n.startswith("__") and not isinstance(held, types.MemberDescriptorType | types.GetSetDescriptorType):
+                    own.append(f"{n}={self.text(held)}")
+        return f"{_name(kind)} {digest(*own)[:SHORT]}"
+
+    def _items(self, held: Mapping[Any, Any]) -> str:
+        return "{" + ", ".join(f"{self.text(k)}: {self.text(v)}" for k, v in held.items()) + "}"
+
+    def _function(self, value: Any) -> str:
+        if isinstance(value, functools.partial):
+            return f"{self.text(value.func)}{self.text(value.args)}{self._items(value.keywords)}"
+        if isinstance(value, types.MethodType):
+            return f"{self.text(value.__func__)} of {self.text(value.__self__)}"
+        held = []
+        for cell in value.__closure__ or ():
+            try:
+                held.append(self.text(cell.cell_contents))
+            except ValueError:  # not filled yet
+                held.append("<empty>")
+        told = [*held, self.text(value.__defaults__ or ()), self._items(value.__kwdefaults__ or {})]
+        if release := _release(value.__module__):
+            return "\n".join([release, _name(value), *told])
+        named = {n: value.__globals__[n] for n in sorted(_globals(value.__code__)) if n in value.__globals__}
+        return "\n".join([_bytecode(value.__code__), *told, self._items(named)])
+
+    def _hash(self, values: Tensor | Any) -> str:
+        self.bytes += values.nbytes
+        if self.bytes > MOST_BYTES:
+            raise _TooMuch
+        return (digest(values) if isinstance(values, Tensor) else digest(np.ascontiguousarray(values).tobytes()))[:SHORT]
 
 
-def _items(held: Mapping[Any, Any], inside: tuple[Any, ...]) -> str:
-    return "{" + ", ".join(f"{_text(k, inside)}: {_text(v, inside)}" for k, v in held.items()) + "}"
+def _of_python(kind: type) -> bool:
+    """Whether Python code made the class, so that its attributes and slots are all that its objects keep."""
+    if kind is object:
+        return True
+    made = any(n in vars(c) for c in kind.__mro__ for n in ("__dict__", "__slots__"))
+    return made and bool(kind.__flags__ & HEAP)
+
+
+def _listed(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
 def _name(value: Any) -> str:
@@ -113,29 +217,12 @@ def _name(value: Any) -> str:
     return (name if home in (None, "builtins") else f"{home}.{name}").replace("_VariableFunctionsClass.", "")
 
 
-def _function(value: Any, inside: tuple[Any, ...]) -> str:
-    if isinstance(value, functools.partial):
-        return f"{_text(value.func, inside)}{_text(value.args, inside)}{_items(value.keywords, inside)}"
-    if isinstance(value, types.MethodType):
-        return f"{_text(value.__func__, inside)} of {_text(value.__self__, inside)}"
-    held = []
-    for cell in value.__closure__ or ():
-        try:
-            held.append(_text(cell.cell_contents, inside))
-        except ValueError:  # not filled yet
-            held.append("<empty>")
-    told = [*held, _text(value.__defaults__ or (), inside), _items(value.__kwdefaults__ or {}, inside)]
-    release = _release(value.__module__)
-    if release:
-        return "\n".join([release, _name(value), *told])
-    named = {n: value.__globals__[n] for n in sorted(_names(value.__code__)) if n in value.__globals__}
-    return "\n".join([_bytecode(value.__code__), *told, _items(named, inside)])
-
-
 @functools.cache
 def _release(home: str | None) -> str:
     """The library that a module belongs to, with its version; an empty text for anybody's own code."""
     top = str(home).partition(".")[0]
+    if top in sys.stdlib_module_names and top != "__main__":
+        return "python " + sys.version.split()[0]
     if top not in LIBRARIES:
         return ""
     try:
@@ -144,38 +231,22 @@ def _release(home: str | None) -> str:
         return f"{top} {getattr(sys.modules.get(top), '__version__', '')}"
 
 
-def _names(code: types.CodeType) -> set[str]:
-    return {*code.co_names, *(n for c in code.co_consts if isinstance(c, types.CodeType) for n in _names(c))}
+def _globals(code: types.CodeType) -> set[str]:
+    """The names that code looks up outside of itself; those of attributes are not among them."""
+    own = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return own.union(*(_globals(c) for c in code.co_consts if isinstance(c, types.CodeType)))
 
 
 def _bytecode(code: types.CodeType) -> str:
-    constants = [_bytecode(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
+    constants = [_bytecode(c) if isinstance(c, types.CodeType) else written(c) for c in code.co_consts]
     return f"{code.co_code.hex()}{constants}{code.co_names}{code.co_varnames}"
-
-
-@functools.cache
-def _code_of(kind: type) -> str:
-    """A class with the code of its own methods and the functions and settings that they name; of a library's, its name and version."""
-    own = []
-    for c in kind.__mro__:
-        if c.__module__ == "builtins" or _release(c.__module__):
-            own.append(f"{_name(c)} {_release(c.__module__)}")
-            continue
-        for n, held in vars(c).items():
-            if isinstance(held, staticmethod | classmethod | property):
-                held = held.fget if isinstance(held, property) else held.__func__
-            if isinstance(held, types.FunctionType):
-                own.append(f"{n}{_function(held, (kind,))}")
-            elif isinstance(held, (*PLAIN, tuple)) and not n.startswith("__"):
-                own.append(f"{n}={_text(held, (kind,))}")
-    return f"{_name(kind)} {digest(*own)[:SHORT]}"
 
 
 def _number(value: Any) -> str:
     """A name that only this object has, in this process."""
     try:
         number = _nameless.setdefault(value, next(_numbers))
-    except TypeError:  # it can neither be hashed nor followed
+    except Exception:  # it can neither be hashed nor followed
         number = id(value)
     return f"<{_name(type(value))} number {number} of {_process()}>"
 

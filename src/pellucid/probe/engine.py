@@ -19,14 +19,14 @@ from pellucid.probe.ending import check_ending
 from pellucid.probe.question import Block, Question, Reply, distinct
 from pellucid.probe.ruled import answer_ruled, look
 from pellucid.probe.rules import RuleMode, Rules
-from pellucid.probe.sites import Place, find, planting, remembered, watching
+from pellucid.probe.sites import Place, find, forget, planting, watching
 from pellucid.probe.sweep import several_sites
 from pellucid.probe.tiles import tiled_gradients, tiled_output
 from pellucid.reading import Reading
 from pellucid.run import SMALL, Meter, Pass, Plan, Run, measured, no_memory
 from pellucid.target import Seen, Target
 
-_steady: weakref.WeakKeyDictionary[nn.Module, tuple[str, str]] = weakref.WeakKeyDictionary()  # structure, and the caveat if there is one
+_steady: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()  # the caveat, or nothing
 UNDECLARED = "the network gives one number and nothing says what it is: Model(output='regression') for a measurement, classes= for a class"
 _plans: weakref.WeakKeyDictionary[nn.Module, dict[Any, Plan]] = weakref.WeakKeyDictionary()
 
@@ -45,7 +45,7 @@ class Engine:
     turn: threading.RLock = field(default_factory=threading.RLock)  # explanations side by side take turns with the network
 
     def __post_init__(self) -> None:
-        self._structure = remembered(self.model.module)
+        forget(self.model.module)
 
     def plan(self, kind: Pass, question: Question) -> Plan:
         """The chunk plan for such passes over such inputs; shared by all explanations of this network."""
@@ -91,7 +91,7 @@ class Engine:
 
         Once per network the image is asked again: the map of one that answers otherwise is a map of one draw, and says so.
         """
-        if passes := check_ending(self.model, self._structure, question.x, output.detach()):
+        if passes := check_ending(self.model, question.x, output.detach()):
             self.count_setup(question, passes)
         self._steady(question, output)
         reading = self.model.reading.of(output, question.grid.ndim)
@@ -110,7 +110,7 @@ class Engine:
 
     def _steady(self, question: Question, output: Tensor) -> None:
         module = self.model.module
-        if _steady.get(module, (None, ""))[0] != self._structure:
+        if module not in _steady:
             with self.turn, torch.no_grad():
                 again, _ = self.forward(question, question.x[None], [])
             self.count_setup(question, 1)
@@ -118,8 +118,8 @@ class Engine:
             told = (
                 f"the network answers otherwise when asked again (outputs of up to {scale:.3g} differ by {apart:.2g}): is dropout left on?"
             )
-            _steady[module] = (self._structure, told if apart > 1e-3 * scale else "")
-        if (note := _steady[module][1]) and note not in self.notes:
+            _steady[module] = told if apart > 1e-3 * scale else ""
+        if (note := _steady[module]) and note not in self.notes:
             self.notes.append(note)
 
     def probabilities(self, question: Question, logits: Tensor) -> list[list[float]]:
@@ -206,7 +206,7 @@ class Engine:
             if abs(alone - beside) > bears or apart > bears:
                 with self.turn, torch.no_grad():
                     self._steady(question, self.forward(question, question.x[None], [])[0])
-                if told := _steady[self.model.module][1]:
+                if told := _steady[self.model.module]:
                     raise BadModel("one answer to one image", told, "Switch off what is random, or use Run(chunk=1) for a map of one draw.")
                 got = f"{alone:.6g} alone, {beside:.6g} beside others"
                 raise BadModel("samples of one batch do not influence each other", got, "Use Run(chunk=1).")

@@ -16,13 +16,11 @@ from torch import Tensor, nn
 
 from pellucid.errors import BadSite, Unsupported
 from pellucid.model import Model
-from pellucid.written import structure
 
 if TYPE_CHECKING:
     from pellucid.probe.geometry import Call, Layout
 
 _traces: weakref.WeakKeyDictionary[nn.Module, dict[Any, list[Call]]] = weakref.WeakKeyDictionary()
-_structures: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -37,13 +35,9 @@ class Place:
     shape: tuple[int, ...]  # of the activation in map form: (c, *space), or (c,)
 
 
-def remembered(module: nn.Module) -> str:
-    """The network's structure; what is known of its calls is dropped if that was changed since."""
-    now = "" if isinstance(module, torch.jit.ScriptModule) else structure(module)
-    if _structures.get(module) != now:
-        _structures[module] = now
-        _traces.pop(module, None)
-    return now
+def forget(module: nn.Module) -> None:
+    """Drop what is known of a network's calls: whatever was changed since, in its code or settings, may move its cells."""
+    _traces.pop(module, None)
 
 
 def calls(model: Model, x: Tensor) -> tuple[list[Call], int]:
