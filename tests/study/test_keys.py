@@ -73,6 +73,7 @@ CASE = {
     "patient": None,
     "label": None,
     "facts": None,
+    "where": None,
 }  # fmt: skip
 STUDY = {"target": ["a", "b", logit_of(0), logit_of(1)], "score": [None, "b", logit_of(0), logit_of(1)], "seed": [0, 1]}
 
@@ -111,7 +112,7 @@ def test_every_field_of_a_case_is_in_the_key_or_changes_no_number():
         if values is not None:
             assert distinct(keys.key(StudyCase(**{"image": PLAIN, name: v}), "grade") for v in values), name
     plain = StudyCase(PLAIN)
-    same = StudyCase(PLAIN.clone(), "Jane", label=1, facts={"site": "A"})
+    same = StudyCase(PLAIN.clone(), "Jane", label=1, facts={"site": "A"}, where="line 2")
     assert keys.key(plain, "grade") == keys.key(same, "grade")
 
 
@@ -147,12 +148,10 @@ def test_another_release_measures_anew(case, monkeypatch):
 
 
 NAMELESS = """
-import sys, torch, pellucid as pl
+import sys, threading, torch, pellucid as pl
 from pellucid.study.keys import Keys, Network
 from pellucid.study import StudyCase
-class Slotted:
-    __slots__ = ()
-held = Slotted()
+held = threading.Lock()
 def plain(out): return out[:, 0]
 def odd(out): return out[:, 0] if held else out
 torch.manual_seed(0)
