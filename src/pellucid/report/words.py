@@ -11,8 +11,9 @@ from typing import Any
 from pellucid.explanation import Map, Measurement, Provenance
 from pellucid.grid import Grid
 from pellucid.image import Image
-from pellucid.io.caption import MEASURED, target_of
+from pellucid.io.caption import MEASURED as MEASURED
 from pellucid.io.caption import UNDECLARED as UNDECLARED
+from pellucid.io.caption import target_of
 from pellucid.report.meaning import meaning
 from pellucid.report.pictures import Layer, Pictures
 from pellucid.table import percent as percent
