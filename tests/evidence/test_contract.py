@@ -19,6 +19,7 @@ from pellucid.image import Image
 from pellucid.method import Cite
 from pellucid.probe.ledger import untouched
 from pellucid.run import Run
+from pellucid.study.tables import RANGES
 
 assert list(pl.metrics())  # their folders are imported with the first question
 STATUSES = {"pass", "fail", "inconclusive", "void"}
@@ -59,6 +60,8 @@ def test_a_metric_keeps_its_contract(name, dims):
         assert m.text.endswith((".", ".)"))
         assert m.status in ("void", "inconclusive") or math.isfinite(m.value), m.text
         assert m.low is None or m.high is None or math.isnan(m.value) or m.low <= m.high
+        low, high = RANGES.get(known.facts.unit, (-math.inf, math.inf))
+        assert math.isnan(m.value) or low - 1e-6 <= m.value <= high + 1e-6, "a study would cut its interval off"
         assert m.detail["score"] == repr(panel.target)
     asked = [e for e in panel.entries.values() if e.ask is not None]
     price = known.price(dims)

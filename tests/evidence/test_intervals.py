@@ -95,6 +95,37 @@ def test_shares_are_wilsons_and_all_hits_have_a_width():
     assert five.high == 1.0
 
 
+def test_values_that_are_alike_are_no_hits():
+    """A mean of AUCs of 0.99 each was given [0.278, 1.000], where values that differ by 0.005 give [0.971, 0.993]."""
+    who = [0, 0, 1, 1, 2, 2, 3, 3]
+    assert average([0.99] * 8, who, within=(0.0, 1.0)).ends == (None, None)
+    assert average([0.0] * 4, within=(0.0, math.inf)).ends == (None, None)
+    assert average([1 - 1e-12] * 8, who, within=(0.0, 1.0)).low < 0.6, "hits but for rounding"
+
+
+def test_no_interval_is_cut_off_where_values_go_on():
+    """It said -0.188 [0.000, -0.076] and -0.200 [0.000, 0.717]."""
+    for values in ([-0.2, -0.1, -0.15, -0.3], [-0.2] * 4, [0.5, 0.6, 1.1]):
+        with pytest.raises(BadParameter, match="values from 0 to 1"):
+            average(values, within=(0.0, 1.0))
+    with pytest.raises(BadParameter, match="values from 0 to 1"):
+        statistic(([1.0, 2.0, 3.0],), lambda v: -float(v.mean()), within=(0.0, 1.0))
+    assert average([1 + 1e-9, 1.0, 0.5, 0.7], within=(0.0, 1.0)).high <= 1
+
+
+@pytest.mark.parametrize("within", [None, (0.0, 1.0), (0.0, math.inf), (-1.0, 1.0)])
+def test_a_value_lies_in_its_interval_and_both_in_their_range(within):
+    chance = np.random.default_rng(8)
+    low, high = within or (-math.inf, math.inf)
+    for _ in range(200):
+        values = np.clip(
+            np.round(chance.normal(0.5, chance.choice([0.01, 0.5, 2]), chance.integers(3, 9)), chance.integers(0, 4)), low, high
+        )
+        found = average(values, chance.integers(0, 5, len(values)).tolist(), within=within)
+        if found.ends != (None, None):
+            assert low <= found.low <= found.value + 1e-12 <= found.high + 2e-12 <= high + 2e-12, values
+
+
 def test_one_image_a_patient_is_students_interval_where_nothing_is_skewed():
     from scipy.stats import t
 

@@ -72,6 +72,23 @@ def test_onto_a_finer_grid_it_is_the_nearest_sample():
     assert found.area == pytest.approx(1) and found.note == ""
 
 
+@pytest.mark.parametrize(("start", "found", "inside"), [(11, 3, 0.3), (16, 3, 0.3), (10, 3, 0.3), (18.4, 2, 0.16), (7.7, 1, 0.07)])
+def test_thick_slices_on_a_thin_scan(start, found, inside):
+    """A scan inside of a finding, between the centers of the mask's slices, was said to overlap with nothing."""
+    thick, thin = grid((32, 32, 4), (1, 1, 10)), grid((32, 32, 3), (1, 1, 1), start=(0, 0, start))
+    laid_there = laid(marked([(slice(10, 20), slice(10, 20), 1)], thick), thin)
+    assert int(laid_there.values.sum()) == 100 * found
+    assert laid_there.inside == pytest.approx(inside)
+    assert (laid_there.parts, laid_there.lost) == (1, 0), "its samples are marked"
+    assert f"{1 - inside:.0%} of the mask lies off the picture, and is not counted." == laid_there.note
+    two = laid(marked([(5, 5, 1), (20, 20, 3)], thick), thin)
+    assert two.lost == 1 and two.parts == 2
+    with pytest.raises(BadGrid, match="overlaps"):
+        laid(marked([(5, 5, 3)], thick), thin)
+    same = grid((32, 32, 40), (1, 1, 1))
+    assert laid(marked([(5, 5, 1), (20, 20, 3)], thick), same).note == ""
+
+
 def test_what_lies_off_the_picture_is_told_in_the_measurement():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 256, 2)).eval()

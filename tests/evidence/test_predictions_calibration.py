@@ -358,3 +358,12 @@ def test_one_case_or_two_pass_nothing():
         assert (found.low, found.high) == (None, None), "fewer than three patients bear no interval"
         assert "nan" not in found.text
     assert pl.calibration(np.array([[0.01, 0.99]]), [0]).ece.value == pytest.approx(0.99)
+
+
+def test_scores_and_their_intervals_stay_in_their_range():
+    """Brier said 0.667 [-1.280, 10.084] of a score from 0 to 2."""
+    few = pl.calibration(np.array([[0, 1], [1, 0], [0, 1]]), [1, 0, 0])
+    assert 0 <= few.brier.low <= few.brier.value <= few.brier.high <= 2
+    z, y = stated(8, 3, sharp=3.0)
+    found = pl.calibration(soft(z), y)
+    assert 0 <= found.nll.low <= found.nll.value <= found.nll.high

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from pellucid.errors import BadParameter
 
 FEWEST = 3  # patients that an interval takes
 PARTS = 500  # of the patients, each left out at once, where there are more
+SLACK = 1e-6  # of float32 sums, by which a value may seem to leave its range
 Floats = NDArray[np.float64]
 Range = tuple[float, float]
 Columns = Sequence[Sequence[float] | Floats]
@@ -45,16 +46,19 @@ NONE = Interval(math.nan, math.nan, math.nan, 0, 0)
 def average(values: Sequence[float] | Floats, patients: Sequence[Hashable] | None = None, *, within: Range | None = None) -> Interval:
     """The mean of values, one an image, with its 95 % interval over patients: Student's t, moved by the skewness of the values (Hall 1992).
 
-    Where they cannot leave ``within``, neither does the interval; and if all of them lie on its ends (hits) or are alike, it is Wilson's (1927),
-    with t and the patients' own spread. Values that are all alike and could lie anywhere have none, nor have fewer than three patients. NaN is
-    left out. For unequal numbers of images see ``statistic``.
+    Where they cannot leave ``within``, neither does the interval; and if all of them lie on its ends (hits), it is Wilson's (1927), with t and the
+    patients' own spread. Other values that are all alike show no spread and have none, nor have fewer than three patients. NaN is left out. For
+    unequal numbers of images see ``statistic``.
 
     It holds the truth in about 95 of 100 cases from three patients on, where a percentile bootstrap does in 76 (three patients), 86 (five) or 90
     (eight); in 88 to 93 where a few patients lie very far from the rest (lognormal values).
+
+    Raises:
+        BadParameter: a value outside of ``within``, or not a patient for each.
     """
-    known = np.asarray(values, dtype=np.float64)
-    hits = within is not None and bool(np.isin(known[~np.isnan(known)], within).all())
-    found, each = _left_out((values,), lambda v: float(v.mean()), patients)
+    known = _held(np.asarray(values, dtype=np.float64), within)
+    hits = _at_end(known[~np.isnan(known)], within)
+    found, each = _left_out((known,), lambda v: float(v.mean()), patients)
     return _scored(found, each, within) if within is not None and hits else _skewed(found, each, within)
 
 
@@ -66,8 +70,12 @@ def statistic(
     Each patient is left out once, with all images; what that changes are pseudo-values (Tukey's jackknife, Miller 1974). Their spread and Student's
     t give a score interval as Wilson's, or, of a sum over images (``mean``: an error, say), the interval of ``average``. Images with a NaN are left
     out.
+
+    Raises:
+        BadParameter: a statistic outside of ``within``, or not a patient for each image.
     """
     found, each = _left_out(columns, of, patients)
+    found = replace(found, value=float(_held(np.array([found.value]), within)[0]))
     return _skewed(found, each, within) if mean else _scored(found, each, within)
 
 
@@ -90,6 +98,24 @@ def wilson(share: float, n: float, reach: float = 1.959964) -> Range:
     middle = (share + reach**2 / (2 * n)) / (1 + reach**2 / n)
     half = reach * math.sqrt(share * (1 - share) / n + reach**2 / (4 * n * n)) / (1 + reach**2 / n)
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _held(values: Floats, within: Range | None) -> Floats:
+    """Values that lie within their range, but for rounding: an interval that is cut off there must not leave out its own value."""
+    if within is None:
+        return values
+    slack = SLACK * max(1.0, *(abs(end) for end in within if math.isfinite(end)))
+    outside = values[(values < within[0] - slack) | (values > within[1] + slack)]
+    if len(outside):
+        raise BadParameter(
+            f"values from {within[0]:g} to {within[1]:g}", f"{outside[0]:g}", "Give the range that they cannot leave, or none."
+        )
+    return np.clip(values, *within)
+
+
+def _at_end(values: Floats, within: Range | None) -> bool:
+    """Whether all values lie on an end of their range, as those of hits do."""
+    return within is not None and bool(np.isfinite(within).all() and np.isclose(values[:, None], within, rtol=0, atol=1e-9).any(1).all())
 
 
 def _left_out(columns: Columns, of: Callable[..., float], patients: Sequence[Hashable] | None) -> tuple[Interval, Floats]:
@@ -138,7 +164,7 @@ def _scored(found: Interval, each: Floats, within: Range) -> Interval:
 
 def _skewed(found: Interval, each: Floats, within: Range | None) -> Interval:
     if not len(each) or _still(each):
-        return found if within is None else _scored(found, each, within)
+        return _scored(found, each, within) if within is not None and _at_end(np.array([found.value]), within) else found
     m, away = len(each), each - each.mean()
     spread, skew = float(each.std(ddof=1)), float((away**3).mean() / (away**2).mean() ** 1.5)
     low, high = (found.value - spread * _at(sign * _reach(m) / math.sqrt(m), skew, m) for sign in (1, -1))

@@ -22,8 +22,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Laid:
-    """A mask as bool (*space) on another grid. ``inside``: the share of its samples that lie on that grid; ``area``: what is marked there over what
-    was marked (more than 1 where findings are smaller than a sample); ``parts``: connected findings, of which ``lost`` lie off the grid."""
+    """A mask as bool (*space) on another grid. ``inside``: the share of it that lies on that grid; ``area``: what is marked there over what
+    was marked (more than 1 where findings are smaller than a sample); ``parts``: connected findings, of which ``lost`` have no marked sample there."""
 
     values: Tensor
     inside: float = 1.0
@@ -84,19 +84,40 @@ def laid(mask: Image, grid: Grid) -> Laid:
     numbered, _ = components(own)
     at = own.nonzero().numpy()
     back: Floats = np.linalg.inv(matrix).astype(np.float64)
-    there = np.floor(at @ back[:-1, :-1].T + back[:-1, -1] + 0.5 + 1e-9).astype(np.int64)
+    centers = at @ back[:-1, :-1].T + back[:-1, -1]
+    there = np.floor(centers + 0.5 + 1e-9).astype(np.int64)
     on = ((there >= 0) & (there < np.array(grid.shape))).all(1)
-    if not on.any():
-        raise BadGrid(f"a mask that overlaps the grid {grid}", f"one on {mask.grid}", "Check their frames of reference.")
     found = _half(own, grid, matrix, back)
     label, there = numbered[tuple(at[on].T)], there[on]
-    met = np.bincount(label, weights=found[tuple(there.T)].numpy(), minlength=numbered.max() + 1)
-    parts = np.unique(label)
-    for part in parts[met[parts] == 0]:
+    met = np.zeros(int(numbered.max()) + 1, dtype=bool)
+    met[_under(found, numbered, matrix)] = True
+    met[label[found[tuple(there.T)].numpy()]] = True
+    for part in np.unique(label[~met[label]]):
         places, count = np.unique(there[label == part], axis=0, return_counts=True)
-        found[tuple(places[count.argmax()])] = True
-    size = abs(float(np.linalg.det(matrix[:-1, :-1])))
-    return Laid(found, float(on.mean()), float(found.sum()) * size / len(at), int(numbered.max()), int(numbered.max()) - len(parts))
+        found[tuple(places[count.argmax()])] = met[part] = True
+    if not found.any():
+        raise BadGrid(f"a mask that overlaps the grid {grid}", f"one on {mask.grid}", "Check their frames of reference.")
+    size, parts = abs(float(np.linalg.det(matrix[:-1, :-1]))), int(numbered.max())
+    inside = float(_shown(centers, back, grid).mean())
+    return Laid(found, inside, float(found.sum()) * size / len(at), parts, parts - int(met[1:].sum()))
+
+
+def _under(found: Tensor, numbered: NDArray[np.int32], matrix: Floats) -> NDArray[np.int32]:
+    """The findings in which samples of a grid lie that are marked there; 0 where the center of one lies beside all."""
+    at = found.nonzero().numpy() @ matrix[:-1, :-1].T + matrix[:-1, -1]
+    near = np.clip(np.floor(at + 0.5), 0, np.array(numbered.shape) - 1).astype(np.int64)
+    return np.unique(numbered[tuple(near.T)])
+
+
+def _shown(centers: Floats, back: Floats, grid: Grid) -> Floats:
+    """How much of each sample of a mask lies on a grid: all or nothing by its center, but along axes of the grid on which it is longer than the
+    grid's own samples (thick slices on a thin scan) by the part that does."""
+    half = np.abs(back[:-1, :-1]).max(1) / 2
+    last = np.array(grid.shape) - 0.5
+    part = np.clip((np.minimum(centers + half, last) - np.maximum(centers - half, -0.5)) / (2 * half), 0, 1)
+    whole = (centers >= -0.5 - 1e-9) & (centers < last - 1e-9)
+    share: Floats = np.where(half > 0.5 + 1e-6, np.where(part > 1 - 1e-6, 1.0, part), whole).prod(1)
+    return share
 
 
 def components(found: Tensor) -> tuple[NDArray[np.int32], list[tuple[slice, ...]]]:

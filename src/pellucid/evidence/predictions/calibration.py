@@ -184,15 +184,18 @@ def _scores(found: Cases, who: list[Any]) -> tuple[Measurement, Measurement]:
             nll = _mean(_softplus(found.logits, y), known)
             base_nll = _mean(-np.where(y > 0, np.log(base), np.log1p(-base)), known)
     out = []
-    for name, each, level, what in (("brier", brier, base_brier, unit), ("nll", nll, base_nll, "nats")):
-        out.append(_scored(name, each, float(np.nanmean(level)), what, who))
+    for name, each, level, what, most in (
+        ("brier", brier, base_brier, unit, 1.0 + found.exclusive),
+        ("nll", nll, base_nll, "nats", math.inf),
+    ):
+        out.append(_scored(name, each, float(np.nanmean(level)), what, who, (0.0, most)))
     return out[0], out[1]
 
 
-def _scored(name: str, each: Floats, level: float, unit: str, who: list[Any]) -> Measurement:
+def _scored(name: str, each: Floats, level: float, unit: str, who: list[Any], within: tuple[float, float]) -> Measurement:
     finite = bool(np.isfinite(each[~np.isnan(each)]).all())
     value = float(np.nanmean(each))
-    i = average(each.tolist(), who) if finite else NONE
+    i = average(each, who, within=within) if finite else NONE
     if not finite:
         status, said = "fail", f"{int(np.isinf(each).sum())} of {len(each)} truths were given probability 0: the loss has no bound."
     else:
