@@ -181,9 +181,8 @@ def _differing(text: str, among: set[str]) -> str:
 
 def _target(m: Map) -> str:
     """The target as a person says it: a class by its name."""
-    text = re.sub(r", mask=\w+:\d+", "", m.provenance.target)
-    found = re.fullmatch(r"logit\((?:'(.*)'|(\d+))\)", text)
-    return text if found is None else found[1] or f"class {found[2]}"
+    name, unit = io.target_of({"target": m.provenance.target, "classes": m.provenance.classes, "output": m.provenance.output})
+    return f"probability of {name}" if unit == "probability" and "(" not in name else name
 
 
 def _family(m: Map) -> str:

@@ -175,7 +175,7 @@ class Map(Explanation):
         return f"Map({tuple(self.values.shape)}, score={self.score:.4g}, {self.provenance.method}, {self.provenance.target}, {verdict})"
 
     def check_weights(self, fingerprint: str) -> None:
-        """Whether a network, by its ``Model.fingerprint``, is the one that the map is about; a map without a hash is about any.
+        """Whether a network, by its ``Model.fingerprint``, is the one that the map is about; a map that never had a hash is about any.
 
         Raises:
             BadParameter: other weights.
@@ -184,6 +184,8 @@ class Map(Explanation):
         if re.fullmatch(r"[0-9a-f]{64}", made) and made != fingerprint:
             got = f"other weights ({fingerprint[:12]}; the map's are {made[:12]})"
             raise BadParameter("the network that the map is about", got, "Load it with the weights that were explained.")
+        if made.startswith("unknown"):
+            raise BadParameter("the weights that the map is about", f"{made}; they are not these", "Explain again with the weights of now.")
 
     @property
     def relevance(self) -> Tensor:
@@ -295,7 +297,8 @@ class Map(Explanation):
         known = [k for k, c in enumerate(said.classes) if f"({c!r})" in said.target or f"({k})" in said.target]
         shown = known[0] if len(known) == 1 else None
         verdict = self.evidence.verdict or "not examined"
-        told = io.Told(image, self.values, self.trace, said.method, said.target, self.score, sided, shown, said.classes, verdict)
+        target, _ = io.target_of({"target": said.target, "classes": said.classes, "output": said.output})
+        told = io.Told(image, self.values, self.trace, said.method, target, self.score, sided, shown, said.classes, verdict)
         return io.write_film(path, told, frames=frames, most=most)
 
     def facts(self) -> dict[str, Any]:

@@ -166,6 +166,16 @@ def test_what_the_objects_say(plain, tmp_path):
     assert (sr.CompletionFlag, sr.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
 
 
+@pytest.mark.parametrize(("output", "said"), [("regression", "output 0"), ("undeclared", "its number")])
+def test_no_object_calls_a_measured_value_a_logit(plain, tmp_path, output, said):
+    home, why = plain
+    measured = made_of(why.scan, target="logit(0)", output=output, classes=())
+    measured.dicom(tmp_path / "out", source=home / "scan", kinds=("segmentation", "capture"))
+    seg = pydicom.dcmread(tmp_path / "out/segmentation.dcm")
+    assert seg.SegmentSequence[0].SegmentLabel == f"for {said} (questionable)"
+    assert all("logit" not in pydicom.dcmread(f).SeriesDescription for f in (tmp_path / "out").glob("*.dcm"))
+
+
 @pytest.mark.parametrize("values", [*(v.value for v in Values), ""])
 def test_for_and_against_are_words_of_methods_that_say_so(plain, tmp_path, monkeypatch, values):
     home, why = plain

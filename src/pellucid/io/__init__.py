@@ -7,6 +7,7 @@ from pellucid.io.audit import check_audit as check_audit
 from pellucid.io.caption import ALARMING as ALARMING
 from pellucid.io.caption import WARNING as WARNING
 from pellucid.io.caption import Caption as Caption
+from pellucid.io.caption import target_of as target_of
 from pellucid.io.dicom.derived import Derived as Derived
 from pellucid.io.dicom.drawn import write_drawn as write_drawn
 from pellucid.io.dicom.filing import Filed as Filed
