@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import pellucid as pl
-from pellucid.files import put, whole
+from pellucid.errors import BadFile
+from pellucid.files import own, put, whole
 from pellucid.table import Table
 
 
@@ -138,3 +139,31 @@ def test_what_is_put_is_what_is_read(tmp_path):
         assert draft.name.endswith(".nii.gz")
         draft.write_bytes(b"1")
     assert (tmp_path / "scan.of.someone.nii.gz").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("how", ["link", "dangling", "hard link", "pipe", "folder"])
+def test_what_is_appended_goes_into_no_file_of_somebody_else(how, tmp_path):
+    theirs, ours = put(tmp_path / "keys", "my own key"), tmp_path / "out" / ".held"
+    ours.parent.mkdir()
+    make = {
+        "link": lambda: ours.symlink_to(theirs), "dangling": lambda: ours.symlink_to(tmp_path / "new"),
+        "hard link": lambda: ours.hardlink_to(theirs), "pipe": lambda: os.mkfifo(ours), "folder": ours.mkdir,
+    }  # fmt: skip
+    make[how]()
+    from pellucid.reader_study import Answer, AnswerSheet
+    from pellucid.viewer.store import hold
+
+    answer = Answer("s", "R1", 0, "c", "maps", 0, "a", "a", 0.5, 1.0)
+    for write in (lambda: own(ours), lambda: hold(ours.parent), lambda: AnswerSheet(ours).add(answer)):
+        with pytest.raises(BadFile, match="a file to write into"):
+            write()
+    assert theirs.read_text() == "my own key" and not (tmp_path / "new").exists()
+
+
+def test_an_own_file_is_made_read_and_appended_to(tmp_path):
+    for text in (b"a", b"b"):
+        with own(tmp_path / "x") as file:
+            file.write(text)
+    with own(tmp_path / "x") as file:
+        file.seek(0)
+        assert file.read() == b"ab"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from pellucid.errors import BadFile
 
 
 @contextlib.contextmanager
@@ -37,6 +40,29 @@ def put(path: Path, data: str | bytes) -> Path:
     with whole(path) as draft:
         draft.write_bytes(data.encode() if isinstance(data, str) else data)
     return path
+
+
+def own(path: Path) -> BinaryIO:
+    """A file to read and to append to, made where there is none. What is written goes into this very file: whoever prepared the folder cannot
+    lead it elsewhere by a link, soft or hard, nor hold it up with a pipe.
+
+    Raises:
+        BadFile: a link, a second name of a file, no regular file, or no access.
+    """
+    asked, fix = f"a file to write into: {path}", "Move it away, or choose another folder."
+    how = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"):  # each where the system has it
+        how |= getattr(os, flag, 0)
+    try:
+        at = os.open(path, how, 0o666)
+    except OSError as error:
+        got = "a link to another file" if path.is_symlink() else error.strerror or "no access"
+        raise BadFile(asked, got, fix) from error
+    found = os.fstat(at)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        os.close(at)
+        raise BadFile(asked, "a second name of a file" if stat.S_ISREG(found.st_mode) else "a pipe or device", fix)
+    return os.fdopen(at, "a+b")
 
 
 def lock(file: BinaryIO, *, wait: bool = True) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
@@ -137,6 +139,57 @@ def test_a_server_that_sends_elsewhere_gets_nothing_sent_there(filed, tmp_path):
         server.shutdown()
         server.server_close()
     assert Elsewhere.heard == ["/pacs/studies"]
+
+
+@contextmanager
+def hearing() -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    """A server that stores nothing and writes down what it was asked with which Authorization, be it as server or as proxy."""
+    heard: list[tuple[str, str | None]] = []
+
+    class Heard(Refusing):
+        def do_POST(self) -> None:
+            heard.append((self.path, self.headers.get("Authorization")))
+            super().do_POST()
+
+    server = HTTPServer(("127.0.0.1", 0), Heard)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_port}", heard
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_what_goes_to_this_machine_goes_past_every_proxy(filed, monkeypatch):
+    with hearing() as (here, heard), hearing() as (proxy, caught):
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://{proxy}")
+        pl.send(filed.folder / "report.dcm", f"http://{here}/odd", token=SECRET)
+        pl.send(filed.folder / "report.dcm", f"http://localhost:{here.partition(':')[2]}/odd", token=SECRET)
+        assert (heard, caught) == ([("/odd/studies", f"Bearer {SECRET}")] * 2, [])
+
+
+def test_who_asks_is_who_was_named_whatever_netrc_says(filed, tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login joe password pw\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    basic = "Basic " + base64.b64encode(f"ann@x:{SECRET}".encode()).decode()
+    ways = [
+        ("", {"token": SECRET}, f"Bearer {SECRET}"),
+        ("", {}, None),
+        ("", {"headers": {"authorization": basic}}, basic),
+        ("", {"headers": {"Authorization": "Basic x"}, "token": SECRET}, f"Bearer {SECRET}"),
+        (f"ann%40x:{SECRET}@", {}, basic),
+    ]
+    with hearing() as (here, heard):
+        for inside, how, said in ways:
+            pl.send(filed.folder / "report.dcm", f"http://{inside}{here}/odd", **how)
+            assert heard.pop() == ("/odd/studies", said), inside
+        with pytest.raises(BadParameter, match="no header line"):
+            pl.send(filed.folder / "report.dcm", f"http://{here}/odd", token="a\r\nX: b")
+        assert heard == []
 
 
 def test_bad_requests(filed, tmp_path):

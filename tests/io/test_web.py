@@ -17,7 +17,7 @@ import pytest
 from tests.io.dicoms import oblique, write_series
 from tests.io.orthanc import orthanc
 
-from pellucid.errors import BadFile, PellucidError, Unsupported
+from pellucid.errors import BadFile, BadParameter, PellucidError, Unsupported
 from pellucid.io import read, series
 from pellucid.io.dicom import web
 
@@ -176,7 +176,7 @@ def test_the_secret_goes_where_it_should_and_nowhere_else(monkeypatch, caplog):
     monkeypatch.setenv(web.HOSTS, "pacs.example.org")
     with pytest.raises(BadFile, match="without encryption"):
         read("http://pacs.example.org/dicom-web" + SERIES)
-    with pytest.raises(BadFile, match="no header line"):
+    with pytest.raises(BadParameter, match="no header line"):
         read(url + SERIES, authorization="Bearer a\r\nX: b")
 
 

@@ -107,6 +107,30 @@ def test_answers_come_back_as_they_were_given(tmp_path):
         sheet.add(answer(1, seconds=9.0))
 
 
+@pytest.mark.parametrize("text", ["a\rb", "\r", "a\nb", "a\0b", "\ud800", "x" * 1001, "x" * 200_000])
+def test_what_no_line_of_a_sheet_can_hold_is_refused_before_anything_is_written(tmp_path, text):
+    sheet = AnswerSheet(tmp_path / "answers.csv")
+    sheet.add(answer(0))
+    before = sheet.path.read_bytes()
+    for column in ("answer", "truth", "case", "level"):
+        with pytest.raises(BadParameter, match="text of one line"):
+            sheet.add(answer(1, **{column: text}))
+    assert sheet.path.read_bytes() == before and sheet.read() == [answer(0)]
+    (tmp_path / "reader_study.json").write_text(json.dumps(told(answers=["yes", "no", text])))
+    with pytest.raises(BadFile, match="not one line"):
+        read_reader_study(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "\t", 'a"b', '"', "a,b", "a;b", "'", "\u2028", "\x0b\x0c\x1c\x85", "mass \u2013 left", "x" * 999, "\U0001f600"]
+)
+def test_what_a_line_can_hold_comes_back(tmp_path, text):
+    sheet = AnswerSheet(tmp_path / "answers.csv")
+    for n in range(2):
+        sheet.add(answer(n, answer=text, truth=f"={text}"))
+    assert sheet.read() == [answer(n, answer=text, truth=f"={text}") for n in range(2)]
+
+
 @pytest.mark.parametrize("cut", [1, 5, 30])
 def test_a_line_that_a_crash_cut_off_is_dropped_and_written_over(tmp_path, cut):
     sheet = AnswerSheet(tmp_path / "answers.csv")

@@ -44,6 +44,17 @@ def test_the_first_visit_turns_the_token_into_a_place_and_a_cookie_that_no_scrip
         secret = given.partition("=")[2]
         for headers in ({"cookie": given}, {"authorization": f"Bearer {secret}"}, {"cookie": f"pellucid={viewer.token}"}):
             assert thief.get("/api/about", headers=headers).status_code == 401
+        for beside in (
+            "{}; pellucid=foreign",
+            "pellucid=foreign; {}",
+            "consent; {}",
+            "{}; a b=1",
+            'prefs={{"a":1,"b":[2]}}; {}',
+            "pellucid; {}",
+        ):
+            assert thief.get(place, headers={"cookie": beside.format(given)}).status_code == 200, beside
+        for wrong in ("pellucid=foreign", "pellucid=", "pellucid", "", f"x{given}", f"{given}x", f'x="{given}"'):
+            assert thief.get(place, headers={"cookie": wrong}).status_code == 401, wrong
         assert thief.get("/", headers={"cookie": given}).status_code == 401
         assert thief.get(place).status_code == thief.get(f"{place}api/about").status_code == 401
         assert thief.get(f"{place}api/about", headers={"cookie": f"pellucid={viewer.token}"}).status_code == 401

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.errors import BadFile, BadParameter
-from pellucid.files import lock
+from pellucid.files import lock, own
 
 READER = re.compile(r"R[0-9]{1,3}")  # a code that names nobody
-FORMULA = re.compile(r"'*[=+\-@\t\r]")  # what a spreadsheet would take for one, and what was kept from being one
+ONE_LINE = re.compile(r"[^\r\n\0\ud800-\udfff]{0,1000}")  # what a cell can hold: a line of the sheet is an answer
+FORMULA = re.compile(r"'*[=+\-@\t]")  # what a spreadsheet would take for one, and what was kept from being one
 COLUMNS = ("study", "reader", "position", "case", "level", "block", "answer", "truth", "confidence", "seconds", "away")
 
 
@@ -43,6 +44,9 @@ class Answer:
             raise BadParameter(
                 "a reader's code, R and a number (R1, R07)", repr(self.reader)[:40], "A code names nobody; keep the list elsewhere."
             )
+        for text in (self.study, self.case, self.level, self.answer, self.truth):
+            if ONE_LINE.fullmatch(text) is None:
+                raise BadParameter("text of one line, at most 1000 characters", repr(text)[:80], "Shorten it.")
         if not 0 <= self.confidence <= 1:
             raise BadParameter("a confidence from 0 to 1", repr(self.confidence), "0.5 is: as likely wrong as right.")
         if not (math.isfinite(self.seconds) and self.seconds >= 0 and self.away >= 0):
@@ -60,9 +64,9 @@ class AnswerSheet:
 
         Raises:
             BadParameter: this reader has answered at this position.
-            BadFile: a file that is no answer sheet.
+            BadFile: a file that is no answer sheet, or a link.
         """
-        with self.path.open("a+b") as file:
+        with own(self.path) as file:
             lock(file)
             file.seek(0)
             data = file.read()

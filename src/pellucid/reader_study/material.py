@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pellucid.errors import BadFile
+from pellucid.reader_study.answers import ONE_LINE
 
 Level = Literal["probabilities", "maps", "similar", "concepts"]
 LEVELS: tuple[Level, ...] = ("probabilities", "maps", "similar", "concepts")  # each shows what those before it show, and more
@@ -148,6 +149,7 @@ def _check(name: str, question: str, answers: tuple[str, ...], cases: tuple[Read
         "no name" if NAME.fullmatch(name) is None
         else "no question" if not question
         else f"answers {answers}" if len(set(answers)) < 2 or len(set(answers)) != len(answers)
+        else "an answer that is not one line of at most 1000 characters" if not all(map(ONE_LINE.fullmatch, answers))
         else "no cases" if not cases
         else "two cases of one id" if len(set(ids)) != len(ids)
         else f"levels {odd}" if odd

@@ -91,7 +91,7 @@ def _unpacked(path: Path, most: int) -> int:
         wide, tall, depth = struct.unpack(">IIB", head[16:25])
         return int(wide * tall * 4 * max(1, depth // 8))
     if kind == "JPEG":
-        return _jpeg(head)
+        return _jpeg(path)
     if kind == "TIFF":
         return _tiff(path)
     return _dicom(path, head, most) if kind == "DICOM" else 0
@@ -142,15 +142,12 @@ def _unzipped(path: Path) -> int:
         return 0
 
 
-def _jpeg(head: bytes) -> int:
-    """Height and width stand in the first start-of-frame segment (ITU-T T.81, B.2.2)."""
-    at = 2
-    while at + 9 < len(head) and head[at] == 0xFF:
-        kind, length = head[at + 1], int.from_bytes(head[at + 2 : at + 4], "big")
-        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(head[at + 5 : at + 7], "big") * int.from_bytes(head[at + 7 : at + 9], "big") * 4
-        at += 2 + length
-    return 0
+def _jpeg(path: Path) -> int:
+    """As the reader's own decoder finds it, which allocates nothing yet: fill bytes, comments and noise may stand before the frame header."""
+    from PIL import Image as Pil
+
+    with decoding("picture", path), Pil.open(path, formats=("JPEG",)) as picture:
+        return math.prod(picture.size) * 4
 
 
 def _tiff(path: Path) -> int:

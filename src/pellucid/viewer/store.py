@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pellucid.errors import BadFile
-from pellucid.files import lock, put
+from pellucid.files import lock, own, put
 
 NAME = re.compile(r"[0-9a-z]{1,24}(-[0-9a-z]{1,24}){0,3}")
 
@@ -131,17 +131,14 @@ def hold(root: Path) -> BinaryIO:
     """The folder for this viewer alone until what is returned is closed; one that is not there is made for its owner's eyes only.
 
     Raises:
-        BadFile: another viewer holds it; the message says who.
+        BadFile: another viewer holds it (the message says who), or its ``.held`` is no file of its own.
     """
     root.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         root.mkdir(mode=0o700)
     if not root.is_dir():
         raise BadFile("a folder for results", f"{root}, which is none", "Choose another --out.")
-    try:
-        file = (root / ".held").open("a+b")
-    except OSError as error:
-        raise BadFile(f"a folder for results: {root}", error.strerror or "no access", "Choose another --out.") from error
+    file = own(root / ".held")
     if not lock(file, wait=False):
         file.seek(0)
         who = file.read(200).decode("utf-8", "replace").strip() or "another process"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pellucid.errors import BadFile, BadParameter, BadServer
 from pellucid.io.content import decoding
 from pellucid.io.dicom.filing import Filed
+from pellucid.io.dicom.session import is_local, session_for
 from pellucid.table import Table
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # PS3.18, table 10.5.3-1 and PS3.7 C.5.1
 REASONS = {
     0x0110: "processing failure", 0x0122: "SOP class not supported", 0x0124: "not authorized", 0x0117: "invalid object instance",
@@ -41,23 +42,22 @@ def send(
     Raises:
         BadServer: no server there, it refuses who asks, or it does not answer as DICOMweb says.
         BadFile: no DICOM file among the objects.
-        BadParameter: a token or a password that would travel in the clear.
+        BadParameter: a token or a password that would travel in the clear, or that is no header line.
 
     Needs ``pip install pellucid[web]``.
     """
     paths = _paths(objects)
     shown = _bare(url, secret=token is not None or bool(headers))
     try:
-        import requests
         from dicomweb_client.web import DICOMwebClient
     except ImportError as error:
         raise BadParameter("send to a DICOMweb server", "no dicomweb-client", "pip install pellucid[web].") from error
-    known = {**(headers or {}), **({"Authorization": f"Bearer {token}"} if token is not None else {})}
+    signed = f"Bearer {token}" if token is not None else _password(url)
     rows = []
     with _quiet():
-        session = requests.Session()
+        session = session_for(shown, signed)
         session.max_redirects = 0  # the objects, and every header, go to the server that was named and nowhere else
-        client = DICOMwebClient(url=url.rstrip("/"), session=session, headers=known, timeout=timeout)
+        client = DICOMwebClient(url=shown.rstrip("/"), session=session, headers=dict(headers or {}), timeout=timeout)
         client.set_http_retry_params(retry=False)  # a refusal is an answer
         for path in paths:
             rows.append((path.name, *_one(client, path, shown)))
@@ -89,12 +89,21 @@ def _bare(url: str, secret: bool) -> str:
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
-    shown = urlunsplit((parts.scheme, host + (f":{parts.port}" if parts.port else ""), parts.path, "", ""))
+    shown = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
     if parts.scheme not in ("http", "https") or not host:
         raise BadParameter("a DICOMweb address", repr(shown), "Give e.g. 'https://pacs.example/dicom-web'.")
-    if parts.scheme == "http" and host not in LOOPBACK and (secret or parts.username is not None):
+    if parts.scheme == "http" and not is_local(host) and (secret or parts.username is not None):
         raise BadParameter("a token, header or password travels encrypted", f"{parts.scheme}://{host}", "Use https.")
     return shown
+
+
+def _password(url: str) -> str | None:
+    """The user and password of an address as a header line: the client itself gets the address without them."""
+    parts = urlsplit(url)
+    if parts.username is None:
+        return None
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return "Basic " + base64.b64encode(pair.encode()).decode()
 
 
 def _one(client: Any, path: Path, shown: str) -> tuple[str, bool, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from pellucid.errors import BadFile, Unsupported
 from pellucid.io.content import Blob, Source, silent
 from pellucid.io.dicom.geometry import code
 from pellucid.io.dicom.series import Series
+from pellucid.io.dicom.session import is_local, session_for
 
 VARIABLE = "PELLUCID_DICOMWEB_AUTHORIZATION"
 HOSTS = "PELLUCID_DICOMWEB_HOST"  # whom that secret is for: host or host:port, several with commas between; nobody else gets it
@@ -93,22 +93,15 @@ class Server:
 
     def __init__(self, place: Place, authorization: str | None) -> None:
         try:
-            import requests
             from dicomweb_client.api import DICOMwebClient
         except ImportError:
             raise Unsupported(f"read {place}", "no DICOMweb client installed", "Run `pip install pellucid[web]`.") from None
         self.place = place
-        session = requests.Session()
         secret = authorization or (os.environ.get(VARIABLE) if _is_meant(place.base) else None)
-        local = _is_local(urlsplit(place.base).hostname or "")
-        if secret and not authorization and not local and place.base.startswith("http:"):
+        if secret and not authorization and place.base.startswith("http:") and not is_local(urlsplit(place.base).hostname or ""):
             fix = f"Use https, or pass authorization= instead of {VARIABLE} if you trust the way."
             raise BadFile(f"read {place}", "a server without encryption to which the secret of the environment would go", fix)
-        if secret and (not secret.isascii() or not secret.isprintable()):
-            raise BadFile(f"read {place}", "an authorization that is no header line", "Give e.g. authorization='Bearer ...'.")
-        session.trust_env = not local  # no proxy on the way to this machine
-        session.auth = _Signed(secret)  # also keeps .netrc out
-        self.session = session
+        self.session = session_for(place.base, secret)
         self.client = DICOMwebClient(url=place.base, session=cast(Any, _Bounded(self)))
         self.client.set_http_retry_params(retry=False)  # a refusal is an answer
 
@@ -206,21 +199,6 @@ class Server:
         return found if isinstance(found, list) else []
 
 
-@dataclass(frozen=True)
-class _Signed:
-    """Puts the secret on each request to this server; never shown."""
-
-    secret: str | None
-
-    def __call__(self, request: Any) -> Any:
-        if self.secret:
-            request.headers["Authorization"] = self.secret
-        return request
-
-    def __repr__(self) -> str:
-        return "_Signed(...)"
-
-
 class _Bounded:
     """What dicomweb-client takes for a session, for one search: its questions go through ``Server.get``, and only JSON comes back."""
 
@@ -293,13 +271,6 @@ def _is_meant(base: str) -> bool:
     port = found.port or {"http": 80, "https": 443}[found.scheme]
     meant = [h.strip().lower() for h in os.environ.get(HOSTS, "").split(",")]
     return bool({found.hostname, f"{found.hostname}:{port}"} & set(meant))
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def fetched(url: object, series: str | None, authorization: str | None) -> Sequence[Source]:
