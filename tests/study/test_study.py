@@ -235,7 +235,7 @@ def test_cases_from_a_table(tmp_path):
         Picture.fromarray((np.arange(64).reshape(8, 8) * 3 + n).astype(np.uint8)).save(tmp_path / f"{n}.png")
     (tmp_path / "cases.csv").write_text("image,patient,label,scanner\n0.png,Jane,1,A\n1.png,Jane,a;b,B\n")
     found = read_cases(tmp_path / "cases.csv")
-    assert [c.label for c in found] == [1, ("a", "b")]
+    assert [c.label for c in found] == ["1", ("a", "b")]
     assert found[1].facts == {"scanner": "B"}
     (tmp_path / "cases.csv").write_text("image\nmissing.png\n")
     with pytest.raises(BadFile, match="line 2"):

@@ -101,16 +101,28 @@ def tell(maps: list[Map], files: list[Path], as_json: bool, labels: Sequence[str
         return
     table = _drawn(("method", "target", "score", "verdict", "why"))
     where = ["" if m.provenance.site == "input" else f" at {m.provenance.site}" for m in maps]
-    for name, m in zip(labels or [m.provenance.method.split("(")[0] + w for m, w in zip(maps, where, strict=True)], maps, strict=True):
+    names = list(labels) or [m.provenance.method.split("(")[0] + w for m, w in zip(maps, where, strict=True)]
+    for name, m in zip(names, maps, strict=True):
         verdict = m.evidence.verdict or "not examined"
         _row(table, (name, m.provenance.target, f"{m.score:.4g}", verdict, " ".join(m.evidence.reasons[:2])))
     console().print(table)
     if maps and maps[0].probabilities:
-        names = maps[0].provenance.classes or tuple(map(str, range(len(maps[0].probabilities))))
-        say("predicted: " + ", ".join(f"{c} {p:.3f}" for c, p in zip(names, maps[0].probabilities, strict=False)))
-    for caveat in dict.fromkeys(c for m in maps for c in m.provenance.caveats):
-        say(f"note: {caveat}")
+        classes = maps[0].provenance.classes or tuple(map(str, range(len(maps[0].probabilities))))
+        say("predicted: " + ", ".join(f"{c} {p:.3f}" for c, p in zip(classes, maps[0].probabilities, strict=False)))
+    for line in _notes(names, maps):
+        say(line)
     say(f"report: {files[0].resolve()}")
+
+
+def _notes(names: Sequence[str], maps: Sequence[Map]) -> list[str]:
+    """Every caveat once, after the maps that it is about where it is not about all."""
+    if len(set(names)) < len(names):
+        names = [f"{n}, {m.provenance.target}" for n, m in zip(names, maps, strict=True)]
+    found: dict[str, list[str]] = {}
+    for name, m in zip(names, maps, strict=True):
+        for caveat in dict.fromkeys(m.provenance.caveats):
+            found.setdefault(caveat, []).append(name)
+    return [f"note: {caveat}" if len(of) == len(maps) else f"note on {'; '.join(of)}: {caveat}" for caveat, of in found.items()]
 
 
 def show(table: Table) -> None:

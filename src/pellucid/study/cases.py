@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import inspect
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +17,7 @@ from pellucid.asking import Scan, as_image
 from pellucid.errors import BadFile, BadParameter
 from pellucid.evidence.masks import marked
 from pellucid.image import Image
-from pellucid.target import Target, as_target
+from pellucid.target import Target, as_target, read_target
 
 KNOWN = ("image", "mask", "patient", "label", "target")
 
@@ -28,7 +27,8 @@ class StudyCase:
     """One scan of a study. ``patient`` groups the scans of one person; neither it nor ``facts`` is ever written.
 
     ``mask`` says where the cause lies, ``label`` what is true (a class index or name, or a tuple of all names that are, of a network with several
-    labels; () if none is), ``target`` what is asked where that differs from the study's; ``facts`` are further columns (scanner, site, laterality), to be associated with what is found.
+    labels; () or "none" if none is), ``target`` what is asked where that differs from the study's; ``facts`` are further columns (scanner, site, laterality), to be associated with what is found;
+    ``where`` is the place in a table to name when something is wrong with it.
     """
 
     image: Scan
@@ -37,6 +37,7 @@ class StudyCase:
     label: int | str | tuple[str, ...] | None = None
     target: Any = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    where: str = ""
 
     @cached_property
     def scan(self) -> Image:
@@ -70,20 +71,23 @@ def read_cases(path: str | Path) -> list[StudyCase]:
     path = Path(path)
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            read = csv.DictReader(file)
+            lines = [(read.line_num, row) for row in read]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadFile(f"read a table of cases from {path.name}", str(error), "Write a CSV with a column 'image'.") from error
-    if not rows or "image" not in rows[0]:
-        got = ", ".join(rows[0]) if rows else "no rows"
+    if not lines or "image" not in lines[0][1]:
+        got = ", ".join(lines[0][1]) if lines else "no rows"
         raise BadFile(f"a column 'image' in {path.name}", got, "Name the columns image, mask, patient, label, target.")
     found = []
-    for n, row in enumerate(rows, 2):
+    for n, row in lines:
         places = {k: _place(path, n, row.get(k)) for k in ("image", "mask")}
         if places["image"] is None:
             raise BadFile(f"an image in line {n} of {path.name}", "an empty cell", "Give its path, relative to the table.")
         facts = {k: v for k, v in row.items() if k not in KNOWN and k is not None and v not in (None, "")}
-        given: dict[str, Any] = {k: _plain(row[k]) for k in ("label", "target") if row.get(k)}
-        found.append(StudyCase(places["image"], row.get("patient") or "", places["mask"], facts=facts, **given))
+        label, target = ((row.get(k) or "").strip() for k in ("label", "target"))
+        asked = read_target(target) if target else None
+        where = f"line {n} of {path.name}"
+        found.append(StudyCase(places["image"], row.get("patient") or "", places["mask"], _told(label), asked, facts, where))
     return found
 
 
@@ -96,11 +100,10 @@ def _place(table: Path, line: int, text: str | None) -> Path | None:
     return found
 
 
-def _plain(text: str) -> int | str | tuple[str, ...]:
+def _told(text: str) -> str | tuple[str, ...] | None:
     if ";" in text:
         return tuple(t.strip() for t in text.split(";") if t.strip())
-    text = text.strip()
-    return int(text) if re.fullmatch("-?[0-9]{1,18}", text) else text
+    return text or None
 
 
 LABELS = {"fundus_dme": "dme", "fundus_dr": "stage", "brain_atrophy": "atrophy"}  # of phantoms whose classes exclude each other

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pellucid.errors import PellucidError
 from pellucid.evidence.metric import Metric
 from pellucid.image import Image, digest
 from pellucid.method import Ask, Method
@@ -124,7 +125,10 @@ def _scan(case: StudyCase) -> str:
 
 
 def _mask(case: StudyCase) -> str:
-    return "" if case.truth is None else _seen(case.truth)
+    try:
+        return "" if case.truth is None else _seen(case.truth)
+    except (PellucidError, OSError):
+        return "unusable"  # what needs none is measured still
 
 
 def _seen(value: Image | Tensor) -> str:

@@ -13,11 +13,11 @@ from typing import Any
 
 from pellucid.asking import explain_all, predict
 from pellucid.comparison import Comparison
-from pellucid.errors import BadFile, BadParameter, PellucidError
+from pellucid.errors import BadFile, BadGrid, BadImage, BadParameter, PellucidError
 from pellucid.evidence.case import Level
 from pellucid.evidence.controls import CONTROLS, WITHOUT_NETWORK
 from pellucid.evidence.examine import examine
-from pellucid.evidence.grade import grade, named
+from pellucid.evidence.grade import grade, lay, named
 from pellucid.evidence.metric import MASK, Metric, read_metric
 from pellucid.files import put
 from pellucid.method import Ask, Method, read_method
@@ -25,6 +25,7 @@ from pellucid.model import Model, as_model
 from pellucid.run import Run
 from pellucid.study.cases import StudyCase
 from pellucid.study.keys import Keys, Network, release
+from pellucid.study.labels import true_classes
 from pellucid.study.store import Cells, Store, as_row
 from pellucid.target import as_target
 from pellucid.written import written
@@ -103,13 +104,14 @@ class Study:
         """Measure what is missing, case by case; a case that cannot be measured is told in ``problems`` and does not stop the others.
 
         Raises:
-            BadParameter: a study that was recalled, without its network.
+            BadParameter: a study that was recalled, without its network; a label that is no class of it.
             OSError: results that cannot be written.
         """
         if isinstance(self.net, Network):
             raise BadParameter("a study with its network", "one that was recalled", "Use read_study.")
         net, run = self.net, replace(run or Run(), seed=self.seed)
         self.__dict__.pop("keys", None)
+        self._check_labels(net)
         failed: dict[int, str] = {}
         for i, case in enumerate(self.cases):
             for scan, cells in self._tried(i, self._measure(net, case, i < PICTURES, run), failed, run):
@@ -124,6 +126,29 @@ class Study:
         self.problems[:] = [f"case {i + 1}: {failed.get(i) or left[i]}" for i in sorted({*failed, *left})]
         return self
 
+    def _check_labels(self, net: Model) -> None:
+        """Every label against the classes of the first case that the network can be asked about, before anything else is measured."""
+        told = [i for i, case in enumerate(self.cases) if case.label is not None]
+        for case in (self.cases[i] for i in told):
+            try:
+                scan, at = self.keys.scan(case), self._probable(case)
+                known = self.store.read(scan)
+                said = list(known[at]) if at in known else list(predict(net, case.scan))
+            except Exception:  # told when its turn comes
+                continue
+            finally:
+                case.forget()
+            if at not in known:
+                self.store.keep(scan, {at: said})
+            for i in told if said else ():
+                self.truth(i, len(said))
+            return
+
+    def truth(self, i: int, count: int) -> frozenset[int]:
+        """Which of ``count`` outputs the label of a case says are true."""
+        case = self.cases[i]
+        return true_classes(case.label, self.net.classes, count, case.where or f"case {i + 1}")
+
     def _tried(self, i: int, found: Iterator[tuple[str, Cells]], failed: dict[int, str], run: Run) -> Iterator[tuple[str, Cells]]:
         try:
             yield from found
@@ -137,6 +162,11 @@ class Study:
         scan = self.keys.scan(case)
         known = self.store.read(scan)
         grades = {at: key for at, key in self._grades(case).items() if key not in known}
+        wrong: Exception | None = None
+        try:
+            mask = case.truth
+        except (PellucidError, OSError) as error:
+            grades, mask, wrong = self._without_mask(grades), None, error
         verdicts = {n: key for n, key in self._verdicts(case).items() if key not in known}
         picture = self._picture(case)
         draw = drawn and not picture.exists()
@@ -145,17 +175,24 @@ class Study:
         of = {self.beside.get(row, row) for row, _ in grades}
         names = [n for n in self.asks if draw or n in of or n in verdicts] or [next(iter(self.asks))]
         if not (grades or verdicts or draw):
+            if wrong is not None:
+                raise wrong
             return
         asks = [self._ask(n, case) for n in names]
         alike = {written(a.target): a.target for a in asks}
         maps = dict(
             zip(names, explain_all(net, [case.scan], [replace(a, target=alike[written(a.target)]) for a in asks], run), strict=True)
         )
+        if mask is not None:
+            try:
+                lay(mask, maps[names[0]].image.grid)
+            except (BadGrid, BadImage) as error:
+                grades, mask, wrong = self._without_mask(grades), None, error
         if grades:
             metrics = [m for m in self.measures if any(m.name == name for _, name in grades)]
             asked = {n: maps[n] for n in names if n in of} or {names[0]: maps[names[0]]}
             kinds = {row.removeprefix(f"{self.beside[row]}, ") for row, _ in grades if row in self.beside}
-            told = grade(net, case.scan, asked, metrics, score=self.score, mask=case.truth, controls=tuple(kinds), run=run).measurements
+            told = grade(net, case.scan, asked, metrics, score=self.score, mask=mask, controls=tuple(kinds), run=run).measurements
             yield scan, {key: {"map": at[0], **as_row(told[at])} for at, key in grades.items() if at in told}
         for n, key in verdicts.items():
             said = examine(net, maps[n].image, maps[n], self.level, run=run)
@@ -163,6 +200,12 @@ class Study:
         if draw:
             picture.parent.mkdir(parents=True, exist_ok=True)
             Comparison(tuple(maps.values()), tuple(maps), maps[names[0]].image).figure(picture)
+        if wrong is not None:  # the rest is measured
+            raise wrong
+
+    def _without_mask(self, grades: dict[tuple[str, str], str]) -> dict[tuple[str, str], str]:
+        needing = {m.name for m in self.measures if m.facts.needs & MASK}
+        return {at: key for at, key in grades.items() if at[1] not in needing}
 
     # ------------------------------------------------------------------ where results lie
     @property
@@ -211,10 +254,10 @@ class Study:
 
     # ------------------------------------------------------------------ what was found
     def records(self) -> Iterator[tuple[StudyCase, Cells]]:
-        """Every case with what is known of its scan; nothing of a scan or mask that cannot be read."""
+        """Every case with what is known of its scan; nothing of a scan that cannot be read."""
         for case in self.cases:
             try:
-                scan, _ = self.keys.scan(case), case.truth
+                scan = self.keys.scan(case)
             except (PellucidError, OSError):
                 yield case, {}
             else:

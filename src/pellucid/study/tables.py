@@ -10,13 +10,12 @@ import numpy as np
 from pellucid.errors import BadParameter, Unsupported
 from pellucid.evidence.intervals import Interval, adjusted, area, auc, average, paired
 from pellucid.evidence.shortcuts.association import shuffles
-from pellucid.study.cases import StudyCase
 from pellucid.study.study import Study
 from pellucid.table import Table
 
 RANGES = {
-    **dict.fromkeys(("0 to 1", "hit", "share", "share of the image", "share of the steps"), (0.0, 1.0)),
-    "rank correlation": (-1.0, 1.0),
+    **dict.fromkeys(("0 to 1", "hit", "share", "share of the image"), (0.0, 1.0)),
+    **dict.fromkeys(("rank correlation", "share of the steps"), (-1.0, 1.0)),
 }  # of units whose values cannot leave them
 ORDERS = 1999  # of the test that the network is better than chance
 CHANCE = 0.025  # one-sided, as the interval leaves out on each side
@@ -104,16 +103,23 @@ def performance(study: Study) -> Table:
 
     Whether it is better than chance is tested by exchanging labels between patients (within patients where they differ there). Of a network that is
     not shown to be, evidence about its maps is void; of fewer patients than such a test takes nothing is said.
+
+    Raises:
+        BadParameter: a label that is no class of the network.
     """
-    told = [
-        (case, p, g) for case, p, g in zip(study.cases, study.probabilities(), study.groups, strict=True) if case.label is not None and p
-    ]
-    known, who = [(case, p) for case, p, _ in told], [g for _, _, g in told]
+    said = study.probabilities()
+    classes = max(map(len, said), default=0)
+    labelled = [i for i, case in enumerate(study.cases) if case.label is not None] if classes else []
+    truths = {i: study.truth(i, classes) for i in labelled}
+    mirrored = classes == 2 and all(len(true) == 1 and not isinstance(study.cases[i].label, tuple) for i, true in truths.items())
+    told = [(truths[i], said[i]) for i in labelled if said[i]]
+    groups = study.groups
+    who = [groups[i] for i in labelled if said[i]]
     rows = []
-    for k in range(len(known[0][1]) if known else 0):
-        truth = [float(_holds(study, case, k, len(p))) for case, p in known]
-        if 0 < sum(truth) < len(truth) and not (k == 0 and len(known[0][1]) == 2 and not isinstance(known[0][0].label, tuple)):
-            scores = [float(p[k]) for _, p in known]
+    for k in range(int(mirrored), classes):
+        truth = [float(k in true) for true, _ in told]
+        if 0 < sum(truth) < len(truth):
+            scores = [p[k] for _, p in told]
             found = auc(scores, truth, who)
             name = study.net.classes[k] if k < len(study.net.classes) else str(k)
             rows.append((name, found.value, found.low, found.high, found.images, skill(scores, truth, who, study.seed)))
@@ -129,13 +135,3 @@ def skill(scores: Sequence[float], truth: Sequence[float], patients: Sequence[Ha
         return "not measured: too few patients to tell from chance"
     p = (1 + sum(area(s, y[o]) >= own - 1e-12 for o in orders)) / (1 + ORDERS)
     return "better than chance" if p <= CHANCE else "void: not shown to be better than chance"
-
-
-def _holds(study: Study, case: StudyCase, k: int, classes: int) -> bool:
-    """Whether class ``k`` is true of a case; of a single logit, whether its class is."""
-    label, name = case.label, study.net.classes[k] if k < len(study.net.classes) else ""
-    if isinstance(label, tuple):
-        return name in label
-    if isinstance(label, str):
-        return label == name
-    return label == (1 if classes == 1 else k)
