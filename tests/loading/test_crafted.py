@@ -7,6 +7,8 @@ import os
 import pickle
 import random
 import re
+import subprocess
+import sys
 import warnings
 import zipfile
 
@@ -19,6 +21,7 @@ from torch import nn
 from pellucid.errors import BadFile, BadModel, PellucidError, Untrusted
 from pellucid.loading import load_model
 from pellucid.loading.bundle import bundle_facts
+from pellucid.loading.graph_check import suspects
 from pellucid.loading.operators import OPERATORS, is_known
 from pellucid.loading.weights import read_weights
 
@@ -156,6 +159,37 @@ def test_a_tensor_stays_within_its_bytes(members, tmp_path, lie):
         load_model(packed(tmp_path / "m.pt2", files))
 
 
+def _views(config, entry, sizes, count):
+    said = {"sizes": [{"as_int": n} for n in sizes], "strides": [{"as_int": 0}] * len(sizes)}
+    for i in range(count):
+        config[f"v{i}"] = entry | {"tensor_meta": entry["tensor_meta"] | said | {"storage_offset": {"as_int": i}}}
+
+
+@pytest.mark.parametrize(("sizes", "count"), [((2**40,), 1), ((2**14, 2**14), 1), ((2**20,), 8)])
+def test_a_small_file_takes_little_memory(members, tmp_path, sizes, count):
+    """Strides of 0 say more numbers than are stored, and torch makes a tensor of its own of each."""
+    files = changed(members, WEIGHTS, lambda said: _views(said["config"], said["config"]["stem.weight"], sizes, count))
+    with pytest.raises(BadFile, match=r"m\.pt2 take \d+ bytes; got \d+ stored"):
+        load_model(packed(tmp_path / "m.pt2", files))
+
+
+class Expanded(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mask", torch.rand(1, 1, 9).expand(4, 9, 9))
+
+    def forward(self, x):
+        return x + self.mask
+
+
+def test_a_buffer_expanded_in_earnest_loads(tmp_path):
+    net, x = Expanded(), torch.rand(4, 9, 9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, that the tensor is part of a larger one
+        torch.export.save(torch.export.export(net, (x,)), tmp_path / "m.pt2")
+    assert torch.equal(load_model(tmp_path / "m.pt2").module(x), net(x))
+
+
 class Tied(nn.Module):
     def __init__(self):
         super().__init__()
@@ -177,7 +211,7 @@ def test_weights_that_share_memory_go_on_sharing_it(tmp_path):
 
 # ---------------------------------------------------------------------------------------------------- operators
 HARM = re.compile(
-    r"unsafe(?!_view)|from_file|from_buffer|^set_|resize|sparse|nested|backward|quantize|^empty|storage_data|^rand|mkldnn|cudnn|native_batch_norm|^_fft"
+    r"unsafe(?!_view)|from_file|from_buffer|^set_|resize|sparse|nested|backward|quantize|^empty|storage_data|^rand|mkldnn|cudnn|native_batch_norm|native_group_norm|flash|^_fft"
 )
 
 
@@ -186,7 +220,72 @@ def test_operators_that_skip_checks_are_not_known():
     known = {n for n in names if is_known("torch.ops.aten." + (n if "." in n else f"{n}.default"))}
     assert len(known) > 400 and not [n for n in known if HARM.search(n.split(".")[0])]
     assert not [n for n in known if re.search(r"[._]out$", n)]  # these write into a tensor that they are given, and resize it
-    assert all(hasattr(torch.ops.aten, n) for n in OPERATORS if n != "rms_norm")
+    assert all(hasattr(torch.ops.aten, n.split(".")[0]) for n in OPERATORS if n != "rms_norm")
+    assert {n for n in known if n.startswith("repeat_interleave")} == {"repeat_interleave.self_int"}  # repeats in a tensor go unchecked
+
+
+HOSTILE = """
+import resource, torch
+from pellucid.loading.operators import is_known
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+r, b, wrap, few = torch.rand, 2**62, torch.tensor([2**62, 2**62, 2**62, 2**62 + 4]), torch.rand(1, 4, 1, 1)
+CALLS = [
+    ("repeat_interleave.Tensor", wrap), ("repeat_interleave.Tensor", wrap, {"output_size": 4}),
+    ("repeat_interleave.self_Tensor", r(4), wrap, 0), ("repeat_interleave.self_int", r(4), b + 1, 0), ("repeat_interleave.self_int", r(4), -b),
+    ("native_group_norm.default", few, None, None, 1, 4, b + 1, 4, 1e-5), ("native_group_norm.default", few, None, None, 4, b + 1, 1, 1, 1e-5),
+    ("group_norm.default", few, 4, r(1)), ("group_norm.default", few, b), ("native_layer_norm.default", few, [b, 4], None, None, 1e-5),
+    *((f"{name}.default", q, k, k) for name in ("_scaled_dot_product_flash_attention_for_cpu", "scaled_dot_product_attention") for q, k in (
+        (r(2000, 8, 64, 64), r(1, 1, 64, 64)), (r(4, 64, 64, 64), r(4, 1, 64, 64)), (r(1, 1, 64, 64), r(1, 1, 0, 64)))),
+    ("split_with_sizes.default", r(4), [-b, b + 4, -b, b]), ("repeat.default", r(4), [b, 4]), ("tile.default", r(4), [b, 4]),
+    ("expand.default", r(1), [b, 4]), ("as_strided.default", r(4), [3, 2], [b, 1]), ("zeros.default", [b, 4]), ("new_zeros.default", r(4), [b, 4]),
+    ("pixel_shuffle.default", r(1, 4, 4, 4), 2**32), ("unfold.default", r(4), 0, 2, b), ("take.default", r(4), wrap), ("roll.default", r(4), [b], [0]),
+    ("constant_pad_nd.default", r(1, 4), [-b, b], 0), ("adaptive_avg_pool2d.default", few, [2**32, 2**32]), ("embedding.default", r(4, 4), wrap),
+    ("im2col.default", few, [2, 2], [1, 1], [b, 0], [b, 1]), ("index_select.default", r(4), 0, wrap), ("masked_fill.Scalar", r(4), wrap > 0, b),
+    ("upsample_nearest2d.default", few, [2**32, 2**32]), ("scatter_add.default", r(4), 0, wrap, r(4)), ("one_hot.default", wrap, 4),
+]
+for name, *given in CALLS:
+    named = given.pop() if isinstance(given[-1], dict) else {}
+    if is_known(f"torch.ops.aten.{name}"):
+        print(name, flush=True)
+        operator, overload = name.split(".")
+        try:
+            getattr(getattr(torch.ops.aten, operator), overload)(*given, **named)
+        except (RuntimeError, IndexError, TypeError, ValueError):
+            pass
+print("alive")
+"""
+
+
+def test_numbers_that_wrap_around_crash_no_known_operator():
+    done = subprocess.run([sys.executable, "-c", HOSTILE], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0 and done.stdout.endswith("alive\n"), done.stdout[-60:] + done.stderr[-200:]
+
+
+class Repeating(nn.Module):
+    def forward(self, x):
+        return x.repeat_interleave(2, 1)
+
+
+def test_layers_load_by_the_operator_that_checks(tmp_path):
+    """Plainly exported they are group_norm, attention and repeats by one number; in small steps they are kernels that take any sizes."""
+    nets = [
+        nn.GroupNorm(2, 4),
+        nn.TransformerEncoderLayer(4, 2, 8, batch_first=True),
+        nn.MultiheadAttention(4, 2, batch_first=True),
+        Repeating(),
+    ]
+    for net in nets:
+        x = torch.rand(1, 4, 4)
+        given = (x, x, x) if isinstance(net, nn.MultiheadAttention) else (x,)
+        torch.export.save(torch.export.export(net.eval(), given), tmp_path / "m.pt2")
+        ours, theirs = load_model(tmp_path / "m.pt2").module(*given), net(*given)
+        pairs = zip(ours, theirs, strict=True) if isinstance(theirs, tuple) else [(ours, theirs)]
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in pairs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, about its own specifications of trees
+        torch.export.save(torch.export.export(nets[0], (x,)).run_decompositions(), tmp_path / "m.pt2")
+    with pytest.raises(Untrusted, match=r"native_group_norm.*export it plainly"):
+        load_model(tmp_path / "m.pt2")
 
 
 class Unchecked(nn.Module):
@@ -221,7 +320,7 @@ def test_a_number_is_no_dtype(members, tmp_path):
         load_model(packed(tmp_path / "m.pt2", changed(files, "models/model.json", edit)), trust="code")
 
 
-# What torch.export (2.13) wrote for 39 networks of MONAI (3D) and torchvision, as they are and after run_decompositions()
+# What torch.export (2.13) wrote for 39 networks of MONAI (3D) and torchvision, as they are and after run_decompositions(), but for native_group_norm
 SEEN = """
 _assert_tensor_metadata.default _softmax.default _to_copy.default adaptive_avg_pool2d.default adaptive_avg_pool3d.default add.Tensor
 add_.Tensor addmm.default alias.default any.dim arange.start_step as_strided.default avg_pool2d.default avg_pool3d.default
@@ -232,7 +331,7 @@ expand_as.default feature_dropout.default fill_.Tensor flatten.using_ints fmod.S
 group_norm.default gt.Scalar hardsigmoid.default hardswish_.default index.Tensor index_select.default instance_norm.default
 layer_norm.default leaky_relu.default leaky_relu_.default lift_fresh_copy.default linalg_vector_norm.default linear.default
 logical_not.default masked_fill.Scalar matmul.default max_pool2d.default max_pool2d_with_indices.default max_pool3d.default
-max_pool3d_with_indices.default mean.dim mm.default mul.Scalar mul.Tensor native_group_norm.default native_layer_norm.default
+max_pool3d_with_indices.default mean.dim mm.default mul.Scalar mul.Tensor native_layer_norm.default
 ne.Scalar new_zeros.default pad.default permute.default prelu.default relu.default relu_.default repeat.default reshape.default
 roll.default scalar_tensor.default scaled_dot_product_attention.default select.int sigmoid.default silu.default silu_.default
 slice.Tensor slice_scatter.default softmax.int split.Tensor split_with_sizes.default squeeze.dim squeeze.dims stack.default
@@ -273,11 +372,26 @@ def test_instance_norm_in_small_steps_is_no_training(tmp_path):
     assert torch.allclose(load_model(tmp_path / "m.pt2", trust="code").module(x), net(x), atol=1e-5)
 
 
+COSTLY = """
+9**9**9**9; Pow(9, Pow(9, 99)); LShift(1, 99999999999); Integer(7)**99999999; Rational('1e99999999'); floor(Float('1e99999999'))
+Integer(Float('1e999999999')); Mod(Float('1e999999999'), 3); Float(1, 1000000000); Float('1', precision=1000000000); floor(1e9_9999999)
+floor(Pow(1e-99999999, -1)); Float(num='1', dps=1000000000); RoundDecimal(5, -1000000000); RoundDecimal(5, Integer(-1000000000))
+""".replace("\n", ";")
+
+
 def test_expressions_of_sizes_are_cheap(members, tmp_path):
-    for text in ("9**9**9**9", "Pow(9, Pow(9, 99))", "LShift(1, 99999999999)", "Integer(7)**99999999"):
+    for text in [*filter(None, map(str.strip, COSTLY.split(";"))), "1+" * 20000 + "1"]:
         files = changed(members, "models/model.json", lambda p, t=text: p.update(range_constraints={}, x={"as_expr": {"expr_str": t}}))
         with pytest.raises(Untrusted, match="expr_str"):
             load_model(packed(tmp_path / "m.pt2", files))
+
+
+def test_expressions_that_torch_writes_are_known():
+    s = "Symbol('s31', positive=True, integer=True)"
+    for text in (s, f"Mul(Float('0.33333333333333331', precision=53), {s})", f"Add(Integer(1), FloorDiv({s}, Integer(2)))",
+                 f"TruncToInt(Mul(Float('1.0e-5', precision=53), ToFloat({s})))", f"RoundDecimal(ToFloat({s}), Integer(-2))",
+                 f"Pow({s}, Integer(2))", "Rational(1, 2)", f"Max(Integer(1), {s})"):  # fmt: skip
+        assert suspects({"expr_str": text}) == []
 
 
 # ---------------------------------------------------------------------------------------------------- damage and bombs

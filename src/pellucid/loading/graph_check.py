@@ -18,7 +18,8 @@ from pellucid.loading.operators import is_known
 NAME = re.compile(r"[\w.@/+\-]*")  # of a tensor, a module or a version: nothing that ends a string or a statement
 STACK = re.compile(r"[\w.@,;$\[\]()\- ]*")  # 'key,path,type;key,path,type'
 SYMBOL = re.compile(r"z?[sufz][a-z]?\d+")
-NUMBER = re.compile(r"-?\d+(\.\d*)?(e[+-]?\d+)?")
+NUMBER = re.compile(r"-?\d{1,20}(\.\d{0,25})?(e[+-]?\d{1,3})?")
+VAST = re.compile(r"e[+-]?[\d_]{4}", re.IGNORECASE)  # an exponent beyond every float: worked out digit by digit
 SIZES = re.compile(  # sympy's own, and those of torch.utils._sympy.functions
     r"FloorDiv|ModularIndexing|Where|PythonMod|Mod|CleanDiv|CeilToInt|FloorToInt|CeilDiv|LShift|RShift|PowByNatural|FloatPow|FloatTrueDiv|IntTrueDiv|TruncToFloat|TruncToInt|RoundToInt|RoundDecimal"
     r"|ToFloat|Identity|Max|Min|Abs|Pow|Add|Mul|Integer|Float|Rational|Symbol|floor|ceiling|Eq|Ne|Lt|Le|Gt"
@@ -29,7 +30,9 @@ SIZE_SYNTAX = (ast.Expression, ast.Call, ast.keyword, ast.Name, ast.Load, ast.Co
 TREES = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
 FREE = {"as_string", "as_strings"}  # operator arguments: written with repr()
 POWERS = {"Pow", "PowByNatural", "FloatPow", "LShift"}
-LARGEST_POWER = 64
+PRECISE = {"Float", "RoundDecimal"}  # what follows their number says how many digits to work out
+LARGEST = 64  # exponent, digits
+LONGEST = 20_000  # characters of an expression
 EMPTY = ("custom_obj_values", "treespec_namedtuple_fields", "guards_code")
 
 
@@ -81,6 +84,8 @@ def _fits(text: str, key: str) -> bool:
 
 def _is_size(text: str) -> bool:
     """An expression of sizes: known functions, symbols, numbers, arithmetic; no attributes, and strings only to name a symbol."""
+    if len(text) > LONGEST or VAST.search(text):
+        return False
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -92,7 +97,7 @@ def _is_size_node(node: ast.AST) -> bool:
     if _is_power(node):
         return _is_small_power(node)
     if isinstance(node, ast.Call):
-        return isinstance(node.func, ast.Name)
+        return isinstance(node.func, ast.Name) and (node.func.id not in PRECISE or _is_of_few_digits(node))
     if isinstance(node, ast.Name):
         return (SIZES.fullmatch(node.id) or SYMBOL.fullmatch(node.id)) is not None
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -111,10 +116,19 @@ def _is_small_power(node: ast.AST) -> bool:
     parts = [node.left, node.right] if isinstance(node, ast.BinOp) else node.args if isinstance(node, ast.Call) else []
     if len(parts) != 2 or any(_is_power(n) for part in parts for n in ast.walk(part)):
         return False
-    numbers = [n.value for n in ast.walk(parts[1]) if isinstance(n, ast.Constant)]
-    names = {n.id for n in ast.walk(parts[1]) if isinstance(n, ast.Name)}
-    plain = not any(isinstance(n, ast.BinOp) for n in ast.walk(parts[1])) and names <= {"Integer", "Rational", "Float"}
-    return plain and all(isinstance(n, (int, float)) and abs(n) <= LARGEST_POWER for n in numbers)
+    return _is_small(parts[1])
+
+
+def _is_of_few_digits(call: ast.Call) -> bool:
+    return all(map(_is_small, [*call.args[1:], *(k.value for k in call.keywords)]))
+
+
+def _is_small(node: ast.AST) -> bool:
+    """A small number, written out."""
+    numbers = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant)]
+    names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+    plain = not any(isinstance(n, ast.BinOp) for n in ast.walk(node)) and names <= {"Integer", "Rational", "Float"}
+    return plain and all(isinstance(n, (int, float)) and abs(n) <= LARGEST for n in numbers)
 
 
 def _is_tree(text: str) -> bool:

@@ -1,8 +1,8 @@
 """Operators of networks: what a .pt2 program may call as data. Each checks its arguments on the CPU; what skips checks is not among them.
 
 The list is that of core ATen (``torch.Tag.core`` in torch 2.13) and of what ``torch.export`` writes for networks in evaluation, with and
-without ``run_decompositions``, less everything that is unchecked (the kernels below batch_norm and fft take any sizes: random arguments crashed
-them), random, uninitialized, sparse, nested, quantized, of training, or that reaches beyond its tensors' memory. It is written out, so
+without ``run_decompositions``, less everything that is unchecked (the kernels below batch_norm, group_norm, attention and fft take any sizes, and
+repeats in a tensor may wrap around in their sum: such arguments crashed them), random, uninitialized, sparse, nested, quantized, of training, or that reaches beyond its tensors' memory. It is written out, so
 that another torch does not change what is let in.
 """
 
@@ -30,7 +30,7 @@ OPERATORS = frozenset(  # of one number; over axes; of shapes; of places; new te
     softmax _softmax log_softmax _log_softmax cosine_similarity
     alias as_strided atleast_1d atleast_2d atleast_3d block_diag broadcast_tensors broadcast_to cat chunk clone column_stack concat concatenate
     contiguous copy detach diag diag_embed diagonal dstack expand expand_as flatten flip fliplr flipud hstack lift_fresh lift_fresh_copy
-    meshgrid moveaxis movedim narrow permute pixel_shuffle pixel_unshuffle channel_shuffle ravel repeat repeat_interleave reshape
+    meshgrid moveaxis movedim narrow permute pixel_shuffle pixel_unshuffle channel_shuffle ravel repeat repeat_interleave.self_int reshape
     reshape_as roll rot90 select slice split split_with_sizes squeeze stack swapaxes swapdims t tensor_split tile transpose tril triu
     unbind unflatten unfold unsqueeze view view_as vstack _unsafe_view _reshape_copy
     constant_pad_nd pad reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
@@ -43,9 +43,9 @@ OPERATORS = frozenset(  # of one number; over axes; of shapes; of places; new te
     adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool1d
     adaptive_max_pool2d adaptive_max_pool3d avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d max_pool1d_with_indices
     max_pool2d_with_indices max_pool3d_with_indices
-    batch_norm group_norm instance_norm layer_norm rms_norm native_group_norm native_layer_norm
+    batch_norm group_norm instance_norm layer_norm rms_norm native_layer_norm
     alpha_dropout dropout feature_alpha_dropout feature_dropout native_dropout
-    scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu
+    scaled_dot_product_attention
     col2im im2col affine_grid_generator grid_sampler grid_sampler_2d grid_sampler_3d
     upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d
     _upsample_bicubic2d_aa _upsample_bilinear2d_aa _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d
@@ -70,7 +70,12 @@ def is_known(target: str) -> bool:
     if found is None:
         return PLAIN.fullmatch(target) is not None
     name, overload = found.groups()
-    if not ({name, name.removesuffix("_")} & OPERATORS) or overload == "out" or overload.endswith("_out") or overload.startswith("prim_"):
+    if (
+        not ({name, name.removesuffix("_"), f"{name}.{overload}"} & OPERATORS)
+        or overload == "out"
+        or overload.endswith("_out")
+        or overload.startswith("prim_")
+    ):
         return False
     operator = getattr(getattr(torch.ops.aten, name, None), overload, None)
     return isinstance(operator, torch._ops.OpOverload) and ("Tensor" in str(operator._schema) or name.startswith(SIZED))

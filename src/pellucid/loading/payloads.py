@@ -6,7 +6,7 @@ import io
 import json
 import math
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ STRIDED = 7  # of torch._export.serde.schema.Layout
 DTYPES = {1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64, 6: torch.float16, 7: torch.float32, 8: torch.float64,
           9: torch.complex32, 10: torch.complex64, 11: torch.complex128, 12: torch.bool, 13: torch.bfloat16, 28: torch.uint16,
           29: torch.float8_e4m3fn, 30: torch.float8_e5m2, 31: torch.float8_e4m3fnuz, 32: torch.float8_e5m2fnuz}  # fmt: skip  # its ScalarType
+SPREAD = 2**24  # bytes that expanded tensors may take beyond what is stored: torch copies every view of a buffer into one of its own
 OBJECTS = ("custom_obj", "opaque_obj")  # of TorchScript, of Python
 
 
@@ -28,9 +29,15 @@ def tensors(parts: Mapping[str, bytes], folder: str, name: str, kind: str, path:
     """The tensors of one folder by their names in the program; those that share memory go on sharing it.
 
     Raises:
-        BadFile: what is said of a tensor does not fit its bytes.
+        BadFile: what is said of a tensor does not fit its bytes, or of all of them far more than is stored.
         Untrusted: pickles of more than tensors.
     """
+    found = _read(parts, folder, name, kind, path, trust)
+    _refuse_spread(found.values(), sum(len(data) for key, data in parts.items() if key.startswith(folder)), path)
+    return found
+
+
+def _read(parts: Mapping[str, bytes], folder: str, name: str, kind: str, path: Path, trust: Trust) -> dict[str, Any]:
     whole = f"{folder}{name}.pt"  # as torch 2.8 wrote it
     if whole in parts:
         return _of_tensors(_unpickled(whole, parts[whole], path, trust), path, trust) if parts[whole] else {}
@@ -48,6 +55,15 @@ def tensors(parts: Mapping[str, bytes], folder: str, name: str, kind: str, path:
         else:
             out[key] = _strided(payload, short, meta, flat, path)
     return out
+
+
+def _refuse_spread(held: Iterable[Any], stored: int, path: Path) -> None:
+    """A stride of 0, or many views of one buffer, say of a small file that it takes any amount of memory."""
+    dense = [t for t in held if isinstance(t, Tensor) and t.layout is torch.strided]
+    views = {(t.data_ptr(), t.dtype, t.shape, t.stride()): math.prod(t.shape) * t.itemsize for t in dense}
+    if sum(views.values()) > 2 * stored + SPREAD:
+        fix = "Export it with expanded buffers as small ones (expand them in forward)."
+        raise BadFile(f"the tensors of {path} take {sum(views.values())} bytes", f"{stored} stored", fix)
 
 
 def _strided(payload: bytes, short: str, meta: Mapping[str, Any], flat: dict[tuple[str, int], Tensor], path: Path) -> Tensor:
