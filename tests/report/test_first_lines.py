@@ -1,6 +1,8 @@
 """The first lines of a report: where a map points, what its values are, and that every verdict has its own words."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -259,3 +261,10 @@ def test_the_color_bar_says_how_much_lies_beyond_it():
     layer, shown = _shown([m])
     assert layer.beyond == pytest.approx(1 / 96)
     assert "1.0 % of the samples lie beyond, up to 1." in words.about(m, layer, shown, 0)["signs"]
+
+
+def test_one_function_writes_shares_as_percent_in_every_script():
+    home = Path(pl.__file__).parent
+    scripts = [f for part in ("viewer/static", "report/scene", "report/page") for f in (home / part).rglob("*.js")]
+    own = [f.name for f in scripts if re.search(r"toFixed\(\d\)\}\s?%", f.read_text("utf-8"))]
+    assert len(scripts) > 10 and own == ["numbers.js"]
