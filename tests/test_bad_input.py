@@ -457,6 +457,9 @@ def test_one_parameter_of_another_type_and_a_lazy_layer():
 
 def test_a_classifier_whose_output_has_axes_of_one():
     net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1))
+    why = pl.explain(net, X, method="saliency")
+    assert len(why.probabilities) == 3
+    assert why.provenance.target.startswith("logit")
     why = pl.explain(pl.Model(net, output="logits"), X, 1, method="saliency")
     assert torch.allclose(why.values, pl.explain(nn.Sequential(net, nn.Flatten()), X, 1, method="saliency").values)
 

@@ -14,6 +14,7 @@ import torch.utils.checkpoint
 from torch import nn
 
 import pellucid as pl
+from pellucid.errors import BadParameter
 from pellucid.model import Model
 from pellucid.written import structure, written
 
@@ -248,6 +249,14 @@ def test_a_write_through_data_changes_the_fingerprint():
     before = net.fingerprint
     net.module.conv.weight.data.mul_(2.0)
     assert net.fingerprint != before
+
+
+def test_a_map_is_not_measured_with_weights_that_came_after_it():
+    net, x = Net(), torch.rand(1, 16, 16)
+    why = pl.explain(net, x, 1, method="saliency")
+    net.load_state_dict(Net().state_dict())
+    with pytest.raises(BadParameter, match="weights changed before they were hashed"):
+        pl.grade(net, x, {"saliency": why}, ["gini"])
 
 
 # ------------------------------------------------------------------------------------------------------------------ targets

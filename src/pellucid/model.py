@@ -195,6 +195,12 @@ class Model:
             raise BadModel("scores are real numbers", str(out.dtype), "Return their magnitude.")
         if out.ndim == 0 or len(out) != len(batch):
             raise BadModel(f"one output per sample, first axis {len(batch)}", f"shape {tuple(out.shape)}", "The batch is axis 0.")
+        if (
+            out.ndim > 2
+            and out[0, 0].numel() == 1 < batch[0, 0].numel()
+            and self.output in (None, "logits", "multi-label", "single logit", "regression")
+        ):
+            out = out.flatten(1)  # a fully convolutional classifier: (n, k, 1, 1)
         outputs = 1 if out.ndim == 1 else out.shape[1]
         if self.classes and outputs != len(self.classes) and (outputs, len(self.classes)) != (1, 2):
             raise BadModel(f"{len(self.classes)} classes for as many outputs", f"shape {tuple(out.shape)}", "Name every output.")

@@ -58,6 +58,8 @@ class Reading:
         if isinstance(k, str):
             if k in self.classes:
                 return self.classes.index(k)
+            if k.isdecimal():
+                return self.index(int(k), count)
             near = difflib.get_close_matches(k, self.classes, 1)
             names = ", ".join(map(repr, self.classes)) or "no names: give pl.Model(..., classes=...)"
             raise BadTarget(

@@ -126,8 +126,6 @@ class _OfClass(Target):
         return type(self)(seen.reading.classes[k] if k < len(seen.reading.classes) else k)
 
     def _pick(self, values: Tensor, seen: Seen) -> Tensor:
-        if values.ndim > 2 and seen.reading.kind in ("logits", "multi-label") and values[0, 0].numel() == 1:
-            values = values.flatten(1)  # a fully convolutional classifier: (n, k, 1, 1)
         if values.ndim != 2:
             raise BadTarget(
                 f"{self!r} gives one number per sample, shape ({len(values)},)",
@@ -347,6 +345,8 @@ def read_target(text: str | None, mask: Image | None = None) -> Target:
     calls = any(isinstance(part, ast.Call) for part in ast.walk(tree))
     if not isinstance(tree, (ast.Call, ast.BinOp, ast.UnaryOp, ast.Constant)) or (isinstance(tree, ast.BinOp) and not calls):
         return Logit(text)  # a name, with whatever joins its parts: COVID-19, no/DME
+    if isinstance(tree, ast.Constant) and isinstance(tree.value, int) and not isinstance(tree.value, bool):
+        return Logit(text.strip())  # a class of that name, or else of that index
     found = _read(tree, text, mask)
     return found if isinstance(found, Target) else as_target(found)
 

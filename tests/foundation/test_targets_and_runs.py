@@ -296,3 +296,12 @@ def test_every_classifier_map_tells_all_probabilities():
     z = outputs().softmax(0).tolist()
     for name in ("saliency", "integrated_gradients(steps=2)", "occlusion(window='4px')", "rise(masks=2)", "grad_cam", "smooth(n=2)"):
         assert pl.explain(small_net(2), small_image(2), 1, method=name).probabilities == pytest.approx(z), name
+
+
+def test_a_class_by_a_number_as_its_name():
+    net, x = small_net(2), small_image(2)
+    named = pl.Model(net, classes=("1", "2", "0"))
+    assert pl.explain(named, x, read_target("1"), method="saliency").provenance.target == "logit('1')"
+    assert torch.equal(pl.explain(named, x, read_target("1"), method="saliency").values, pl.explain(net, x, 0, method="saliency").values)
+    assert pl.explain(net, x, read_target("2"), method="saliency").provenance.target == "logit(2)"
+    assert pl.explain(named, x, 1, method="saliency").provenance.target == "logit('2')"
