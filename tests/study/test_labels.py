@@ -61,7 +61,7 @@ GOOD = ["none", "DR", "none", "DR"]
         ("0.5", ("none", "DR"), "'0.5'"),
         ("DR;dr", ("none", "DR"), "'dr'"),
         ("\u00b2", ("none", "DR"), "a class"),
-        ("0", ("1", "2"), "a class ('1', '2'), or 'none'"),
+        ("0", ("1", "2"), "a class ('1', '2'), or 'none';"),
     ],
 )
 def test_a_label_that_is_no_class_is_refused_by_its_line(tmp_path, wrong, classes, said):

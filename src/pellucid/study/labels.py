@@ -49,7 +49,7 @@ def _whole(label: Any) -> int | None:
 def _allowed(named: Sequence[str], count: int, numbered: bool) -> str:
     names = f"a class ({', '.join(map(repr, named))})" if named else ""
     index = "" if numbered else "0 or 1" if count == 1 else f"an index from 0 to {count - 1}"
-    return ", ".join(filter(None, (names, index))) + f", or {NOTHING!r}"
+    return ", or ".join(filter(None, (names, index, "" if NOTHING in named else repr(NOTHING))))
 
 
 def _way_out(label: Any, named: Sequence[str]) -> str:
