@@ -15,10 +15,11 @@ from pellucid.evidence.intervals import adjusted, paired
 from pellucid.evidence.metric import METRICS, Price, metric
 from pellucid.explanation import Measurement
 from pellucid.image import Image
-from pellucid.method import Cite
+from pellucid.method import Ask, Cite, read_method
 from pellucid.params import Positive
 from pellucid.report import write_study
 from pellucid.study import Study, StudyCase, phantom_cases, read_cases, read_study, tables
+from pellucid.target import as_target
 
 
 class Asked:
@@ -112,6 +113,75 @@ def test_a_broken_case_is_told_and_stops_nothing(tmp_path):
     assert len(s.problems) == 1
     assert s.problems[0].startswith("case 7: ")
     assert [math.isnan(v) for v in s.values("gini")["saliency"]] == [False] * 6 + [True]
+
+
+def test_what_does_not_fit_takes_nothing_with_it(tmp_path):
+    """A method that the network cannot have took every number of every method with it."""
+    alone = study(tmp_path / "a", methods=["saliency"]).run()
+
+    @metric(cite=Cite("Nobody", 2026, "Broken", "none"), unit="score", better="up", reference="0")
+    def broken(panel):
+        raise ValueError("of patient Miller")
+
+    try:
+        s = study(tmp_path / "b", methods=["attention_rollout", "saliency"], metrics=["gini", "broken", "roc_auc"], level="quick")
+        s.cases = s.cases[:1]
+        s.run()
+        for row in ("saliency", "random", "saliency, blurred"):
+            assert s.values("gini")[row] == alone.values("gini")[row][:1]
+            assert not math.isnan(s.values("roc_auc")[row][0])
+        assert math.isnan(s.values("gini")["attention_rollout"][0])
+        assert sum(s.verdicts()["saliency"].values()) == 1
+        (told,) = s.problems
+        assert told.startswith("case 1: attention_rollout: attention_rollout needs a network with attention")
+        assert "broken of saliency: ValueError in broken (test_study.py" in told and "Miller" not in told
+        assert "no gini of attention_rollout" in told and "no broken of attention_rollout, saliency, random" in told
+    finally:
+        del METRICS["broken"]
+
+
+def test_maps_of_two_targets_are_graded_each_for_its_own(tmp_path):
+    """They were refused together; controls lie with the first one's target."""
+    one, other = (Ask(read_method("saliency"), as_target(k)) for k in (0, 1))
+    s = study(tmp_path / "a", methods={"one": one, "other": other}, metrics=["deletion"])
+    single = study(tmp_path / "b", methods={"one": one}, metrics=["deletion"])
+    for each in (s, single):
+        each.cases = each.cases[:1]
+        each.run()
+        assert each.problems == []
+    assert s.values("deletion")["one"] == single.values("deletion")["one"] != s.values("deletion")["other"]
+    assert s.values("deletion")["random"] == single.values("deletion")["random"]
+
+
+def test_a_damaged_file_ends_nothing(tmp_path):
+    """It ended with BadFile when all cases were measured."""
+    s = study(tmp_path, methods=["saliency"]).run()
+    bad = next((tmp_path / "s" / "results" / s.keys.scan(s.cases[1])).glob("*.json"))
+    bad.write_text("{")
+    s.run()
+    assert [math.isnan(v) for v in s.values("gini")["saliency"]] == [False, True, False, False, False, False]
+    (told,) = s.problems
+    assert told.startswith("case 2: ") and told.count(bad.name) == 1
+    assert told.endswith("Remove the file; its case will be measured again.")
+    assert s.missing() == s.problems
+    bad.unlink()
+    assert s.run().problems == []
+
+
+def test_an_interval_of_a_table_holds_its_value(tmp_path):
+    """Monotonicity is a gain over random orders and may be negative; its interval was cut off at 0."""
+    found = {"a": [0.019, -0.062, -0.11, -0.019]}
+
+    class Held:
+        groups = [0, 1, 2, 3]
+        values = staticmethod(lambda _: found)
+        metric = staticmethod(lambda name: METRICS[name])
+
+    for name, values in (("monotonicity", found["a"]), ("gini", [0.2, 0.5, 1.3, -0.4])):
+        found["a"] = values
+        i = tables.interval(Held, name, "a")
+        assert i.low < i.value < i.high, "of another unit than its name says, too"
+        assert i.low < 0
 
 
 def test_tables_count_patients_and_hold_controls(tmp_path):

@@ -37,7 +37,9 @@ class Store:
                 version, held = found["version"], dict(found["cells"])
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise BadFile(
-                    f"read a study's results from {path}", str(error), "Remove the file; its case will be measured again."
+                    f"read a study's results from {path}",
+                    f"{path.parent.name}/{path.name}: {error}",
+                    "Remove the file; its case will be measured again.",
                 ) from error
             if version != VERSION:
                 raise BadFile(f"results of version {VERSION}", f"version {version} in {path}", "Choose another folder.")

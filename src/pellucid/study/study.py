@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-import re
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pellucid.asking import explain_all, predict
+from pellucid.asking import predict
 from pellucid.comparison import Comparison
-from pellucid.errors import BadFile, BadGrid, BadImage, BadParameter, PellucidError
+from pellucid.errors import BadGrid, BadImage, BadParameter, PellucidError
 from pellucid.evidence.case import Level
 from pellucid.evidence.controls import CONTROLS, WITHOUT_NETWORK
 from pellucid.evidence.examine import examine
 from pellucid.evidence.grade import grade, lay, named
 from pellucid.evidence.metric import MASK, Metric, read_metric
+from pellucid.explanation import Map
 from pellucid.files import put
 from pellucid.method import Ask, Method, read_method
 from pellucid.model import Model, as_model
@@ -26,6 +25,7 @@ from pellucid.run import Run
 from pellucid.study.cases import StudyCase
 from pellucid.study.keys import Keys, Network, release
 from pellucid.study.labels import true_classes
+from pellucid.study.piecewise import Failures, Graded, explained, graded, nameless
 from pellucid.study.store import Cells, Store, as_row
 from pellucid.target import as_target
 from pellucid.written import written
@@ -101,7 +101,8 @@ class Study:
 
     # ------------------------------------------------------------------ running
     def run(self, run: Run | None = None, *, on_case: Callable[[int, int], None] | None = None) -> Study:
-        """Measure what is missing, case by case; a case that cannot be measured is told in ``problems`` and does not stop the others.
+        """Measure what is missing, case by case; a case that cannot be measured is told in ``problems`` and does not stop the others,
+        nor does a method or metric that does not fit.
 
         Raises:
             BadParameter: a study that was recalled, without its network; a label that is no class of it.
@@ -114,8 +115,11 @@ class Study:
         self._check_labels(net)
         failed: dict[int, str] = {}
         for i, case in enumerate(self.cases):
-            for scan, cells in self._tried(i, self._measure(net, case, i < PICTURES, run), failed, run):
+            failures = Failures(run)
+            for scan, cells in self._tried(net, case, i < PICTURES, failures):
                 self.store.keep(scan, cells)
+            if failures.told:
+                failed[i] = str(failures)
             case.forget()
             if on_case is not None:
                 on_case(i + 1, len(self.cases))
@@ -123,7 +127,9 @@ class Study:
             (self.folder / "networks").mkdir(parents=True, exist_ok=True)
             put(self.folder / "networks" / f"{self.declared}.json", self.keys.network.kept())
         left = self._missing()
-        self.problems[:] = [f"case {i + 1}: {failed.get(i) or left[i]}" for i in sorted({*failed, *left})]
+        self.problems[:] = [
+            f"case {i + 1}: {'; '.join(dict.fromkeys(filter(None, (failed.get(i), left.get(i)))))}" for i in sorted({*failed, *left})
+        ]
         return self
 
     def _check_labels(self, net: Model) -> None:
@@ -149,59 +155,73 @@ class Study:
         case = self.cases[i]
         return true_classes(case.label, self.net.classes, count, case.where or f"case {i + 1}")
 
-    def _tried(self, i: int, found: Iterator[tuple[str, Cells]], failed: dict[int, str], run: Run) -> Iterator[tuple[str, Cells]]:
+    def _tried(self, net: Model, case: StudyCase, drawn: bool, failures: Failures) -> Iterator[tuple[str, Cells]]:
         try:
-            yield from found
-        except Exception as error:  # the network, its prepare, a metric: anybody's code
-            if run.cancel.is_set():
-                raise
-            failed[i] = nameless(error)
+            yield from self._measure(net, case, drawn, failures)
+        except Exception as error:  # the network, its prepare, a file: anybody's
+            failures.add(error)
 
-    def _measure(self, net: Model, case: StudyCase, drawn: bool, run: Run) -> Iterator[tuple[str, Cells]]:
+    def _measure(self, net: Model, case: StudyCase, drawn: bool, failures: Failures) -> Iterator[tuple[str, Cells]]:
         """What is missing of a case: its grades, then each verdict, then its picture."""
-        scan = self.keys.scan(case)
+        scan, run = self.keys.scan(case), failures.run
         known = self.store.read(scan)
         grades = {at: key for at, key in self._grades(case).items() if key not in known}
-        wrong: Exception | None = None
         try:
             mask = case.truth
         except (PellucidError, OSError) as error:
-            grades, mask, wrong = self._without_mask(grades), None, error
+            grades, mask = self._without_mask(grades), None
+            failures.add(error)
         verdicts = {n: key for n, key in self._verdicts(case).items() if key not in known}
         picture = self._picture(case)
         draw = drawn and not picture.exists()
         if self._probable(case) not in known:
             yield scan, {self._probable(case): list(predict(net, case.scan))}
+        if not (grades or verdicts or draw):
+            return
         of = {self.beside.get(row, row) for row, _ in grades}
         names = [n for n in self.asks if draw or n in of or n in verdicts] or [next(iter(self.asks))]
-        if not (grades or verdicts or draw):
-            if wrong is not None:
-                raise wrong
-            return
         asks = [self._ask(n, case) for n in names]
         alike = {written(a.target): a.target for a in asks}
-        maps = dict(
-            zip(names, explain_all(net, [case.scan], [replace(a, target=alike[written(a.target)]) for a in asks], run), strict=True)
+        maps = explained(
+            net, case.scan, {n: replace(a, target=alike[written(a.target)]) for n, a in zip(names, asks, strict=True)}, run, failures
         )
-        if mask is not None:
+        if mask is not None and maps:
             try:
-                lay(mask, maps[names[0]].image.grid)
+                lay(mask, next(iter(maps.values())).image.grid)
             except (BadGrid, BadImage) as error:
-                grades, mask, wrong = self._without_mask(grades), None, error
-        if grades:
-            metrics = [m for m in self.measures if any(m.name == name for _, name in grades)]
-            asked = {n: maps[n] for n in names if n in of} or {names[0]: maps[names[0]]}
-            kinds = {row.removeprefix(f"{self.beside[row]}, ") for row, _ in grades if row in self.beside}
-            told = grade(net, case.scan, asked, metrics, score=self.score, mask=mask, controls=tuple(kinds), run=run).measurements
+                grades, mask = self._without_mask(grades), None
+                failures.add(error)
+        for told in self._graded(net, case, {n: maps[n] for n in maps if n in of} or maps, grades, mask, failures) if grades else ():
             yield scan, {key: {"map": at[0], **as_row(told[at])} for at, key in grades.items() if at in told}
         for n, key in verdicts.items():
-            said = examine(net, maps[n].image, maps[n], self.level, run=run)
-            yield scan, {key: {"map": n, "verdict": said.verdict, "reasons": list(said.reasons)}}
-        if draw:
+            try:
+                said = examine(net, maps[n].image, maps[n], self.level, run=run) if n in maps else None
+            except Exception as error:
+                failures.add(error, f"verdict on {n}")
+            else:
+                if said is not None:
+                    yield scan, {key: {"map": n, "verdict": said.verdict, "reasons": list(said.reasons)}}
+        if draw and len(maps) == len(self.asks):
             picture.parent.mkdir(parents=True, exist_ok=True)
             Comparison(tuple(maps.values()), tuple(maps), maps[names[0]].image).figure(picture)
-        if wrong is not None:  # the rest is measured
-            raise wrong
+
+    def _graded(
+        self, net: Model, case: StudyCase, maps: Mapping[str, Map], grades: Mapping[tuple[str, str], str], mask: Any, failures: Failures
+    ) -> Iterator[Graded]:
+        """Grades of the maps of one target after another; controls that belong to no map go with those of the first one's, by whose target they are kept."""
+        metrics = [m for m in self.measures if any(m.name == name for _, name in grades)]
+        kinds = dict.fromkeys(row.removeprefix(f"{self.beside[row]}, ") for row, _ in grades if row in self.beside)
+        first = written(self._ask(next(iter(self.asks)), case).target)
+        targets: dict[str, dict[str, Map]] = {}
+        for n, why in maps.items():
+            targets.setdefault(written(self._ask(n, case).target), {})[n] = why
+
+        def grading(some: Mapping[str, Map], measures: Sequence[Metric[Any]], beside: tuple[str, ...]) -> Graded:
+            return grade(net, case.scan, some, measures, score=self.score, mask=mask, controls=beside, run=failures.run).measurements
+
+        for target, some in targets.items():
+            fitting = tuple(k for k in kinds if k in PAIRED or target == first or self.score is not None)
+            yield graded(grading, some, metrics, fitting, failures)
 
     def _without_mask(self, grades: dict[tuple[str, str], str]) -> dict[tuple[str, str], str]:
         needing = {m.name for m in self.measures if m.facts.needs & MASK}
@@ -254,14 +274,17 @@ class Study:
 
     # ------------------------------------------------------------------ what was found
     def records(self) -> Iterator[tuple[StudyCase, Cells]]:
-        """Every case with what is known of its scan; nothing of a scan that cannot be read."""
+        """Every case with what is known of its scan; nothing where the scan or a file of its results cannot be read."""
+        return ((case, known) for case, known, _ in self._read())
+
+    def _read(self) -> Iterator[tuple[StudyCase, Cells, str]]:
+        """Every case, what is known of its scan, and why nothing is."""
         for case in self.cases:
             try:
-                scan = self.keys.scan(case)
-            except (PellucidError, OSError):
-                yield case, {}
-            else:
-                yield case, self.store.read(scan)
+                known, why = self.store.read(self.keys.scan(case)), "not measured"
+            except (PellucidError, OSError) as error:
+                known, why = {}, nameless(error)
+            yield case, known, why
             case.forget()
 
     def cells(self, metric: str) -> dict[str, list[dict[str, Any] | None]]:
@@ -302,9 +325,9 @@ class Study:
 
     def _missing(self) -> dict[int, str]:
         found = {}
-        for i, (case, known) in enumerate(self.records()):
+        for i, (case, known, why) in enumerate(self._read()):
             if not known:
-                found[i] = "not measured"
+                found[i] = why
                 continue
             grades = self._grades(case)
             told = [f"no {m.name} without a mask" for m in self.measures if case.mask is None and m.facts.needs & MASK]
@@ -341,13 +364,3 @@ class Study:
             return f"patient {case.patient}" if case.patient else f"scan {self.keys.scan(case)}"
         except (PellucidError, OSError):
             return f"case {i}"
-
-
-def nameless(error: Exception) -> str:
-    """What went wrong, fit to be kept: without the path that was asked for and without UIDs, either of which may name a patient; of a
-    stranger's error its kind and place alone."""
-    if not isinstance(error, PellucidError):
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__} in {at.name} ({Path(at.filename).name}, line {at.lineno})"
-    said = f"{error.got}. {error.fix}" if isinstance(error, BadFile) else str(error)
-    return re.sub(r"\b[0-9]+(?:\.[0-9]+){3,}\b", "(uid)", said)

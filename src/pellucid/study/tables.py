@@ -8,7 +8,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from pellucid.errors import BadParameter, Unsupported
-from pellucid.evidence.intervals import Interval, adjusted, area, auc, average, paired
+from pellucid.evidence.intervals import SLACK, Interval, adjusted, area, auc, average, paired
 from pellucid.evidence.shortcuts.association import shuffles
 from pellucid.study.study import Study
 from pellucid.table import Table
@@ -53,7 +53,9 @@ def wide_table(study: Study, metrics: Sequence[str] = ()) -> Table:
 
 def interval(study: Study, metric: str, name: str) -> Interval:
     """Mean of a metric over the cases, with its interval over patients."""
-    return average(study.values(metric)[name], study.groups, within=RANGES.get(study.metric(metric).facts.unit))
+    values, within = study.values(metric)[name], RANGES.get(study.metric(metric).facts.unit)
+    inside = within is None or all(within[0] - SLACK <= v <= within[1] + SLACK for v in values if not math.isnan(v))
+    return average(values, study.groups, within=within if inside else None)  # anybody's metric may use a unit in another way
 
 
 def paired_tests(study: Study, metric: str, against: str | None = None) -> Table:
