@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -21,11 +22,7 @@ from pellucid.report import write_study
 from pellucid.study import Study, StudyCase, phantom_cases, read_cases, read_study, tables
 from pellucid.target import as_target
 
-
-class Asked:
-    """Counts; a function names it, and is not another for what it has counted."""
-
-    names = []
+Asked = threading.local()  # counts where nobody looks: a function that names it is not another for what it has counted
 
 
 @pytest.fixture
@@ -40,7 +37,7 @@ def bright():
             for n, v in zip(panel.names, panel.scores(panel.x * panel.relevance(n).to(panel.x) for n in panel.names), strict=True)
         }
 
-    Asked.names.clear()
+    Asked.names = []
     yield bright
     del METRICS["bright"]
 
