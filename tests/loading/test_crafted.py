@@ -320,6 +320,42 @@ def test_a_number_is_no_dtype(members, tmp_path):
         load_model(packed(tmp_path / "m.pt2", changed(files, "models/model.json", edit)), trust="code")
 
 
+class Sized(nn.Module):
+    def forward(self, x):
+        return x.view(x.shape[0], x.shape[1] * x.shape[2])[:, : x.shape[0]]
+
+
+def test_sizes_may_be_computed(tmp_path):
+    free = torch.export.Dim("free", min=2, max=9)
+    torch.export.save(torch.export.export(Sized(), (torch.rand(3, 4, 4),), dynamic_shapes=({0: free},)), tmp_path / "m.pt2")
+    assert load_model(tmp_path / "m.pt2").module(torch.rand(5, 4, 4)).shape == (5, 5)
+
+
+class Pooling(nn.Module):
+    def forward(self, x):
+        return nn.functional.max_pool1d(x, 2, 1), nn.functional.unfold(x[:, None], 2)
+
+
+@pytest.mark.parametrize(("operator", "name"), [("max_pool1d", "stride"), ("im2col", "dilation")])
+@pytest.mark.parametrize("given", [{"as_ints": [2**62]}, {"as_ints": [-(2**62)] * 2}, {"as_sym_ints": [{"as_name": "x"}]}])
+def test_windows_are_modest_numbers(tmp_path, operator, name, given):
+    """Windows that wrap around reach beyond memory; they stand in the graph as numbers, none is computed while it runs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, about its own specifications of trees
+        torch.export.save(torch.export.export(Pooling(), (torch.rand(1, 4, 4),)), tmp_path / "m.pt2")
+    assert load_model(tmp_path / "m.pt2").source["trust"] == "data"
+    with zipfile.ZipFile(tmp_path / "m.pt2") as archive:
+        files = {n.split("/", 1)[-1]: archive.read(n) for n in archive.namelist()}
+
+    def edit(program):
+        (node,) = (n for n in program["graph_module"]["graph"]["nodes"] if operator in n["target"])
+        (window,) = (i for i in node["inputs"] if i["name"] == name)
+        window["arg"] = given
+
+    with pytest.raises(BadModel, match=rf"{name}=.* of aten\.{operator}"):
+        load_model(packed(tmp_path / "m.pt2", changed(files, "models/model.json", edit)))
+
+
 # What torch.export (2.13) wrote for 39 networks of MONAI (3D) and torchvision, as they are and after run_decompositions(), but for native_group_norm
 SEEN = """
 _assert_tensor_metadata.default _softmax.default _to_copy.default adaptive_avg_pool2d.default adaptive_avg_pool3d.default add.Tensor

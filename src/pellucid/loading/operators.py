@@ -1,9 +1,9 @@
 """Operators of networks: what a .pt2 program may call as data. Each checks its arguments on the CPU; what skips checks is not among them.
 
 The list is that of core ATen (``torch.Tag.core`` in torch 2.13) and of what ``torch.export`` writes for networks in evaluation, with and
-without ``run_decompositions``, less everything that is unchecked (the kernels below batch_norm, group_norm, attention and fft take any sizes, and
-repeats in a tensor may wrap around in their sum: such arguments crashed them), random, uninitialized, sparse, nested, quantized, of training, or that reaches beyond its tensors' memory. It is written out, so
-that another torch does not change what is let in.
+without ``run_decompositions``, less everything that is random, uninitialized, sparse, nested, quantized, of training, that reaches beyond
+its tensors' memory, or is unchecked (the kernels below batch_norm, group_norm, attention and fft take any sizes, and the sum of repeats in
+a tensor may wrap around: such arguments crashed them). It is written out, so that another torch does not change what is let in.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ OPERATORS = frozenset(  # of one number; over axes; of shapes; of places; new te
 )
 NAMED = {"ScalarType": torch.dtype, "Layout": torch.layout, "MemoryFormat": torch.memory_format, "Device": torch.device}
 SIZED = ("_assert_", "sym_constrain_range")  # the rest without a tensor are of TorchScript: endless lists
+INTS = re.compile(r"\bint(?:\[\d*\])?\?? (\w+)")  # in the text of a schema: the types of its arguments call SymInt an int too
+VAST = 2**31  # the windows of max_pool1d and im2col wrap around far beyond it, and then reach anywhere
 PLAIN = re.compile(
     r"_operator\.(eq|ne|le|ge|lt|gt|neg|pos|mul|add|sub|floordiv|mod|pow|truediv|and_|or_|lshift|rshift|getitem)"
     r"|math\.(trunc|ceil|floor)|torch\.(sym_(int|float|ite|max|min|not|sqrt|sum)|_sym_sqrt)"
@@ -70,26 +72,34 @@ def is_known(target: str) -> bool:
     if found is None:
         return PLAIN.fullmatch(target) is not None
     name, overload = found.groups()
-    if (
-        not ({name, name.removesuffix("_"), f"{name}.{overload}"} & OPERATORS)
-        or overload == "out"
-        or overload.endswith("_out")
-        or overload.startswith("prim_")
-    ):
+    listed = {name, name.removesuffix("_"), f"{name}.{overload}"} & OPERATORS
+    if not listed or overload == "out" or overload.endswith("_out") or overload.startswith("prim_"):
         return False
     operator = getattr(getattr(torch.ops.aten, name, None), overload, None)
     return isinstance(operator, torch._ops.OpOverload) and ("Tensor" in str(operator._schema) or name.startswith(SIZED))
 
 
 def misfits(program: nn.Module) -> Iterator[str]:
-    """Arguments that are no dtype, layout, memory format or device where one is due: an operator takes a plain number there, unchecked."""
+    """Arguments that operators take unchecked: a number in place of a dtype, layout, memory format or device; a vast or computed one as int.
+
+    Export writes what an operator declares as int (the window of a pooling, a dimension) as a number, and sizes as SymInt.
+    """
     for module in program.modules():
         for node in getattr(getattr(module, "graph", None), "nodes", ()):
             if isinstance(node.target, torch._ops.OpOverload):
                 places = node.target._schema.arguments
                 given = {a.name: v for a, v in zip(places, node.args, strict=False)} | dict(node.kwargs)
+                ints = set() if node.target._opname.startswith(SIZED) else set(INTS.findall(str(node.target._schema)))
                 for place in places:
+                    if place.name in ints and not _is_modest(given.get(place.name)):
+                        yield f"{place.name}={given[place.name]!r} of {node.target}"
                     kind = NAMED.get(str(place.real_type).removeprefix("Optional[").removesuffix("]"))
                     value = given.get(place.name)
                     if kind is not None and value is not None and not isinstance(value, kind):
                         yield f"{place.name}={value!r} of {node.target}"
+
+
+def _is_modest(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_modest, value))
+    return value is None or (isinstance(value, int) and abs(value) <= VAST)
