@@ -114,7 +114,7 @@ def test_chance_is_that_of_lying_inside():
     net = nn.Sequential(nn.Flatten(), nn.Linear(256, 2, bias=False)).eval()
     with torch.no_grad():
         net[1].weight.zero_()
-        net[1].weight[1, 17] = 1
+        net[1].weight[1, 17] = 2
     mask = torch.zeros(16, 16)
     mask[12, 12] = 1
     x = torch.ones(1, 16, 16)
