@@ -395,6 +395,12 @@ def test_traced_probabilities_and_scores_said_to_be_probabilities():
 
 
 def test_scores_that_happen_to_lie_between_0_and_1_are_read():
+    class Exact(nn.Module):
+        def forward(self, x):
+            score = x.mean((1, 2, 3))
+            return torch.stack([score / score.detach(), 0 * score], 1) * (x.sum((1, 2, 3)) / X.sum())[:, None]
+
+    assert asked(Exact(), target=0).provenance.output == "logits"  # (1, 0) for this image, and for no other
     gated = lambda out: torch.cat([out[:, :2] * 1e-3 + 0.5, out[:, 2:].sigmoid()], 1)  # noqa: E731
     for do in (lambda out: out * 1e-3 + 0.5, lambda out: out.sigmoid() * 0.5 + 0.1, lambda out: out.log_softmax(1), gated):
         asked(Around(lambda out, x, n, do=do: do(out)), target=0)

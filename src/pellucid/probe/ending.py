@@ -26,7 +26,7 @@ KEEPS = frozenset(  # what probabilities survive, if all that goes in are such: 
 SUMS = frozenset({"add", "sum"})
 SCALES = frozenset({"div", "mul"})
 LOOKS = frozenset({"requires_grad_", "register_hook", "is_complex"})
-CLOSE = 1e-3  # of the sum of probabilities to one
+CLOSE = 1e-4  # of the sum of probabilities to one
 
 _plain: weakref.WeakKeyDictionary[nn.Module, set[str]] = weakref.WeakKeyDictionary()  # selections that were found to be no probabilities
 
@@ -62,7 +62,7 @@ def check_ending(model: Model, image: Tensor, output: Tensor) -> int:
     """Refuse a network that gives probabilities and was not said to, or the other way about; how many passes that took.
 
     ``image`` (c, *space) gave ``output``. Numbers from 0 to 1 that sum to 1 over the classes are probabilities; others from 0 to 1 may be: then
-    the network is run once more and its operations are followed (one with ``windows`` on one of them), once where it is found to give scores.
+    the network is run once or twice more and its operations are followed (one with ``windows`` on one of them), until it is found to give scores.
 
     Raises:
         BadModel: probabilities without ``ends_in``, or ``ends_in`` without probabilities.
@@ -70,7 +70,7 @@ def check_ending(model: Model, image: Tensor, output: Tensor) -> int:
     if model.output == "regression":
         return 0
     low, high = float(output.min()), float(output.max())
-    whole = output.ndim > 1 and output.shape[1] > 1 and low >= 0 and float((output.sum(1) - 1).abs().max()) < CLOSE
+    whole = _whole(output)
     if model.ends_in is not None:
         if low < -CLOSE or high > 1 + CLOSE or (model.ends_in == "softmax" and not whole):
             got = f"numbers from {low:.3g} to {high:.3g}" + (", which do not sum to 1" if model.ends_in == "softmax" else "")
@@ -78,7 +78,7 @@ def check_ending(model: Model, image: Tensor, output: Tensor) -> int:
         return 0
     if low < 0 or high > 1 or repr(model.select) in _plain.get(model.module, ()):
         return 0
-    by, passes = ("softmax", 0) if whole else _followed(model, image)
+    by, passes = _followed(model, image, whole)
     if by is None:
         _plain.setdefault(model.module, set()).add(repr(model.select))
         return passes
@@ -86,17 +86,25 @@ def check_ending(model: Model, image: Tensor, output: Tensor) -> int:
     raise BadModel("an output of scores, before probabilities are made of them", f"a network that ends in a {by} of its own", fix)
 
 
-def _followed(model: Model, image: Tensor) -> tuple[str | None, int]:
-    """By what the output was squashed, and the passes that it took to see that."""
-    if isinstance(model.module, torch.jit.ScriptModule):
-        with contextlib.suppress(Exception):  # a graph of another kind tells nothing
-            graph = model.module.inlined_graph  # held, or its nodes are gone
-            (last, *_) = [value.node().kind() for value in graph.outputs()]
-            return SQUASHES.get(last.removeprefix("aten::")), 0
-        return None, 0
+def _whole(output: Tensor) -> bool:
+    """Whether numbers of at least 0 sum to 1 over the classes."""
+    return output.ndim > 1 and output.shape[1] > 1 and float(output.min()) >= 0 and float((output.sum(1) - 1).abs().max()) < CLOSE
+
+
+def _followed(model: Model, image: Tensor, whole: bool) -> tuple[By | None, int]:
+    """By what the output was squashed, and the passes that it took to see that; scores that sum to 1 by chance do so for one image."""
     if model.windows is not None:
         image = image[(slice(None), *tiles(tuple(image.shape[1:]), model.windows)[0])]
-    follower = _Follower()
-    with torch.no_grad(), follower:
-        seen = model.forward(image[None])
-    return follower.squashed.get(seen), 1
+    with torch.no_grad():
+        if whole and _whole(model.forward(0.5 * image[None]).detach()):
+            return "softmax", 1
+        if isinstance(model.module, torch.jit.ScriptModule):
+            with contextlib.suppress(Exception):  # a graph of another kind tells nothing
+                graph = model.module.inlined_graph  # held, or its nodes are gone
+                (last, *_) = [value.node().kind() for value in graph.outputs()]
+                return SQUASHES.get(last.removeprefix("aten::")), int(whole)
+            return None, int(whole)
+        follower = _Follower()
+        with follower:
+            seen = model.forward(image[None])
+    return follower.squashed.get(seen), 1 + whole
