@@ -122,7 +122,7 @@ def test_circles_of_all_kinds_end_and_nothing_is_needed_to_draw_a_map(monkeypatc
         chain = [chain]
     network.chain = chain
     assert structure(network) == structure(network)
-    assert bool(pl.explain(network, x, 1, method="grad_cam", site="net").values.any())
+    assert bool(pl.explain(network, x, 1, method="grad_cam", relu=False, site="net").values.any())
 
 
 def test_what_is_large_costs_little_and_is_like_nothing_else():

@@ -7,7 +7,6 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +219,8 @@ def _finish(engine: Engine, job: _Job, drawn: Drawn, seconds: float) -> Map:
 @cache
 def versions() -> dict[str, str]:
     """Versions that an explanation depends on."""
+    from importlib.metadata import PackageNotFoundError, version  # 20 ms
+
     try:
         own = version("pellucid")
     except PackageNotFoundError:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import dis
 import enum
 import functools
-import importlib.metadata
 import itertools
 import pathlib
 import re
@@ -220,19 +218,23 @@ def _name(value: Any) -> str:
 @functools.cache
 def _release(home: str | None) -> str:
     """The library that a module belongs to, with its version; an empty text for anybody's own code."""
+    from importlib import metadata
+
     top = str(home).partition(".")[0]
     if top in sys.stdlib_module_names and top != "__main__":
         return "python " + sys.version.split()[0]
     if top not in LIBRARIES:
         return ""
     try:
-        return f"{top} {importlib.metadata.version(top)}"
-    except importlib.metadata.PackageNotFoundError:  # run from its source, or named otherwise than its module
+        return f"{top} {metadata.version(top)}"
+    except metadata.PackageNotFoundError:  # run from its source, or named otherwise than its module
         return f"{top} {getattr(sys.modules.get(top), '__version__', '')}"
 
 
 def _globals(code: types.CodeType) -> set[str]:
     """The names that code looks up outside of itself; those of attributes are not among them."""
+    import dis
+
     own = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     return own.union(*(_globals(c) for c in code.co_consts if isinstance(c, types.CodeType)))
 

@@ -115,7 +115,17 @@ def network() -> nn.Module:
 
 
 def words(data: bytes) -> list[bytes]:
-    """Secrets in it. Numbers of four digits may stand in any long number or hash: those count only where a word begins."""
+    """Secrets in it. Numbers of four digits may stand in any long number or hash: those count only where a word begins.
+
+    The packed pixels of a PNG are left out: any four letters stand in them by chance; the test looks at its other chunks.
+    """
+    if data.startswith(b"\x89PNG"):
+        at, kept = 8, []
+        while at < len(data):
+            size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+            kept.append(b"" if kind == b"IDAT" else data[at : at + 12 + size])
+            at += 12 + size
+        data = b" ".join(kept)
     return [m.group() for m in SECRETS.finditer(re.sub(rb"[0-9a-f]{32,}|[0-9]*\.[0-9]{5,}|(?<=[0-9])4711|4711(?=[0-9]{3})", b"#", data))]
 
 

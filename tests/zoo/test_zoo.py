@@ -38,8 +38,8 @@ REFUSES: dict[str, tuple[str, set[str]]] = {
     "transformer_attribution": ("needs attention", set(ZOO) - ATTENTION),
     "pattern_net": ("a rule of pattern_net for every operation", set(ZOO) - PLAIN),
     "pattern_attribution": ("a rule of pattern_attribution for every operation", set(ZOO) - PLAIN),
-    "xgrad_cam": ("activations such as a ReLU gives", {"densenet121", "vit_b_16_peaked"}),
-    "grad_cam_plus_plus": ("activations such as a ReLU gives", {"vit_b_16_peaked", "vit_3d_peaked"}),
+    "xgrad_cam": ("activations such as a ReLU gives", {"densenet121", "vit_b_16_peaked", "efficientnet_b0_3d"}),
+    "grad_cam_plus_plus": ("activations such as a ReLU gives", {"vit_b_16_peaked", "vit_3d_peaked", "efficientnet_b0_3d"}),
 }  # fmt: skip
 # rules of shares of at least 0 forget the class where dense layers follow each other (Sixt, Granz, Landgraf 2020, "When explanations lie")
 FORGETS = {("excitation_backprop", "alexnet"), ("excitation_backprop", "inception_v3"), ("excitation_backprop", "vgg16")}

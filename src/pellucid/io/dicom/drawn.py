@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +49,8 @@ def write_drawn(folder: str | Path, origin: Origin, parts: Mapping[int, tuple[st
 
 
 def _derived(origin: Origin, parts: Mapping[int, tuple[str, bool, np.ndarray]], made: str) -> Drawn:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         ours = version("pellucid")
     except PackageNotFoundError:
