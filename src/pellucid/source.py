@@ -1,8 +1,10 @@
-"""Which code made a table: a hash over the package's own sources."""
+"""Which code made a table: a hash over what the package's own sources do."""
 
 from __future__ import annotations
 
 import hashlib
+import io
+import tokenize
 from functools import cache
 from pathlib import Path
 
@@ -11,10 +13,31 @@ HERE = Path(__file__).parent
 
 @cache
 def code_hash(*parts: str) -> str:
-    """sha256 over the package's Python files, or over those in the named folders and files (``"attribution"``, ``"run.py"``)."""
+    """sha256 over the package's Python files, or over those in the named folders and files (``"attribution"``, ``"run.py"``).
+
+    Comments, documentation and blank lines do not count: a table is not older than its code because a sentence was mended.
+    """
     files = sorted({f for p in parts or (".",) for f in ((HERE / p).rglob("*.py") if (HERE / p).is_dir() else [HERE / p])})
     h = hashlib.sha256()
     for f in files:
         h.update(str(f.relative_to(HERE).as_posix()).encode())
-        h.update(f.read_bytes())
+        h.update(_bare(f.read_text()).encode())
     return h.hexdigest()
+
+
+def _bare(text: str) -> str:
+    """Source without comments, without strings that are statements of their own, and without blank lines."""
+    lines = text.splitlines(keepends=True)
+    tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    told = [t for t in tokens if t.type not in (tokenize.NL, tokenize.COMMENT)]
+    idle = [t for a, t, b in zip([None, *told], told, told[1:]) if t.type == tokenize.STRING and b.type == tokenize.NEWLINE and _begins(a)]
+    for token in sorted([*idle, *(t for t in tokens if t.type == tokenize.COMMENT)], key=lambda t: t.start, reverse=True):
+        (first, left), (last, right) = token.start, token.end
+        kept = lines[first - 1][:left].rstrip() + lines[last - 1][right:].lstrip(" ")
+        lines[first - 1 : last] = [kept, *[""] * (last - first)]
+    return "".join(f"{line.rstrip()}\n" for line in lines if line.strip())
+
+
+def _begins(before: tokenize.TokenInfo | None) -> bool:
+    """Whether a statement begins after this token."""
+    return before is None or before.type in (tokenize.INDENT, tokenize.DEDENT, tokenize.NEWLINE, tokenize.ENCODING)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import numpy as np
 import pydicom
@@ -15,6 +14,7 @@ import pytest
 from tests.io.derived import made_of
 from tests.io.dicoms import oblique, write_series
 from tests.io.orthanc import orthanc
+from tests.io.serving import serving
 
 import pellucid as pl
 from pellucid.errors import BadFile, BadParameter, BadServer
@@ -88,10 +88,8 @@ class Refusing(BaseHTTPRequestHandler):
 def test_refusals_are_told_file_by_file_or_named(filed, tmp_path):
     small = tmp_path / "report.dcm"
     small.write_bytes((filed.folder / "report.dcm").read_bytes())
-    server = HTTPServer(("127.0.0.1", 0), Refusing)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with serving(Refusing) as place:
+        url = f"http://{place}"
         failed = pl.send(small, f"{url}/failing")
         assert (failed["stored"], failed["reason"]) == ((False,), ("SOP class not supported",))
         assert pl.send([small], f"{url}/odd")["reason"] == ("HTTP 415",)
@@ -100,9 +98,6 @@ def test_refusals_are_told_file_by_file_or_named(filed, tmp_path):
             pl.send(small, f"{url}/noise")
         with pytest.raises(BadServer, match="HTTP 404: no STOW service"):
             pl.send(small, f"{url}/nothing")
-    finally:
-        server.shutdown()
-        server.server_close()
     with pytest.raises(BadServer, match="no answer"):
         pl.send(small, url, timeout=1)
 
@@ -128,16 +123,10 @@ class Elsewhere(BaseHTTPRequestHandler):
 def test_a_server_that_sends_elsewhere_gets_nothing_sent_there(filed, tmp_path):
     small = tmp_path / "report.dcm"
     small.write_bytes((filed.folder / "report.dcm").read_bytes())
-    server = HTTPServer(("127.0.0.1", 0), Elsewhere)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    Elsewhere.place, Elsewhere.heard = f"{url}/steal", []
-    try:
+    with serving(Elsewhere) as place:
+        Elsewhere.place, Elsewhere.heard = f"http://{place}/steal", []
         with pytest.raises(BadServer, match="HTTP 307: it sends you elsewhere"):
-            pl.send(small, f"{url}/pacs", token=SECRET, headers={"X-Api-Key": SECRET})
-    finally:
-        server.shutdown()
-        server.server_close()
+            pl.send(small, f"http://{place}/pacs", token=SECRET, headers={"X-Api-Key": SECRET})
     assert Elsewhere.heard == ["/pacs/studies"]
 
 
@@ -151,13 +140,8 @@ def hearing() -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
             heard.append((self.path, self.headers.get("Authorization")))
             super().do_POST()
 
-    server = HTTPServer(("127.0.0.1", 0), Heard)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"127.0.0.1:{server.server_port}", heard
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Heard) as place:
+        yield place, heard
 
 
 def test_what_goes_to_this_machine_goes_past_every_proxy(filed, monkeypatch):

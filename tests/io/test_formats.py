@@ -14,6 +14,7 @@ from pellucid.io.content import kind_of
 from pellucid.io.reading import READERS
 from pellucid.io.writing import FORMATS
 
+FLAT = {".png"}  # pictures: every other format keeps a map's place in the world
 WRITES = {".nii": "NIfTI", ".nii.gz": None, ".npz": "ZIP", ".png": "PNG"}  # by hand; gzip is looked into by load
 
 
@@ -33,6 +34,13 @@ def test_every_suffix_writes_its_own_kind_and_knows_it_again(tmp_path, suffix):
     assert FORMATS[suffix].is_ours(path)
     write(path, torch.rand(1, 6, 5), Grid((6, 5)))
     assert read(path).grid.ndim == 2
+    if suffix not in FLAT:
+        turned = Grid((4, 3, 5), ((0, 0, -2.5, 7), (0.7, 0.1, 0, -3), (0.1, -0.7, 0, 11), (0, 0, 0, 1)), "mm")
+        values = torch.rand(1, 4, 3, 5)
+        volume = read(write(path, values, turned))
+        there = torch.tensor(volume.grid.world((3, 0, 2)))
+        assert torch.allclose(there, torch.tensor(turned.world((3, 0, 2))), atol=1e-4) and volume.grid.unit == "mm"
+        assert torch.allclose(volume.values, values, atol=1e-6)
     others = [f for s, f in FORMATS.items() if s.removesuffix(".gz") != suffix.removesuffix(".gz")]
     assert not any(f.is_ours(path) for f in others)
     path.write_bytes(b"mine")

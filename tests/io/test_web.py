@@ -9,13 +9,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.io.dicoms import oblique, write_series
 from tests.io.orthanc import orthanc
+from tests.io.serving import serving
 
 from pellucid.errors import BadFile, BadParameter, PellucidError, Unsupported
 from pellucid.io import read, series
@@ -95,16 +96,8 @@ def fake(**plan) -> Iterator[str]:
     listed = b'[{"0020000E": {"vr": "UI", "Value": ["1.2.3.4"]}, "00201209": {"vr": "IS", "Value": [1]}}]'
     Fake.plan = {"list": (200, "application/dicom+json", listed), "files": (404, "text/plain", b""), **plan}
     Fake.heard = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Fake)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/dicom-web"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Fake) as place:
+        yield f"http://{place}/dicom-web"
 
 
 def multipart(*files: bytes, close: bytes = b"--") -> bytes:

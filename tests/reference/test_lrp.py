@@ -170,6 +170,16 @@ def test_epsilon_to_zero_is_input_times_gradient(dims):
     assert why.trace["absorbed"]["biases"] == pytest.approx(why.score - float((x * gradient(net, x)).sum()), rel=1e-9)
 
 
+@pytest.mark.parametrize("size", [1.0, 1e-7])
+def test_sums_as_small_as_the_stabilizer_are_told(size):
+    net, x = without_biases(2), small_image(2)
+    with torch.no_grad():
+        next(net.parameters()).mul_(size)
+    why = pl.explain(net, x, TARGET, method=pl.lrp(composite="epsilon"))
+    drowned = [c for c in why.provenance.caveats if "stabilizers absorbed" in c and "as small" in c]
+    assert bool(drowned) == (size < 1) == (abs(why.trace["absorbed"].get("stabilizers", 0)) > 0.5 * abs(why.score))
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_at_a_site_relevance_is_that_of_the_same_pass(dims):
     net, x = small_net(dims).eval(), small_image(dims)

@@ -12,6 +12,7 @@ from pellucid.probe.rules.lrp_flow import TURNOVER
 # Map and absorbed relevance sum to the score. Where ten times the score and more ends on the way, the map's own sum is no longer the score's size,
 # and each of its values is what is left of shares that cancel: trained networks absorb 0.1 to 3 times their score, random attention up to 1e7.
 MANY = 10.0
+DROWNED = 0.5  # share of the score beyond which stabilizers no longer only stabilize
 LOST = {torch.float64: 1e-6, torch.float32: 1e-2}  # share of the score that rounding may lose
 
 
@@ -47,6 +48,9 @@ def drawn(probe: Probe, found: RuledAnswer, *, positive: bool = False) -> Drawn:
         probe.notes.append(
             f"shares far larger than the score cancel, and rounding lost {abs(gap / score):.1%} of it; explain model.double()"
         )
+    if abs(drowned := absorbed.get("stabilizers", 0.0)) > DROWNED * abs(score):
+        share = f"{abs(drowned / score):.0%} of the score" if score else f"{drowned:.3g} beside a score of 0"
+        probe.notes.append(f"stabilizers absorbed {share}: sums in this network are as small as they are, and the map is what is left over")
     if turnover > MANY * abs(score):
         times = f"{turnover / abs(score):.3g} times the score" if score else f"{turnover:.3g} beside a score of 0"
         probe.notes.append(f"biases, constants and stabilizers absorbed {times}: values on this map are differences of large numbers")

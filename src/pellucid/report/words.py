@@ -163,7 +163,7 @@ def about(m: Map, layer: Layer, shown: Pictures, n: int) -> dict[str, Any]:
         "single": layer.negative == 0,
         "signs": _signs(layer),
         "peak": _peak(layer, shown),
-        "provenance": _provenance(m, shown),
+        "provenance": _provenance(m),
     }
 
 
@@ -284,7 +284,7 @@ def _plot(r: Measurement) -> dict[str, float] | None:
     return {k: round(8 + 84 * (v - low) / room, 2) for k, v in at.items()}
 
 
-def _provenance(m: Map, shown: Pictures) -> list[tuple[str, str, bool]]:
+def _provenance(m: Map) -> list[tuple[str, str, bool]]:
     """Rows (name, text, whether it is code) on how the map came about; empty ones left out."""
     p = m.provenance
     cells = " × ".join(map(str, m.grid.shape))

@@ -113,7 +113,7 @@ def _over(maps: Mapping[str, Map], grid: Grid, floor: list[float]) -> Measuremen
         sums.add(values)
     pairs = {(a, b): Likeness.of(laid[a], laid[b]) for a, b in itertools.combinations(laid, 2)}
     value = mean([p.rank for p in pairs.values()])
-    reach = _jackknife(pairs, list(laid), value)
+    reach = _jackknife(pairs, list(laid))
     level = mean(floor) if floor else 0.0
     against = f"maps of different images by one network, {len(floor)} pairs" if floor else AGAINST
     least = min(pairs, key=lambda p: pairs[p].rank)
@@ -134,7 +134,7 @@ def _over(maps: Mapping[str, Map], grid: Grid, floor: list[float]) -> Measuremen
     return found
 
 
-def _jackknife(pairs: Mapping[tuple[str, str], Likeness], names: Sequence[str], value: float) -> float:
+def _jackknife(pairs: Mapping[tuple[str, str], Likeness], names: Sequence[str]) -> float:
     """Half the 95 % interval of a mean over pairs, leaving out one network at a time (Efron and Stein 1981); NaN for two networks."""
     n = len(names)
     if n < 3:
