@@ -89,7 +89,8 @@ HEAD = """# Gallery
 
 Every method on three synthetic patients with known causes, before the small networks that ship with Pellucid: a fundus photograph (target:
 diabetic macular edema; the cause is the hard exudates at the fovea), a chest radiograph (pleural effusion, the lower corner of a lung) and a
-brain volume (atrophy: wide ventricles, small hippocampi). Orange speaks for the target, blue against it, zero is clear. Each map has its own scale,
+brain volume (atrophy: wide ventricles, small hippocampi). Orange is above zero, blue below, zero is clear: for and against the target
+where a method has signs (its text says so), more and less where it has none. Each map has its own scale,
 written under it in the method's unit; **> and <** say that a thousandth of the samples lies beyond. Volumes are cut through the middle of the
 cause, shown as three planes. *Cause 9 times chance*: the share of positive relevance inside the cause is 9 times the cause's share of the image.
 One case tells little: [phantoms.md](phantoms.md) measures many, [methods.md](methods.md) says of each method what it computes.

@@ -169,7 +169,7 @@ Yellow: the stages with at most the upper half randomized; blue band: the range 
 
 ![Maps at every stage](figures/randomization_{name}_maps.png)
 
-One draw; a column says how many blocks from the output down are randomized. Orange raises the score, blue lowers it.
+One draw; a column says how many blocks from the output down are randomized. Orange is above zero, blue below: for and against the score where a method has signs, size where it has none.
 
 {stamp("`studies/randomization.py`", time.perf_counter() - began, of="evidence")}"""
 

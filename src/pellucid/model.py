@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import chain
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from pellucid.errors import BadImage, BadModel, BadParameter
 from pellucid.image import Image, digest
 from pellucid.reading import Output, Reading
+from pellucid.written import structure, written
 
 SHAPE_SIGNS = (  # how torch words a batch that does not fit
     "expected input",
@@ -32,6 +34,7 @@ SHAPE_SIGNS = (  # how torch words a batch that does not fit
     "D input (got",
     "Dimension out of range",
 )
+TOLD_APART = {"module", "name", "source"}  # fields of a Model: the first by weights and structure, the others change no number
 FEW = 64  # values of a weight by which a write through .data is noticed
 _hashes: weakref.WeakKeyDictionary[nn.Module, tuple[Hashable, str]] = weakref.WeakKeyDictionary()
 
@@ -228,6 +231,12 @@ class Model:
                 parts += [name, t.as_subclass(Tensor)] if isinstance(t, Tensor) else [name, repr(t)]
             known = _hashes[self.module] = (state, digest(*parts))
         return known[1]
+
+    @property
+    def identity(self) -> str:
+        """sha256 of all that can change a number: weights, structure, preparation, normalization, reading; not the name."""
+        told = {f.name: written(getattr(self, f.name)) for f in fields(self) if f.name not in TOLD_APART}
+        return digest(json.dumps(told | {"weights": self.fingerprint, "structure": structure(self.module)}, sort_keys=True))
 
     def weights_later(self) -> Callable[[], str]:
         """The fingerprint as of now, worked out when called; says so if the weights have changed by then."""

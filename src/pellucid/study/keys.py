@@ -17,10 +17,9 @@ from pellucid.method import Ask, Method
 from pellucid.model import Model
 from pellucid.study.cases import StudyCase
 from pellucid.target import as_target
-from pellucid.written import structure, written
+from pellucid.written import written
 
 LENGTH = 32  # hex digits of a key
-TOLD_APART = {"module", "name", "source"}  # fields of a Model: the first by weights and structure, the others change no number
 
 
 def release() -> str:
@@ -43,10 +42,8 @@ class Network:
 
     @classmethod
     def of(cls, net: Model) -> Network:
-        told = {f.name: written(getattr(net, f.name)) for f in fields(net) if f.name not in TOLD_APART}
-        told |= {"weights": net.fingerprint, "structure": structure(net.module)}
         has_weights = next(net.module.parameters(), None) is not None
-        return cls(net.name, net.classes, net.fingerprint, digest(_text(told)), has_weights)
+        return cls(net.name, net.classes, net.fingerprint, net.identity, has_weights)
 
     def kept(self) -> str:
         """As text, for ``read``."""
