@@ -364,6 +364,7 @@ ENDINGS = {
     "written into": (lambda out: out.clone().sigmoid_(), "sigmoid"),
     "half of a sum": (lambda out: (out.softmax(1) + (2 * out).softmax(1)) / 2, "softmax"),
     "half of a sum of sigmoids": (lambda out: (out.sigmoid() + (2 * out).sigmoid()) / 2, "sigmoid"),
+    "that it is not so": (lambda out: 1 - out.sigmoid(), "sigmoid"),
     "clamped": (lambda out: out.softmax(1).clamp(1e-6, 1 - 1e-6), "softmax"),
     "an exponential": (lambda out: out.log_softmax(1).exp(), "softmax"),
     "the largest of parts": (lambda out: torch.stack([out, 2 * out], 2).sigmoid().amax(2), "sigmoid"),
@@ -382,6 +383,13 @@ def test_probabilities_are_not_read_as_logits(do, kind, method):
         own = do(Net().eval()(X[None])).flatten().tolist()
     why = pl.explain(pl.Model(net, ends_in=kind), X, 0, method=method, **QUICK[method])
     assert why.probabilities == pytest.approx(own, rel=1e-4)
+
+
+def test_each_selection_is_looked_at_by_itself():
+    net = Around(lambda out, x, n: {"scores": out * 1e-3 + 0.5, "sure": out.sigmoid()})
+    asked(pl.Model(net, select="scores"), target=0)
+    with refused(BadModel, "ends in a sigmoid"):
+        asked(pl.Model(net, select="sure"), target=0)
 
 
 def test_traced_probabilities_and_scores_said_to_be_probabilities():

@@ -1,5 +1,6 @@
 """Files appear whole or not at all, with the permissions they had, and are on the disk when the call returns."""
 
+import errno
 import os
 import resource
 import signal
@@ -12,7 +13,7 @@ import torch
 
 import pellucid as pl
 from pellucid.errors import BadFile
-from pellucid.files import own, put, whole
+from pellucid.files import lock, own, put, whole
 from pellucid.table import Table
 
 
@@ -167,3 +168,22 @@ def test_an_own_file_is_made_read_and_appended_to(tmp_path):
     with own(tmp_path / "x") as file:
         file.seek(0)
         assert file.read() == b"ab"
+
+
+@pytest.mark.parametrize("why", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_written_to_all_the_same(why, tmp_path, monkeypatch):
+    def flock(file, how):
+        raise OSError(why, os.strerror(why))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with own(tmp_path / "sheet") as file:
+        assert lock(file)
+
+
+def test_a_lock_that_fails_for_another_reason_says_so(tmp_path, monkeypatch):
+    def flock(file, how):
+        raise OSError(errno.EIO, "the disk is gone")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with own(tmp_path / "sheet") as file, pytest.raises(OSError, match="gone"):
+        lock(file)

@@ -194,7 +194,7 @@ def each_of(images: Sequence[Image | Tensor]) -> Starts:
     """Each of a set of prepared images: a way starts at every one of them."""
     if not len(images):
         raise BadParameter("each_of takes at least one image", "none", "Give prepared images like the explained one.")
-    return _Each(tuple(_Given(i.values if isinstance(i, Image) else i.detach(), 1) for i in images))
+    return _Each(tuple(_Given(i.values if isinstance(i, Image) else i.detach().clone(), 1) for i in images))
 
 
 NAMED: dict[str, Starts] = {b.name: b for b in (black, white, half_gray, black_and_white)}
@@ -210,7 +210,7 @@ def read(value: Any) -> Starts:
     if isinstance(value, Image):
         return _Given(value.values, 1)
     if isinstance(value, Tensor):
-        return _Given(value.detach(), 1)
+        return _Given(value.detach().clone(), 1)
     if isinstance(value, str):
         if value in NAMED:
             return NAMED[value]

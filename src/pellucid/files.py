@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import uuid
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pellucid.errors import BadFile
+
+LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)  # a file system that knows no locks
 
 
 @contextlib.contextmanager
@@ -68,7 +71,7 @@ def own(path: Path) -> BinaryIO:
 def lock(file: BinaryIO, *, wait: bool = True) -> bool:
     """Take an open file for this process alone until it is closed; False where another has it and this one is not to ``wait``.
 
-    A process that ends, however it ends, lets go. Where the system has no such locks (Windows) it is always True.
+    A process that ends, however it ends, lets go. Where the system or the disk has no such locks (Windows, some network drives) it is always True.
     """
     try:
         import fcntl
@@ -78,6 +81,9 @@ def lock(file: BinaryIO, *, wait: bool = True) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in LOCKLESS:
+            raise
     return True
 
 

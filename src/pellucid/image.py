@@ -74,6 +74,8 @@ class Image:
             raise BadImage("each channel has one name", f"{len(channels)} names, {len(values)} channels", "Name them all.")
         if self.background is not None and tuple(self.background.shape) != grid.shape:
             raise BadImage("the background mask has the shape of the grid", f"{tuple(self.background.shape)}", f"Give {grid.shape}.")
+        if self.background is not None:
+            object.__setattr__(self, "background", torch.as_tensor(self.background).detach().clone())  # as the values, of its own memory
         for name, value in {"values": values, "grid": grid, "channels": channels, "notes": tuple(self.notes)}.items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "facts", MappingProxyType(dict(self.facts)))

@@ -35,6 +35,10 @@ SHAPE_SIGNS = (  # how torch words a batch that does not fit
     "Dimension out of range",
 )
 TOLD_APART = {"module", "name", "source"}  # fields of a Model: the first by weights and structure, the others change no number
+CONTRADICTIONS = {  # a softmax's classes exclude each other and are several, a sigmoid's do not, a regression has none
+    ("multi-label", "softmax"), ("single logit", "softmax"), ("regression", "softmax"), ("logits", "sigmoid"), ("regression", "sigmoid"),
+}  # fmt: skip
+NEAR, FAINT = 6.0, 0.1  # of ``span``
 FEW = 64  # values of a weight by which a write through .data is noticed
 _hashes: weakref.WeakKeyDictionary[nn.Module, tuple[Hashable, str]] = weakref.WeakKeyDictionary()
 
@@ -95,7 +99,7 @@ class Model:
         select: where the output lies if the network returns a tuple or dict: an index, a key, or a tuple of them.
         prepare: Image -> Image, not differentiated (windowing, orientation, resampling, crop); see ``Prepare``.
         normalize: per channel, differentiated. Baselines, noise and fills are given in the units before it.
-        range: lowest and highest value of a prepared image ("black" and "white"); None: (0, 1) if the image lies in it, else its own.
+        range: lowest and highest value of a prepared image ("black" and "white"); None: (0, 1) if the image lies in it and 1 is near, else its own.
         windows: tiles for big inputs.
         ends_in: "softmax" or "sigmoid" where the network gives probabilities; targets then go back to the logit.
         source: where it was loaded from: kind, trust, sha256 of its files, notes (filled by ``load_model``).
@@ -125,6 +129,11 @@ class Model:
         object.__setattr__(self, "name", self.name or type(module).__name__)
         if self.output is not None and self.output not in ("logits", "multi-label", "single logit", "segmentation", "regression"):
             raise BadModel("output is logits, multi-label, single logit, segmentation or regression", repr(self.output), "Say which.")
+        if self.ends_in not in (None, "softmax", "sigmoid"):
+            raise BadModel("ends_in is softmax or sigmoid", repr(self.ends_in), "Leave it out where the network gives scores.")
+        if (self.output, self.ends_in) in CONTRADICTIONS:
+            fix = "Leave output= out, or leave ends_in= out."
+            raise BadModel("output and ends_in that agree", f"output={self.output!r} with ends_in={self.ends_in!r}", fix)
 
     @property
     def reading(self) -> Reading:
@@ -171,6 +180,10 @@ class Model:
                 if isinstance(value, tuple) and len(value) != len(seen.values):
                     raise BadImage(f"normalize has {len(value)} channels", f"an image of {len(seen.values)}", "Check the channels.")
         return seen, seen.values.to(self.device, self.dtype or seen.values.dtype)
+
+    def span(self, values: Tensor) -> tuple[float, float]:
+        """Lowest and highest value that an image like this (c, *space) may have."""
+        return span(values, self.range, self.normalize)
 
     def forward(self, batch: Tensor, *, normalized: bool = False) -> Tensor:
         """Batch (n, c, *space) of prepared images (``normalized``: already so) to the selected output, a plain tensor (n, ...)."""
@@ -256,6 +269,20 @@ def _names(classes: Sequence[str]) -> tuple[str, ...]:
     if twice is not None:
         raise BadModel("every class has its own name", f"{twice!r} twice", "Rename one.")
     return names
+
+
+def span(values: Tensor, stated: tuple[float, float] | None = None, normalize: Normalize | None = None) -> tuple[float, float]:
+    """Lowest and highest value that an image (c, *space) may have: as stated, or (0, 1) if it lies in it and 1 is near, else its own.
+
+    1 is near if it lies within ``NEAR`` standard deviations of ``normalize``'s mean, or, without one, if the image is not darker than
+    a tenth of it: what reaches from 0 to 0.003 is measured in a unit of its own.
+    """
+    low, high = float(values.min()), float(values.max())
+    if stated is not None or low < 0 or high > 1:
+        return stated or (low, high)
+    ones = values.new_ones(1, len(values), *[1] * (values.ndim - 1))
+    near = float(normalize(ones).abs().max()) <= NEAR if normalize is not None else high > FAINT or low == high
+    return (0.0, 1.0) if near else (low, high)
 
 
 def as_model(net: Any) -> Model:

@@ -305,7 +305,7 @@ def probability(k: Class) -> Target:
 
 def region(k: Class, mask: Image | Tensor | None = None, *, of: Scale = "logit", how: Literal["mean", "sum"] = "mean") -> Target:
     """Class ``k`` of a segmentation over ``mask`` (an Image on any grid, or a tensor; None: where the network predicts it, frozen)."""
-    return Region(k, None, of, how, mask)
+    return Region(k, None, of, how, mask if mask is None or isinstance(mask, Image) else torch.as_tensor(mask).detach().clone())
 
 
 def neuron(site: str, index: tuple[int, ...]) -> Target:

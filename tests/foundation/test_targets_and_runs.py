@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import pellucid as pl
-from pellucid.errors import BadParameter, BadTarget, Cancelled, OutOfMemory
+from pellucid.errors import BadModel, BadParameter, BadTarget, Cancelled, OutOfMemory
 from pellucid.method import REGISTRY, read_method
 from pellucid.run import Plan, Run, measured
 from pellucid.target import read_target
@@ -305,3 +305,22 @@ def test_a_class_by_a_number_as_its_name():
     assert torch.equal(pl.explain(named, x, read_target("1"), method="saliency").values, pl.explain(net, x, 0, method="saliency").values)
     assert pl.explain(net, x, read_target("2"), method="saliency").provenance.target == "logit(2)"
     assert pl.explain(named, x, 1, method="saliency").provenance.target == "logit('2')"
+
+
+@pytest.mark.parametrize("ends_in", [None, "softmax", "sigmoid"])
+@pytest.mark.parametrize("output", [None, "logits", "multi-label", "single logit", "segmentation", "regression"])
+def test_probabilities_are_the_networks_own_or_the_words_contradict_each_other(output, ends_in):
+    shape = {"single logit": (1, 1), "segmentation": (1, 3, 4, 4)}.get(output, (1, 3))
+    z = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    several = "softmax" if output in ("logits", "segmentation", None) else "sigmoid"
+    own = {"softmax": z.softmax(1), "sigmoid": z.sigmoid()}[ends_in or several]
+    agree = {"softmax": (None, "logits", "segmentation"), "sigmoid": (None, "multi-label", "single logit", "segmentation")}
+    if ends_in is not None and output not in agree[ends_in]:
+        with pytest.raises(BadModel, match="that agree"):
+            pl.Model(nn.Identity(), output=output, ends_in=ends_in)
+        return
+    model = pl.Model(nn.Identity(), output=output, ends_in=ends_in)
+    if output == "regression":
+        return
+    told = model.reading.of(own, 2 if output == "segmentation" else 0).probabilities(own if ends_in else z)
+    assert torch.allclose(told, own, atol=1e-5)

@@ -197,9 +197,7 @@ class Panel:
     @property
     def setting(self) -> Setting:
         """What a baseline may look at."""
-        low, high = float(self.x.min()), float(self.x.max())
-        low, high = self.model.range or ((0.0, 1.0) if low >= 0 and high <= 1 else (low, high))
-        return Setting(self.x, self.grid, low, high, self.chance("fill"))
+        return Setting(self.x, self.grid, *self.model.span(self.x), self.chance("fill"))
 
     def fill(self, baseline: Starts) -> Tensor:
         """The first image that a baseline gives, (c, *space)."""

@@ -21,7 +21,7 @@ SQUASHES: dict[str, By] = {"softmax": "softmax", "sigmoid": "sigmoid", "special_
 KEEPS = frozenset(  # what probabilities survive, if all that goes in are such: other shapes, choices, means, sums (until they are divided)
     "view reshape squeeze unsqueeze flatten unflatten clone contiguous to float double __getitem__ as_subclass detach permute transpose mean "
     "select narrow split chunk unbind interpolate upsample cat stack dropout add sum div mul max amax min amin maximum minimum clamp flip roll "
-    "index_select avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d max_pool2d max_pool3d".split()
+    "index_select rsub avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d max_pool2d max_pool3d".split()
 )
 SUMS = frozenset({"add", "sum"})
 SCALES = frozenset({"div", "mul"})

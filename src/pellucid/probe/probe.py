@@ -209,14 +209,10 @@ class Probe:
 
     @property
     def range(self) -> tuple[float, float]:
-        """Lowest and highest value: the model's, or (0, 1) if the image lies in it, or the image's own; at a hidden site its own."""
+        """Lowest and highest value of an image by ``Model.span``; at a hidden site the activation's own."""
         if self.question.place is not None:
             return float(self.x.min()), float(self.x.max())
-        return self._span(self.x)
-
-    def _span(self, x: Tensor) -> tuple[float, float]:
-        low, high = float(x.min()), float(x.max())
-        return self.engine.model.range or ((0.0, 1.0) if low >= 0 and high <= 1 else (low, high))
+        return self.engine.model.span(self.x)
 
     def starts(self, baseline: Any) -> list[Tensor]:
         """Where paths start (or what fills holes): the baseline's images; at a hidden site, the activations they cause there."""
@@ -226,7 +222,7 @@ class Probe:
     def images(self, baseline: Any) -> list[Tensor]:
         """The baseline's images themselves, shaped like ``source``, also where ``x`` is an activation."""
         assert isinstance(baseline, Starts)
-        return baseline.starts(Setting(self.source, self.question.grid, *self._span(self.source), self.random))
+        return baseline.starts(Setting(self.source, self.question.grid, *self.engine.model.span(self.source), self.random))
 
     def samples(self, length: Any, *, whole: bool = False) -> tuple[float, ...]:
         """A length parameter in samples along each axis of ``x``; ``whole``: at least one sample, or an error."""

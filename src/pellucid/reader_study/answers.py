@@ -73,6 +73,10 @@ class AnswerSheet:
             if any((a.reader, a.position) == (answer.reader, answer.position) for a in self._parsed(data)):
                 raise BadParameter("an answer to a new case", f"a second one at position {answer.position}", "An answer stands once given.")
             whole = data.rfind(b"\n") + 1
+            if not whole and data and not _line(COLUMNS).startswith(data):
+                raise BadFile(
+                    f"an answer sheet at {self.path.name}", "another file", "Put back the file as it was written, or move it away."
+                )
             file.truncate(whole)  # what a crash cut off is written over
             file.write(b"".join(map(_line, [astuple(answer)] if whole else [COLUMNS, astuple(answer)])))
             file.flush()

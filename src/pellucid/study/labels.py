@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pellucid.errors import BadParameter
@@ -23,7 +23,9 @@ def true_classes(label: Any, classes: Sequence[str], count: int, where: str) -> 
     >>> true_classes("DME", ("none", "DME"), 2, ""), true_classes("1", ("1", "2", "3"), 3, ""), true_classes("a;b", ("a;b",), 1, "")
     (frozenset({1}), frozenset({0}), frozenset({0}))
     """
-    if isinstance(label, Collection) and not isinstance(label, str):
+    if getattr(label, "ndim", None) == 0:
+        label = label.item()  # a tensor or array of one number
+    if isinstance(label, Collection) and not isinstance(label, str | Mapping):
         return frozenset().union(*(true_classes(one, classes, count, where) for one in label))
     named = list(classes[:count])
     told = WHOLE.fullmatch(label) if isinstance(label, str) else None

@@ -108,6 +108,7 @@ def _bound(port: int) -> socket.socket:
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         server.bind(("127.0.0.1", port))
+        server.listen()  # who comes before the server runs waits
     except OSError as error:
         server.close()
         raise BadFile(f"port {port} of this machine", str(error), "Use another, or --port 0 for a free one.") from error

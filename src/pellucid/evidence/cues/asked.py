@@ -79,12 +79,6 @@ def chance(seed: int, part: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(word, "little"))
 
 
-def span(values: Tensor) -> tuple[float, float]:
-    """Lowest and highest value of a picture: (0, 1) if it lies in it, else its own."""
-    low, high = float(values.min()), float(values.max())
-    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
-
-
 def cut_of(target: Target, cut: float | None) -> float:
     """From where on a score says yes: 0.5 for probabilities, 0 for scores before softmax or sigmoid, or as given."""
     return float(cut) if cut is not None else 0.5 if _probable(target) else 0.0

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pellucid.asking import Scan, explain_all
 from pellucid.errors import BadParameter, Unsupported
-from pellucid.evidence.cues.asked import Asked, span
+from pellucid.evidence.cues.asked import Asked
 from pellucid.explanation import Map
 from pellucid.image import Image
 from pellucid.method import Ask, Method, read_method
@@ -148,7 +148,7 @@ def attacked(
     with untouched(as_model(net).module):
         asked = Asked(net, target, run, image)
         scan = asked.ready(image)[0]
-        low, high = asked.model.range or span(scan.values)
+        low, high = asked.model.span(scan.values)
         lowered = LogOdds(asked.target) if isinstance(asked.target, (Logit, Probability)) else asked.target
         x = scan.values.to(asked.model.device, asked.model.dtype or scan.values.dtype)
         reach = share * (high - low)

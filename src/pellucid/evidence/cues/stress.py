@@ -13,10 +13,10 @@ import torch
 
 from pellucid.asking import Scan
 from pellucid.errors import BadParameter
-from pellucid.evidence.cues.asked import Asked, chance, read_labels, read_patients, span
+from pellucid.evidence.cues.asked import Asked, chance, read_labels, read_patients
 from pellucid.evidence.intervals import Interval, auc, average
 from pellucid.image import Image
-from pellucid.model import as_model
+from pellucid.model import as_model, span
 from pellucid.ops.blur import gaussian
 from pellucid.ops.resample import pull
 from pellucid.probe.ledger import untouched

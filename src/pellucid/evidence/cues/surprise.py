@@ -16,13 +16,13 @@ from pellucid.attribution.occlusion import windows
 from pellucid.baseline import Setting, Starts
 from pellucid.baseline import read as read_baseline
 from pellucid.errors import BadParameter
-from pellucid.evidence.cues.asked import Asked, chance, read_patients, span
+from pellucid.evidence.cues.asked import Asked, chance, read_patients
 from pellucid.evidence.intervals import Interval, average
 from pellucid.explanation import Map, Measurement
 from pellucid.grid import Grid
 from pellucid.image import Image, digest
 from pellucid.method import Method, read_method
-from pellucid.model import as_model
+from pellucid.model import Normalize, as_model, span
 from pellucid.params import Distance, Length, check
 from pellucid.probe.ledger import untouched
 from pellucid.run import Run
@@ -76,6 +76,7 @@ class Surprise:
     weights: str
     window: str
     range: tuple[float, float] | None
+    normalize: Normalize | None
     forward: int
 
     def __getitem__(self, fill: str) -> Fill:
@@ -163,7 +164,8 @@ def surprise(
                 found = asked.scores(image, (_hidden(image, cut, f) for cut in placed for f in images))
                 rises[name][k] = torch.tensor(found, dtype=torch.float64).view(len(placed), len(images)).mean(1) - plain[-1]
     told = {n: _told(n, made[n], np.asarray(plain), r, placed, first.grid, who) for n, r in rises.items()}
-    return Surprise(told, rises, first.grid, repr(asked.target), asked.model.fingerprint, repr(wide), asked.model.range, asked.forward)
+    net = asked.model
+    return Surprise(told, rises, first.grid, repr(asked.target), net.fingerprint, repr(wide), net.range, net.normalize, asked.forward)
 
 
 def _named(fills: Any) -> dict[str, Starts]:
@@ -224,7 +226,7 @@ def caution(why: Map, found: Surprise) -> Map:
     if why.provenance.weights != found.weights:
         raise BadParameter("a surprise that was measured on the map's network", "one of other weights", "Measure it on this network.")
     method = why.ask.method if why.ask is not None else read_method(why.provenance.method)
-    low, high = found.range or span(why.image.values)
+    low, high = span(why.image.values, found.range, found.normalize)
     at = Setting(why.image.values, why.image.grid, low, high, chance(0, "caution"))
     used = {k for f in fills_of(method) for k in _kinds(f, at)}
     hits = [f for f in found.fills.values() if used & _kinds(f.made, at)]

@@ -115,7 +115,7 @@ def moved_draws(
         raise BadParameter(f"axes from 0 to {d - 1}", f"flips={tuple(flips)}", "Name the image's own axes.")
     if noise == 0 and not any(reach) and not flips:
         raise BadParameter("noise, shifts of a sample or more, or flips", "none of them", "Give noise=0.02.")
-    low, high = model.range or _range(image.values)
+    low, high = model.span(image.values)
     for i in range(draws):
         chance = torch.Generator().manual_seed(7919 * (seed + 1) + i)
         turned = [a for a in flips if int(torch.randint(2, (1,), generator=chance))]
@@ -154,11 +154,6 @@ class _Back:
 
 def _same(values: Tensor) -> Tensor:
     return values
-
-
-def _range(values: Tensor) -> tuple[float, float]:
-    low, high = float(values.min()), float(values.max())
-    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
 
 def _flipped(values: Tensor, axes: Sequence[int]) -> Tensor:
