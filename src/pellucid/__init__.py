@@ -73,12 +73,7 @@ from pellucid.explanation import Measurement as Measurement
 from pellucid.explanation import Provenance as Provenance
 from pellucid.grid import Grid as Grid
 from pellucid.image import Image as Image
-from pellucid.io import check_audit as check_audit
-from pellucid.io import read as read
-from pellucid.io import send as send
-from pellucid.io import series as series
-from pellucid.loading import load_model as load_model
-from pellucid.loading.saved import load as load
+from pellucid.late import late
 from pellucid.method import Ask as Ask
 from pellucid.method import Cite as Cite
 from pellucid.method import Cost as Cost
@@ -104,7 +99,7 @@ from pellucid.target import neuron as neuron
 from pellucid.target import probability as probability
 from pellucid.target import region as region
 
-LATER = ("annotation", "phantoms", "reader_study", "report", "study", "testing")  # subpackages that are imported when first named
+LATER = ("annotation", "loading", "phantoms", "reader_study", "report", "study", "testing")  # subpackages, imported when first named
 WITHIN = {  # names that are found in their folder when first named
     "evidence.cues": (
         "attacked",
@@ -134,9 +129,18 @@ WITHIN = {  # names that are found in their folder when first named
         "site_probe",
         "spray",
     ),
+    "io": (
+        "check_audit",
+        "read",
+        "send",
+        "series",
+    ),
+    "loading": ("load_model",),
+    "loading.saved": ("load",),
 }
 if TYPE_CHECKING:
     from pellucid import annotation as annotation
+    from pellucid import loading as loading
     from pellucid import phantoms as phantoms
     from pellucid import reader_study as reader_study
     from pellucid import report as report
@@ -162,17 +166,11 @@ if TYPE_CHECKING:
     from pellucid.evidence.shortcuts import intervene as intervene  # type: ignore[no-redef]  # its file has its name
     from pellucid.evidence.shortcuts import site_probe as site_probe  # type: ignore[no-redef]  # its file has its name
     from pellucid.evidence.shortcuts import spray as spray  # type: ignore[no-redef]  # its file has its name
-else:  # unseen by type checkers, which would take every misspelt name for a module
-    _HOME = {name: home for home, names in WITHIN.items() for name in names}
-
-    def __getattr__(name: str) -> object:
-        import importlib
-
-        if name in LATER:
-            return importlib.import_module(f"{__name__}.{name}")
-        if name in _HOME:
-            return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *LATER, *_HOME})
+    from pellucid.io import check_audit as check_audit
+    from pellucid.io import read as read
+    from pellucid.io import send as send
+    from pellucid.io import series as series
+    from pellucid.loading import load_model as load_model
+    from pellucid.loading.saved import load as load
+else:
+    __getattr__, __dir__ = late(__name__, WITHIN, LATER)
