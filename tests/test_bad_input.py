@@ -385,6 +385,54 @@ def test_probabilities_are_not_read_as_logits(do, kind, method):
     assert why.probabilities == pytest.approx(own, rel=1e-4)
 
 
+TAILS = {
+    "one column": lambda out: out[:, :1].sigmoid().squeeze(1), "a column of several": lambda out: out.sigmoid()[:, 0],
+    "flat": lambda out: out[:, :1].sigmoid().flatten(), "members": lambda out: torch.stack([out.sigmoid(), (2 * out).sigmoid()]).mean(0),
+    "half of a sum": lambda out: (out.sigmoid() + (2 * out).sigmoid()) / 2,
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("do", TAILS.values(), ids=TAILS)
+def test_the_graph_of_a_traced_network_is_followed(do):
+    class Several(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = Net().eval()
+
+        def forward(self, x):
+            out = self.net(x)
+            return {"sure": do(out), "scores": out * 1e-3 + 0.5}, (do(out), out.sigmoid() * 0.5)
+
+    traced = torch.jit.trace(Several().eval(), X[None], strict=False)
+    for select in ((0, "sure"), (1, 0)):
+        with refused(BadModel, "ends in a sigmoid"):
+            asked(pl.Model(traced, select=select), target=0)
+    for select in ((0, "scores"), (1, 1)):
+        assert not asked(pl.Model(traced, select=select), target=0).provenance.caveats
+
+
+def test_a_softmax_by_hand_behind_a_standardization_and_a_sure_first_image():
+    class ByHand(nn.Module):
+        def __init__(self, times=1.0):
+            super().__init__()
+            self.net, self.times = Net().eval(), times
+
+        def forward(self, x):
+            x = (x - x.mean((1, 2, 3), keepdim=True)) / (x.std((1, 2, 3), keepdim=True) + 1e-6)
+            z = self.times * self.net(x)
+            e = (z - z.amax(1, keepdim=True)).exp()
+            return e / e.sum(1, keepdim=True)
+
+    with refused(BadModel, "ends in a softmax"):
+        asked(ByHand(), target=0)
+    sure = ByHand(1e6)
+    assert any("nothing tells whether they are probabilities" in c for c in asked(sure, target=0).provenance.caveats)
+    sure.times = 1.0  # an image that it is less sure of
+    with refused(BadModel, "ends in a softmax"):
+        asked(sure, target=0)
+
+
 def test_each_selection_is_looked_at_by_itself():
     net = Around(lambda out, x, n: {"scores": out * 1e-3 + 0.5, "sure": out.sigmoid()})
     asked(pl.Model(net, select="scores"), target=0)

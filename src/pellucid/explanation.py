@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -173,19 +172,6 @@ class Map(Explanation):
     def __repr__(self) -> str:
         verdict = self.evidence.verdict or "unexamined"
         return f"Map({tuple(self.values.shape)}, score={self.score:.4g}, {self.provenance.method}, {self.provenance.target}, {verdict})"
-
-    def check_weights(self, fingerprint: str) -> None:
-        """Whether a network, by its ``Model.fingerprint``, is the one that the map is about; a map that never had a hash is about any.
-
-        Raises:
-            BadParameter: other weights.
-        """
-        made = self.provenance.weights
-        if re.fullmatch(r"[0-9a-f]{64}", made) and made != fingerprint:
-            got = f"other weights ({fingerprint[:12]}; the map's are {made[:12]})"
-            raise BadParameter("the network that the map is about", got, "Load it with the weights that were explained.")
-        if made.startswith("unknown"):
-            raise BadParameter("the weights that the map is about", f"{made}; they are not these", "Explain again with the weights of now.")
 
     @property
     def relevance(self) -> Tensor:

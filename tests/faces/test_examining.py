@@ -102,3 +102,20 @@ def test_a_saved_map_is_not_measured_with_other_weights(tmp_path):
     for ask in (lambda n: pl.examine(n, scan, back), lambda n: pl.grade(n, scan, back, ["gini"], controls=())):
         with pytest.raises(BadParameter, match=f"the network that the map is about; got other weights .*{back.provenance.weights[:12]}"):
             ask(net(1))
+
+
+def test_a_saved_map_is_not_measured_with_other_names_or_another_scale(tmp_path):
+    torch.manual_seed(0)
+    body = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    told = {"classes": ("1", "2", "3"), "normalize": pl.Normalize(0.4, 0.2)}
+    scan = pl.Image(torch.rand(1, 8, 8), pl.Grid((8, 8)))
+    back = pl.load(pl.explain(pl.Model(body, **told), scan, "1", method="saliency").save(tmp_path / "m.npz"))
+    assert len(pl.grade(pl.Model(body, **told), scan, back, ["gini"], controls=())) == 1
+    for changed in ({"classes": ()}, {"classes": ("2", "1", "3")}, {"normalize": None}, {"normalize": pl.Normalize(0.4, 0.3)}):
+        other = pl.Model(body, **{**told, **changed})
+        for ask in (lambda n: pl.examine(n, scan, back), lambda n: pl.grade(n, scan, back, ["gini"], controls=())):
+            with pytest.raises(BadParameter, match="described as it was when the map was made"):
+                ask(other)
+    bare = pl.Model(body, normalize=told["normalize"])
+    plain = pl.load(pl.explain(bare, scan, 1, method="saliency").save(tmp_path / "p.npz"))
+    assert len(pl.grade(pl.Model(body, **told), scan, plain, ["gini"], controls=())) == 1, "an index is an index"

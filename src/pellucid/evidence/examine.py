@@ -9,6 +9,7 @@ import torch
 from pellucid.asking import as_image
 from pellucid.errors import BadParameter
 from pellucid.evidence.case import EFFORTS, Case, Level
+from pellucid.evidence.panel import check_network
 from pellucid.evidence.verdict import verdict
 from pellucid.explanation import Evidence, Map, Measurement
 from pellucid.method import Ask
@@ -46,7 +47,7 @@ def examine(net: Any, image: Any, why: Map, level: Level = "quick", *, ask: Ask 
     if asked is None:
         raise BadParameter("the question of the map", "a map read from disk, which names it in words alone", "Give ask=pl.ask(...).")
     _same_image(model, image, why)
-    why.check_weights(model.fingerprint)
+    check_network(model, why)
     case = Case.of(model, why, asked, run or Run(seed=why.provenance.seed), EFFORTS[level])
     with untouched(model.module):
         found = tuple(checked(case))

@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pellucid import attribution as attribution  # registers the methods
 from pellucid.asking import Scan, as_image, explain_all
 from pellucid.errors import BadGrid, BadImage, BadParameter
 from pellucid.evidence import controls as control_maps
 from pellucid.evidence.masks import Laid, laid
 from pellucid.evidence.metric import MASK, Metric, read_metric
-from pellucid.evidence.panel import Entry, Panel
+from pellucid.evidence.panel import Entry, Panel, check_network
 from pellucid.explanation import Map, Measurement
 from pellucid.grid import Grid
 from pellucid.image import Image, plain
@@ -192,7 +191,7 @@ def _one_target(asks: list[Ask]) -> list[Ask]:
 def _fits(name: str, why: Map, first: Map, scan: Image, model: Model) -> None:
     if scan.fingerprint not in (why.provenance.scan, why.provenance.image) and why.provenance.image != model.ready(scan)[0].fingerprint:
         raise BadParameter(f"the map {name!r} to be of the image that is given", "one of another image", "Grade a map with its own image.")
-    why.check_weights(model.fingerprint)
+    check_network(model, why)
     if why.provenance.target != first.provenance.target:
         got = f"{first.provenance.target} and {why.provenance.target}"
         raise BadParameter("maps of one target", got, "Grade them in two calls.")

@@ -51,7 +51,8 @@ def average(values: Sequence[float] | Floats, patients: Sequence[Hashable] | Non
     unequal numbers of images see ``statistic``.
 
     It holds the truth in about 95 of 100 cases from three patients on, where a percentile bootstrap does in 76 (three patients), 86 (five) or 90
-    (eight); in 88 to 93 where a few patients lie very far from the rest (lognormal values).
+    (eight); in 88 to 93 where a few patients lie very far from the rest (lognormal values), and of shares that mostly lie near one end of their range
+    (beta(0.3, 3)) in 85 (three patients), 91 (five) or 93 (eight), most misses on the side of the many.
 
     Raises:
         BadParameter: a value outside of ``within``, or not a patient for each.
@@ -80,7 +81,10 @@ def statistic(
 
 
 def auc(scores: Sequence[float] | Floats, truth: Sequence[float] | Floats, patients: Sequence[Hashable] | None = None) -> Interval:
-    """Area under the ROC curve, with its interval over patients; it takes two patients of either kind."""
+    """Area under the ROC curve, with its interval over patients; it takes two patients of either kind.
+
+    Up to 0.92 it holds the truth in 93 to 95 of 100 cases; of areas of 0.96 to 0.98 with 20 patients of one kind in 88 to 91, most misses too high.
+    """
     return statistic((scores, truth), area, patients, within=(0.0, 1.0))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,6 +28,7 @@ from pellucid.probe.probe import Probe
 from pellucid.probe.question import Question
 from pellucid.run import Meter, Run
 from pellucid.target import Target
+from pellucid.written import written
 
 BLUR = 1 / 8  # of the shortest side: wide enough that a finding loses its shape
 Draws = Callable[[Tensor, torch.Generator], Tensor]  # (c, *space), chance -> (*space): a map that asks no network
@@ -227,3 +229,25 @@ class Panel:
         p = reading.probabilities(out)[0].double()
         p = torch.cat([1 - p, p]) if len(p) == 1 else p / p.sum()
         return float(-(p * p.clamp_min(1e-300).log2()).sum()) / math.log2(len(p))
+
+
+def check_network(model: Model, why: Map) -> None:
+    """Whether a network is the one that a map is about: weights, classes (by which a target from disk is read), normalization. What the map was
+    never told of it may be any.
+
+    Raises:
+        BadParameter: another network, or one described otherwise.
+    """
+    made, weights, normalize = why.provenance, model.fingerprint, written(model.normalize)
+    if re.fullmatch(r"[0-9a-f]{64}", made.weights) and made.weights != weights:
+        got = f"other weights ({weights[:12]}; the map's are {made.weights[:12]})"
+        raise BadParameter("the network that the map is about", got, "Load it with the weights that were explained.")
+    if made.weights.startswith("unknown"):
+        raise BadParameter(
+            "the weights that the map is about", f"{made.weights}; they are not these", "Explain again with the weights of now."
+        )
+    asked = "the network described as it was when the map was made"
+    if made.classes and made.classes != model.classes:
+        raise BadParameter(asked, f"classes {model.classes}; the map's are {made.classes}", "Give classes= (--classes) as they were.")
+    if made.normalize and made.normalize != normalize:
+        raise BadParameter(asked, f"{normalize}; the map's is {made.normalize}", "Give normalize= (--normalize) as it was.")

@@ -91,8 +91,11 @@ class Engine:
 
         Once per network the image is asked again: the map of one that answers otherwise is a map of one draw, and says so.
         """
-        if passes := check_ending(self.model, question.x, output.detach()):
+        passes, untold = check_ending(self.model, question.x, output.detach())
+        if passes:
             self.count_setup(question, passes)
+        if untold and untold not in self.notes:
+            self.notes.append(untold)
         self._steady(question, output)
         reading = self.model.reading.of(output, question.grid.ndim)
         self.output = reading.kind or ""

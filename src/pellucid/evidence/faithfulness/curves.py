@@ -219,7 +219,8 @@ def _told(removal: Removal, found: Collected, telling: Telling, kinds: Sequence[
         "curve_random": [sum(s) / len(random) for s in zip(*(c[0] for c in random), strict=True)],
         "pieces": len(removal.patches.live), "smoothness": found.level[name], "range": [low, high],
     }  # fmt: skip
-    low_, high_ = (None, None) if math.isinf(reach) else (gain - reach, gain + reach)
+    end = math.inf if telling.bounds is None else telling.bounds
+    low_, high_ = (None, None) if math.isinf(reach) else (max(-end, gain - reach), min(end, gain + reach))
     return Measurement(telling.name, gain, telling.unit, "up", status, text, 0.0, against, low_, high_, detail)
 
 
