@@ -1,9 +1,15 @@
 """What is written of a value tells it from any other: targets, steps and networks are kept, joined and remembered by that text."""
 
 import functools
+import io
+import operator
+import os
 import random
+import subprocess
+import sys
 import threading
 import time
+from collections import namedtuple
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +74,7 @@ def test_what_a_function_looks_up_belongs_to_it(monkeypatch):
     assert written(of_level) != before
 
 
-@pytest.mark.parametrize("make", [threading.Lock, lambda: random.Random(0), lambda: iter([1])])
+@pytest.mark.parametrize("make", [threading.Lock, io.BytesIO, lambda: iter([1])])
 def test_what_cannot_be_looked_into_is_like_nothing_else(make):
     first, second = make(), make()
     assert written(first) == written(first) != written(second)
@@ -165,6 +171,192 @@ def test_a_circle_ends():
     step = Step(1.0)
     step.again = step
     assert "Step" in written(step)
+
+
+class Node:
+    def __init__(self, name):
+        self.name, self.near = name, set()
+
+
+def ring(n, swap=False):
+    """Nodes of which each has all others in a set."""
+    nodes = [Node(k) for k in range(n)]
+    for node in nodes:
+        node.near = {x for x in (nodes[::-1] if swap else nodes) if x is not node}
+    return nodes[0]
+
+
+def nest(depth):
+    inner = frozenset()
+    for _ in range(depth):
+        inner = frozenset({inner, (inner,)})
+    return inner
+
+
+def test_sets_of_each_other_end_soon():
+    """In members of sets the bounds and the open circle hold that hold outside of them."""
+    began = time.process_time()
+    assert written(ring(3)) == written(ring(3, swap=True)) != written(ring(4))
+    assert written(nest(20)) == written(nest(20)) != written(nest(21))
+    assert len(written(nest(60))) < 2**14
+    assert written(ring(40)) != written(ring(40))
+    assert written({(k, k) for k in range(100_000)}).startswith("<set number")
+    assert time.process_time() - began < 5
+
+
+ACROSS = """
+import abc, functools, logging, operator, typing
+from collections import namedtuple
+import numpy as np, torch
+from torch import nn
+from pellucid.written import numbered, structure, written
+
+log, Out = logging.getLogger("mine"), namedtuple("Out", "logits")
+MAYBE = int | None
+
+class Field(typing.NamedTuple):
+    logits: torch.Tensor
+
+class Plain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.power = nn.Conv2d(1, 2, 3), 2.0
+    def forward(self, x):
+        return self.conv(x).mean((2, 3)) ** self.power
+
+class Logs(Plain):
+    def forward(self, x):
+        log.debug("shape %s", x.shape)
+        return super().forward(x)
+
+class Tuples(Plain):
+    def forward(self, x):
+        return Field(Out(super().forward(x)).logits)
+
+class Abstract(abc.ABC, Plain):
+    pass
+
+class Cached(Plain):
+    @functools.cached_property
+    def scale(self):
+        return 2.0
+
+class Draws(Plain):
+    def __init__(self):
+        super().__init__()
+        self.random = torch.Generator().manual_seed(3)
+
+draw = np.random.default_rng(0)
+class Noise(Plain):
+    def forward(self, x):
+        return super().forward(x + draw.normal() if isinstance(x, MAYBE) else x)
+
+scripted = torch.jit.script(Plain().eval())
+traced = torch.jit.trace(Plain().eval(), torch.zeros(1, 1, 8, 8))
+nets = [Logs(), Tuples(), Abstract(), Cached(), Draws(), Noise(), nn.LSTM(2, 2), scripted, torch.jit.freeze(scripted), traced]
+nets += [nn.Sequential(scripted), torch.fx.symbolic_trace(Plain())]
+values = [log, Out(1), MAYBE, list[int], torch.Size([2]), torch.Generator().manual_seed(1), draw, np.random.RandomState(2), {frozenset({"a", log}), "b"}]
+values += [operator.itemgetter(1), operator.attrgetter("logits"), operator.methodcaller("mean", dim=1)]
+try:
+    from monai.transforms import Compose, ScaleIntensity
+except Exception:
+    pass
+else:
+    values.append(Compose([ScaleIntensity()]))
+torch.manual_seed(0)
+with numbered() as passing:
+    print(*map(structure, nets), *map(written, values), sep="\\n")
+assert not passing, passing
+"""
+
+
+def test_another_process_writes_the_same(tmp_path):
+    (tmp_path / "tells.py").write_text(ACROSS)
+    found = [
+        subprocess.run(
+            [sys.executable, tmp_path / "tells.py"], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed}
+        ).stdout.splitlines()
+        for seed in "12"
+    ]
+    assert found[0] == found[1]
+    assert len(set(found[0])) == len(found[0])
+
+
+Pair, Couple = namedtuple("Pair", "a b"), namedtuple("Couple", "a b")
+
+
+class Scripts(nn.Module):
+    def __init__(self, power=2.0, sign=1, shift=0.0):
+        super().__init__()
+        self.power, self.sign, self.shift = power, sign, shift
+        self.weight = nn.Parameter(torch.ones(2))
+
+    def forward(self, x):
+        return x * self.weight * self.sign**self.power + self.shift
+
+
+def script(constant=1.0, **more):
+    class Own(nn.Module):
+        def forward(self, x):
+            return x + self.held
+
+    net = Scripts(**more)
+    if not more:
+        net = Own()
+        net.held = torch.full((64,), constant)  # an attribute that is no parameter
+    return torch.jit.script(net.eval())
+
+
+def moved(draw):
+    draw.random(3)
+    return draw
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        lambda: [operator.itemgetter(0), operator.itemgetter(1), operator.attrgetter("a"), operator.methodcaller("a")],
+        lambda: [int | None, int | str, list[int], list[str]],
+        lambda: [Pair(1, 2), Pair(2, 1), Couple(1, 2), (1, 2)],
+        lambda: [torch.Generator().manual_seed(k) for k in range(2)],
+        lambda: [np.random.default_rng(0), moved(np.random.default_rng(0)), np.random.RandomState(0), np.random.RandomState(1)],
+        lambda: [random.Random(0), random.Random(1), moved_python()],
+        lambda: [script(), script(2.0), torch.jit.freeze(script()), torch.jit.freeze(script(2.0))],
+        lambda: [script(power=2.0), script(power=3.0), script(sign=-1), script(shift=1.0)],
+        lambda: [torch.jit.script(plus), torch.jit.script(minus)],
+    ],
+)
+def test_what_c_code_keeps_counts(values):
+    texts = [written(v) for v in values()]
+    assert len(set(texts)) == len(texts)
+    assert texts == [written(v) for v in values()]
+    assert not any(" number " in t for t in texts)
+
+
+def moved_python():
+    draw = random.Random(0)
+    draw.random()
+    return draw
+
+
+def plus(x: torch.Tensor) -> torch.Tensor:
+    return x + 1
+
+
+def minus(x: torch.Tensor) -> torch.Tensor:
+    return x - 1
+
+
+def test_a_script_that_has_run_is_the_same_network():
+    net = script(power=2.0)
+    before = structure(net)
+    for _ in range(3):
+        net(torch.ones(2))
+    assert structure(net) == before
+    with torch.no_grad():
+        net.weight.mul_(2)
+    assert structure(net) == before
 
 
 # ----------------------------------------------------------------------------------------------------------------- networks

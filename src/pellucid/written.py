@@ -11,12 +11,18 @@ import datetime
 import enum
 import functools
 import itertools
+import logging
+import operator
 import pathlib
+import random
 import re
 import sys
 import types
 import weakref
-from collections.abc import Mapping, Sequence, Set
+from collections import OrderedDict, namedtuple
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -30,9 +36,12 @@ LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "skimage", "sklearn", "mo
 SIMPLE = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), slice, range, enum.Enum)
 PLAIN = (*SIMPLE, torch.dtype, torch.device, pathlib.PurePath, re.Pattern, datetime.date, datetime.timedelta)  # their repr tells everything
 HEAP = 1 << 9  # the flag of classes that Python code made
-MOST_THINGS, MOST_BYTES, MOST_DEEP = 20_000, 2**28, 100
+CONTENT = (tuple, list, dict, set, frozenset, OrderedDict, torch.Size)  # what these keep beside attributes is what they hold
+CHANCE = {"monai.transforms.compose.Compose": "R"}  # made anew in every process, and nothing is drawn from it unless a person seeds it
+MOST_THINGS, MOST_BYTES, MOST_DEEP, MOST_TEXT = 20_000, 2**28, 100, 2**12
 _nameless: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 _numbers = itertools.count()
+_numbered: ContextVar[dict[str, None] | None] = ContextVar("numbered", default=None)
 
 
 class _TooMuch(Exception):
@@ -71,16 +80,39 @@ def structure(module: nn.Module) -> str:
         return _number(module)
 
 
+@contextmanager
+def numbered() -> Iterator[dict[str, None]]:
+    """The classes of what gets a number meanwhile: no other process writes it so."""
+    found: dict[str, None] = {}
+    before = _numbered.set(found)
+    try:
+        yield found
+    finally:
+        _numbered.reset(before)
+
+
 _BOOKS = {*vars(nn.Module()), "training"} - {"forward"}
+_SCRIPT = {"_c", "_concrete_type", "_initializing", "forward"}  # of a TorchScript module, which is told by its graphs
+_GRAPH = {"_graph", "_tracer_cls", "_lineno_map", "_prologue_start", "meta", "shape_env"}  # of torch.fx, whose forward tells the rest
+
+
+class _Bounds:
+    """What a text and those of all members of sets in it share: what they may cost, and the circle that they are in."""
+
+    def __init__(self) -> None:
+        self.things, self.bytes = 0, 0
+        self.open: dict[int, int] = {}  # what is being written, by its level
+        self.outermost = MOST_DEEP + 1  # level of the outermost open thing that a member of a set came back to
+        self.members: dict[int, str] = {}  # texts of members that came back to nothing outside of them
+        self.alive: list[Any] = []  # an id is somebody else's once its owner is gone
 
 
 class _Writer:
     """One text in the making: what was told before is told by its place, so that circles end and what is shared is told once."""
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: _Bounds | None = None) -> None:
         self.told: dict[int, int] = {}
-        self.alive: list[Any] = []  # an id is somebody else's once its owner is gone
-        self.bytes, self.deep = 0, 0
+        self.bounds = bounds or _Bounds()
 
     def text(self, value: Any) -> str:
         if isinstance(value, PLAIN):
@@ -89,15 +121,45 @@ class _Writer:
             return f"<module {value.__name__} {_release(value.__name__)}>"
         if id(value) in self.told:
             return f"<thing {self.told[id(value)]}>"
+        bounds = self.bounds
+        if id(value) in bounds.open:  # the way here led through a set
+            bounds.outermost = min(bounds.outermost, bounds.open[id(value)])
+            return f"<{len(bounds.open) - bounds.open[id(value)]} up>"
         self.told[id(value)] = len(self.told)
-        self.alive.append(value)
-        if len(self.told) > MOST_THINGS or self.deep > MOST_DEEP:
-            raise _TooMuch
-        self.deep += 1
+        bounds.alive.append(value)
+        self._spend(things=1)
+        bounds.open[id(value)] = len(bounds.open)
         try:
             return self._inside(value)
         finally:
-            self.deep -= 1
+            del bounds.open[id(value)]
+
+    def _spend(self, things: int = 0, size: int = 0) -> None:
+        self.bounds.things += things
+        self.bounds.bytes += size
+        if self.bounds.things > MOST_THINGS or self.bounds.bytes > MOST_BYTES or len(self.bounds.open) > MOST_DEEP:
+            raise _TooMuch
+
+    def _member(self, value: Any) -> str:
+        """A member of a set, by a writer of its own, since members come in no order: the same text wherever it is met, so it is made once."""
+        if value is None or isinstance(value, PLAIN):
+            return written(value)
+        bounds, level = self.bounds, len(self.bounds.open)
+        text = bounds.members.get(id(value))
+        if text is None:
+            before, bounds.outermost = bounds.outermost, level
+            try:
+                text = _Writer(bounds).text(value)
+            except (_TooMuch, RecursionError):
+                raise
+            except Exception:
+                text = _number(value)
+            text = text if len(text) <= MOST_TEXT else f"<{_name(type(value))} {digest(text)}>"
+            if bounds.outermost == level:
+                bounds.members[id(value)] = text
+            bounds.outermost = min(before, bounds.outermost)
+        self._spend(things=1, size=len(text))
+        return text
 
     def _inside(self, value: Any) -> str:
         if isinstance(value, type):
@@ -116,14 +178,19 @@ class _Writer:
             owner = getattr(value, "__self__", None)
             held = "" if owner is None or isinstance(owner, type | types.ModuleType) else f" of {self.text(owner)}"
             return f"<{_name(value)}{held}>"
-        return self._holder(value)
+        if isinstance(value, logging.Logger):  # what it does with a message changes no result
+            return f"<logger {value.name}>"
+        if isinstance(value, torch.jit.ScriptFunction):
+            return f"<torch.jit.ScriptFunction {digest(self._graph(value.inlined_graph, None))[:SHORT]}>"
+        state = _state(value)
+        return self._holder(value) if state is None else f"<{_name(type(value))} {digest(self.text(state))[:SHORT]}>"
 
     def _holder(self, value: Any) -> str:
         """Collections, and objects by their class and state."""
         if isinstance(value, Mapping) and type(value).__module__ in ("builtins", "collections", "types"):
             return self._items(value)
         if isinstance(value, Set) and type(value).__module__ == "builtins":
-            return "{" + ", ".join(sorted(written(v) for v in value)) + "}"
+            return "{" + ", ".join(sorted(self._member(v) for v in value)) + "}"
         if isinstance(value, Sequence) and type(value).__module__ in ("builtins", "collections"):
             return f"{type(value).__name__}(" + ", ".join(self.text(v) for v in value) + ")"
         kind: Any = type(value)
@@ -132,11 +199,19 @@ class _Writer:
             if all(isinstance(v, PLAIN) or (isinstance(v, tuple) and all(isinstance(x, PLAIN) for x in v)) for v in fields.values()):
                 return repr(value)
             return f"<{_name(kind)} {digest(self.text(kind), self._items(fields))[:SHORT]}>"
-        if not all(_of_python(c) for c in kind.__mro__):  # written in C: it may keep more than it shows
+        if not all(c in CONTENT or _of_python(c) for c in kind.__mro__):  # written in C: it may keep more than it shows
             return _number(value)
         slots = [n for c in kind.__mro__ for n in _listed(vars(c).get("__slots__", ())) if n not in ("__weakref__", "__dict__")]
         state = {**getattr(value, "__dict__", {}), **{n: getattr(value, n) for n in slots if hasattr(value, n)}}
-        return f"<{_name(kind)} {digest(self.text(kind), self._items(state))[:SHORT]}>"
+        state = {k: v for k, v in state.items() if k != CHANCE.get(_name(kind))}
+        return f"<{_name(kind)} {digest(self.text(kind), self._items(state), *self._content(value))[:SHORT]}>"
+
+    def _content(self, value: Any) -> list[str]:
+        if isinstance(value, dict):
+            return [self._items(dict(value.items()))]
+        if isinstance(value, set | frozenset):
+            return sorted(self._member(v) for v in value)
+        return [self.text(v) for v in value] if isinstance(value, tuple | list) else []
 
     def network(self, module: nn.Module) -> str:
         """Every module by name; those below it are told by their names, wherever they are met again."""
@@ -144,13 +219,36 @@ class _Writer:
         tree = list(module.named_modules())
         for _, part in tree:
             self.told.setdefault(id(part), len(self.told))
-            self.alive.append(part)
+            self.bounds.alive.append(part)
+        self._spend(things=len(tree))
         for name, part in tree:
-            own = {k: v for k, v in vars(part).items() if k not in _BOOKS and not (isinstance(v, nn.Module) and id(v) in self.told)}
+            script, graph = isinstance(part, torch.jit.ScriptModule), isinstance(part, torch.fx.GraphModule)
+            books = _BOOKS | (_SCRIPT if script else _GRAPH if graph else set())
+            own = {k: v for k, v in vars(part).items() if k not in books and not (isinstance(v, nn.Module) and id(v) in self.told)}
             tensors = [f"{k}{tuple(t.shape)}" for k, t in (*part._parameters.items(), *part._buffers.items()) if t is not None]
             hooks = [*part._forward_hooks.values(), *part._forward_pre_hooks.values()]
             parts.append(f"{name}:{self.text(type(part))}{tensors}{self._items(own)}{[self.text(h) for h in hooks]}")
+            parts += self._script(part) if script else [self.text(type(part).forward)] if graph else []
         return "\n".join(parts)
+
+    def _script(self, module: Any) -> list[str]:
+        """What a TorchScript module runs: the graphs of its methods, with all that they call."""
+        return [f"{n} {self._graph(module._c._get_method(n).inlined_graph, module)}" for n in sorted(module._c._method_names())]
+
+    def _graph(self, graph: Any, module: Any) -> str:
+        """A graph without the places of its source and the counts of its process, with the constants and attributes that it reads."""
+        held = []
+        for node in graph.findAllNodes("prim::Constant", True):
+            if node.hasAttribute("value") and node.kindOf("value") in ("t", "ts", "ival"):
+                held.append(self.text(node.output().toIValue()))
+        for node in graph.findAllNodes("prim::GetAttr", True):
+            path = _path(node)
+            *above, name = path
+            owner = functools.reduce(getattr, above, module)
+            value = getattr(owner, name)
+            if not isinstance(value, nn.Module) and name not in (*owner._parameters.keys(), *owner._buffers.keys()):
+                held.append(f"{'.'.join(path)}={self.text(value)}")
+        return "\n".join([_MANGLED.sub("", graph.str(False)), *held])
 
     def _class(self, kind: type) -> str:
         """A class with the code of its own methods and the functions and settings that they name; of a library's, its name and version."""
@@ -164,7 +262,7 @@ class _Writer:
                     held = held.fget if isinstance(held, property) else held.__func__
                 if isinstance(held, types.FunctionType):
                     own.append(f"{n}{self.text(held)}")
-                elif not n.startswith("__") and not isinstance(held, types.MemberDescriptorType | types.GetSetDescriptorType):
+                elif not (n.startswith("__") or n == "_abc_impl" or isinstance(held, _PLACES)):
                     own.append(f"{n}={self.text(held)}")
         return f"{_name(kind)} {digest(*own)[:SHORT]}"
 
@@ -189,10 +287,42 @@ class _Writer:
         return "\n".join([_bytecode(value.__code__), *told, self._items(named)])
 
     def _hash(self, values: Tensor | Any) -> str:
-        self.bytes += values.nbytes
-        if self.bytes > MOST_BYTES:
-            raise _TooMuch
+        self._spend(size=values.nbytes)
         return (digest(values) if isinstance(values, Tensor) else digest(np.ascontiguousarray(values).tobytes()))[:SHORT]
+
+
+_Pair = namedtuple("_Pair", "first")
+_PLACES = (types.MemberDescriptorType, types.GetSetDescriptorType, type(vars(_Pair)["first"]))
+_MANGLED = re.compile(r"___torch_mangle_\d+\.")
+
+
+def _path(node: Any) -> list[str]:
+    """By which names a graph's attribute is reached from the module."""
+    found: list[str] = []
+    while node.kind() == "prim::GetAttr":
+        found.insert(0, node.s("name"))
+        node = node.input().node()
+    return found
+
+
+def _state(value: Any) -> Any:
+    """All that counts of an object of the standard library, numpy or torch that keeps it out of sight; None of any other."""
+    if isinstance(value, functools.cached_property):
+        return value.func
+    if isinstance(value, types.UnionType | types.GenericAlias):
+        return getattr(value, "__origin__", None), value.__args__
+    if isinstance(value, operator.itemgetter | operator.attrgetter | operator.methodcaller):
+        return value.__reduce__()
+    if isinstance(value, weakref.ReferenceType):
+        return [value()]
+    if isinstance(value, torch.Generator):
+        return value.device, value.get_state()
+    if type(value) is random.Random:
+        return value.getstate()
+    if type(value).__module__.startswith("numpy.random."):
+        told = getattr(value, "bit_generator", value)  # of a Generator
+        return told.get_state(legacy=False) if hasattr(told, "get_state") else told.state
+    return None
 
 
 def _of_python(kind: type) -> bool:
@@ -250,6 +380,9 @@ def _number(value: Any) -> str:
         number = _nameless.setdefault(value, next(_numbers))
     except Exception:  # it can neither be hashed nor followed
         number = id(value)
+    found = _numbered.get()
+    if found is not None:
+        found[_name(type(value))] = None
     return f"<{_name(type(value))} number {number} of {_process()}>"
 
 
