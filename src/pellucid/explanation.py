@@ -366,6 +366,9 @@ def load(path: str | Path) -> Map:
     Raises:
         BadFile: no map in it, or one that a newer Pellucid wrote.
     """
+    if Path(path).name.lower().endswith((".nii", ".nii.gz", ".png")):
+        fix = "Save it with why.save('why.npz') too; pl.read takes values and places of the others."
+        raise BadFile(f"read an explanation from {path}", "a picture or volume of its values alone", fix)
     arrays, facts, grid = io.read_archive(path)
     if facts.get("kind") != "map":
         raise BadFile(f"read a map from {path}", "an archive without one", "Save it with why.save('why.npz').")

@@ -255,3 +255,11 @@ def test_films_that_cannot_be_are_refused(tmp_path):
     Pil.new("RGB", (4, 4)).save(tmp_path / "other.gif")
     with pytest.raises(BadFile, match="did not write"):
         why.animate(tmp_path / "other.gif")
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".png"])
+def test_what_holds_no_explanation_is_not_called_damaged(tmp_path, suffix):
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+    path = pl.explain(net, torch.rand(1, 8, 8), 0, method="saliency").save(tmp_path / f"why{suffix}")
+    with pytest.raises(BadFile, match=r"its values alone.*why\.npz"):
+        pl.load(path)
