@@ -65,6 +65,10 @@ def test_a_png_says_what_was_checked(verdict, shape, tmp_path):
         ({"target": "logit(1)", "output": "logits"}, ("class 1", "logit")),
         ({"target": "probability('it\\'s')", "output": "multi-label"}, ("it's", "probability")),
         ({"target": "logit('a') - logit('b')", "output": "logits"}, ("logit('a') - logit('b')", "logit")),
+        ({"target": "logit('probability of rain')", "output": "logits"}, ("probability of rain", "logit")),
+        ({"target": "region('lesion', mask=ab12:40, of='logit', how='mean')", "output": "logits"}, ("the region of lesion", "logit")),
+        ({"target": "region(2, of='probability', how='sum')", "classes": ("a", "b", "c")}, ("the region of c, summed", "probability")),
+        ({"target": "region(0, of='logit', how='mean')", "output": "regression"}, ("the region of output 0", "")),
     ],
 )
 def test_a_target_has_one_name_and_only_a_unit_that_is_declared(said, told):

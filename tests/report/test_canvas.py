@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 from tests.report.cases import FOR_AT, SHAPE, explained, flat, head
+from tests.report.test_first_lines import PLACED, placed
 from tests.report.test_page import EVIL, ORDERS
 
+from pellucid.grid import Grid
 from pellucid.image import Image
-from pellucid.report import write_report
+from pellucid.report import pictures, scripts, words, write_report
 
 ORANGE = """(n) => {
   const canvas = document.querySelectorAll(".stage canvas")[n];
@@ -61,9 +63,33 @@ def test_volume_peak_lies_where_it_is_in_the_patient(opened):
             assert page.evaluate(ORANGE, n)[:2] == pytest.approx(wanted, abs=0.01), (order, n)
         stored = [FOR_AT[a] if not f else SHAPE[a] - 1 - FOR_AT[a] for a, f in zip(order, flip, strict=True)]
         readout = page.inner_text("#readout")
-        assert ", ".join(map(str, stored)) in readout and "R 3.0 A 6.5 S 5.5 mm" in " ".join(readout.split()) and "+2" in readout
+        assert (
+            ", ".join(map(str, stored)) in readout
+            and "2.5 mm from the edge R, 3.8 mm from A, 6.3 mm from S; scan coordinates 3.0, 6.5, 5.5 mm" in readout
+            and "+2" in readout
+        )
         assert page.inner_text(".panel >> nth=0 >> .edge.left") == "R"
         page.close()
+
+
+def test_the_script_tells_places_as_the_words_do(browser):
+    page = browser.new_page()
+    page.add_script_tag(content=scripts.seam() + "\nwindow.Scene = Scene;")
+    flat_mm = Image(torch.zeros(1, 5, 6), Grid.spaced((5, 6), (0.5, 1.5)))
+    scans = [placed(*case)[0] for case in PLACED] + [head(sided=False)[0], flat_mm]
+    for scan in scans:
+        shown = pictures.pictures(scan, [explained(scan, torch.ones_like(scan.values))])
+        places = [
+            [0] * scan.grid.ndim,
+            [n - 1 for n in shown.grid.shape],
+            [n // 2 for n in shown.grid.shape],
+            [(n - 1) // 2 for n in shown.grid.shape],
+        ]
+        told = page.evaluate(
+            "([facts, places]) => places.map((at) => new Scene(facts).place(at))", [pictures.for_script(shown, scan), places]
+        )
+        assert told == [words.position(shown.layout, shown.grid, at) for at in places]
+    page.close()
 
 
 def test_scrolling_moves_one_axis_and_keys_follow_the_picture(opened):

@@ -104,6 +104,16 @@ def test_two_sides_of_a_volume_are_both_named_and_a_ring_has_no_middle():
     assert summary.where(explained(Image(torch.rand(1, 64, 64)), ring)).words == ""
 
 
+def test_what_lies_elsewhere_is_told_beside_most_of_it():
+    m = explained(Image(torch.rand(1, 96, 96)), blobs((96, 96), [((0.5, 0.2), 1.0)], size=5.5))
+    assert summary.where(m).words == "in the left part of the picture"
+    many = [((0.1 + 0.2 * (k // 4), 0.63 + 0.085 * (k % 4)), 1.0) for k in range(12)]
+    small = blobs((96, 96), many, size=1.2) + m.values
+    said = summary.where(explained(Image(torch.rand(1, 96, 96)), small)).words
+    found = re.fullmatch(r"mostly in the left part of the picture, the other (\d+\.\d) % in 12 more places", said)
+    assert found and 25 < float(found[1]) < 50, said
+
+
 def test_equal_places_are_both_told_with_all_that_they_hold():
     values = torch.zeros(1, 64, 64)
     values[0, 5:8, 5:8] = values[0, 56:59, 56:59] = 1.0
@@ -204,7 +214,7 @@ def test_findings_exclude_each_other_as_the_output_is_read_and_never_as_they_sum
         "healthy 60.0\u00a0%",
         "Each finding is judged by itself; several can hold at once.",
     )
-    assert rows([chance])[1][0] == "It leans that way, not more."
+    assert rows([chance])[1][0] == "It is least sure of healthy: it leans toward that, not more."
     one_of = replace(explained(scan, values), probabilities=(0.6, 0.3, 0.1))
     assert "beside" in words.told(one_of) and "Of the 3 answers" in rows([one_of])[0][1]
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(96, 2), torch.nn.Sigmoid())
@@ -215,8 +225,8 @@ def test_findings_exclude_each_other_as_the_output_is_read_and_never_as_they_sum
 @pytest.mark.parametrize(
     ("p", "truth", "said"),
     [
-        ((0.289, 0.182, 0.1), "healthy", ("nothing above 50 %; most likely healthy", "28.9 %", False)),
-        ((0.289, 0.182, 0.1), "no finding", ("nothing above 50 %; most likely healthy", "28.9 %", None)),
+        ((0.289, 0.182, 0.1), "healthy", ("none of 3 findings reaches 50 %; the highest: healthy", "28.9 %", False)),
+        ((0.289, 0.182, 0.1), "no finding", ("none of 3 findings reaches 50 %; the highest: healthy", "28.9 %", None)),
         ((0.6, 0.9, 0.1), "healthy", ("early, healthy", "90.0 %, 60.0 %", True)),
         ((0.6, 0.9, 0.1), "late", ("early, healthy", "90.0 %, 60.0 %", False)),
     ],
@@ -226,6 +236,46 @@ def test_a_cohort_says_of_many_labels_what_the_report_says(p, truth, said):
     row = cohort_page._row(cohort_page.Patient([m], truth=truth), 1)
     assert (row["predicted"], row["percent"], row["right"]) == said
     assert row["predicted"].split(",")[0].split(";")[0].lower() in rows([m])[0][0].lower().replace("\u00a0", " ")
+
+
+@pytest.mark.parametrize(
+    ("output", "classes", "p", "says", "sure"),
+    [
+        ("single logit", ("effusion",), (0.01,), "None found: the probability of effusion is 1.0 %", "It is very sure that there is none."),
+        ("single logit", ("effusion",), (0.231,), "None found: the probability of effusion is 23.1 %", "It leans toward none, not more."),
+        ("single logit", ("effusion",), (0.45,), "None found: the probability of effusion is 45.0 %", "It is undecided about effusion."),
+        ("single logit", ("effusion",), (0.7,), "effusion 70.0 %", "It leans toward effusion, not more."),
+        ("single logit", ("effusion",), (0.99,), "effusion 99.0 %", "It is very sure of effusion."),
+        ("single logit", ("no", "effusion"), (0.99, 0.01), "no: 99.0 %", "It is very sure."),
+        ("multi-label", ("effusion", "mass"), (0.018, 0.007), "None of 2 findings reaches 50 %; the highest: effusion, 1.8 %", "It is very sure that there is none."),
+        ("multi-label", ("effusion", "mass"), (0.01, 0.1), "None of 2 findings reaches 50 %; the highest: mass, 10.0 %", "It is fairly sure that there is none."),
+        ("multi-label", ("effusion", "mass"), (0.3, 0.02), "None of 2 findings reaches 50 %; the highest: effusion, 30.0 %", "It leans toward none, not more."),
+        ("multi-label", ("effusion", "mass"), (0.98, 0.03), "effusion 98.0 %", "It is very sure of each of the 2 findings, there or not."),
+        ("multi-label", ("effusion", "mass"), (0.98, 0.3), "effusion 98.0 %", "It is least sure of mass: it leans toward its absence, not more."),
+        ("multi-label", ("effusion", "mass"), (0.98, 0.52), "effusion 98.0 %, mass 52.0 %", "It is undecided about mass."),
+    ],
+)  # fmt: skip
+def test_where_nothing_is_found_that_is_the_answer_and_certainty_names_its_object(output, classes, p, says, sure):
+    m = replace(explained(*flat(), output=output, classes=classes, target=f"logit({classes[0]!r})"), probabilities=p)
+    (strong, _), (certain, _) = rows([m])[:2]
+    assert (strong.replace("\u00a0", " "), certain) == (says, sure)
+    assert (
+        cohort_page._row(cohort_page.Patient([m]), 1)["predicted"].split(";")[0].split(" (")[0].split(",")[0].lower()
+        in strong.replace("\u00a0", " ").lower()
+    )
+
+
+@pytest.mark.parametrize("shape", [(8, 12), (6, 8, 7)])
+def test_of_a_segmentation_no_code_is_printed_and_nothing_false_is_said(shape):
+    layer = (torch.nn.Conv2d if len(shape) == 2 else torch.nn.Conv3d)(1, 3, 3, padding=1)
+    net = pl.Model(layer, classes=("none", "organ", "lesion"))
+    mask = torch.zeros(shape)
+    mask[2:5, 2:5] = 1
+    m = pl.explain(net, Image(torch.rand(1, *shape)), pl.region("lesion", mask), method="saliency")
+    said = rows([m])
+    assert said[0][0].startswith("Its score for the region of lesion is ") and "labels every sample" in said[0][1]
+    assert f"no one answer for the whole {'volume' if len(shape) == 3 else 'picture'}" in said[0][1]
+    assert "region(" not in str(said) + str(words.told(m)["bar"]) and words.told(m)["raw_target"].startswith("region(")
 
 
 def test_a_measurement_is_no_logit_and_an_undeclared_number_no_probability():
@@ -243,6 +293,63 @@ def test_a_measurement_is_no_logit_and_an_undeclared_number_no_probability():
 
 
 # ---------------------------------------------------------------------------------------------------- places
+def placed(order, flip, origin, tilt=0.0):
+    """An empty volume whose file lies along the patient's axes in ``order``, some reversed, its origin anywhere."""
+    shape = tuple((12, 15, 9)[a] for a in order)
+    size = np.diag([2.0, 1.5, 0.5])[:, list(order)] * np.where(flip, -1.0, 1.0)
+    c, s = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ size
+    middle = affine[:3, :3] @ (np.array(shape) - 1) / 2
+    affine[:3, 3] = {"corner": 0 * middle, "center": -middle, "outside": -7 * middle}[origin]
+    return Image(torch.zeros(1, *shape), Grid(shape, as_affine(affine), "mm"), facts={"sided": True}), middle + affine[:3, 3]
+
+
+PLACED = [
+    (order, flip, origin, tilt)
+    for order, flip in (((0, 1, 2), (0, 0, 0)), ((0, 1, 2), (1, 1, 0)), ((2, 0, 1), (1, 0, 1)), ((1, 2, 0), (0, 1, 0)))
+    for origin in ("corner", "center", "outside")
+    for tilt in (0.0, 20.0)
+]
+
+
+@pytest.mark.parametrize(("order", "flip", "origin", "tilt"), PLACED)
+def test_a_side_is_the_nearer_edge_wherever_the_origin_lies(order, flip, origin, tilt):
+    scan, middle = placed(order, flip, origin, tilt)
+    for at in ((1, 1, 1), (0, 5, 7), (7, 7, 7)):
+        values = torch.zeros_like(scan.values)
+        index = tuple(min(i, n - 1) for i, n in zip(at, scan.grid.shape, strict=True))
+        values[(0, *index)] = 1.0
+        m = explained(scan, values)
+        said = words.about(m, *_shown([m]), 0)["peak"]
+        edges, coordinates = said.removeprefix("+1 at ").split("; ")
+        assert (
+            coordinates
+            == "scan coordinates "
+            + ", ".join(f"{w + 1e-9:.1f}" for w in scan.grid.world(index)).replace("-0.0", "0.0").replace("-", "−")
+            + " mm"
+        )
+        told = re.findall(r"(\d+\.\d) mm from (?:the edge )?([RLAPIS])", edges)
+        off = np.linalg.inv(scan.grid.matrix[:3, :3] / np.array(scan.grid.spacing)) @ (
+            np.array(scan.grid.world(index)) - middle
+        )  # along the file's axes
+        for mm, letter in told:
+            world = next(w for w, pair in enumerate(("LR", "PA", "IS")) if letter in pair)
+            a = order.index(world)
+            toward = off[a] * (1 if scan.grid.matrix[world, a] > 0 else -1)
+            assert letter == ("LR", "PA", "IS")[world][int(toward > 0)] or abs(toward) < 1e-6, said
+            n, size = scan.grid.shape[a], scan.grid.spacing[a]
+            assert float(mm) == pytest.approx((min(index[a], n - 1 - index[a]) + 0.5) * size, abs=0.051)
+        assert [one[1] in pair for one, pair in zip(told, ("RL", "AP", "IS"), strict=True)] == [True] * 3
+        for letter in re.findall(r"[RLAPIS]", summary.where(m).words.partition("marked")[2]):
+            assert letter in [one[1] for one in told]  # the first lines and the readout name the same edges
+
+
+def test_without_letters_a_place_is_its_coordinates():
+    m = explained(*head(sided=False))
+    assert words.about(m, *_shown([m]), 0)["peak"] == "+2 at scan coordinates 3.0, 6.5, 5.5 mm"
+
+
 @pytest.mark.parametrize("turned", [1.0, -1.0])
 def test_a_flat_picture_has_no_coordinates_in_the_patient(turned):
     affine = ((0.0, turned, 0, 0), (1.0, 0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0))

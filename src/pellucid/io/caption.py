@@ -23,6 +23,11 @@ VERDICTS = {
 ALARMING = ("not supported", "void")
 UNDECLARED = "undeclared"  # one number of which nobody has said what it is
 MEASURED = ("regression", UNDECLARED)
+CLASS = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\d+"
+ONE = (  # a target of one class, as pellucid.target writes it: of the whole picture, or over a region
+    rf"(?P<unit>logit|probability)\((?P<k>{CLASS})\)"
+    rf"|region\((?P<part>{CLASS}), of='(?P<of>logit|probability)', how='(?P<how>mean|sum)'\)"
+)
 WARNING = "AI explanation, not for diagnosis"
 
 
@@ -47,18 +52,20 @@ def target_of(said: Mapping[str, Any]) -> tuple[str, str]:
     measured = output in MEASURED
 
     def name(found: re.Match[str]) -> str:
-        k = ast.literal_eval(found[1])
+        k = ast.literal_eval(found["k"] or found["part"])
         if isinstance(k, str):
-            return k
-        if output == UNDECLARED:
-            return "its number"
-        return str(classes[k]) if k < len(classes) else f"{'output' if measured else 'class'} {k}"
+            known = k
+        elif output == UNDECLARED and found["k"]:
+            known = "its number"
+        else:
+            known = str(classes[k]) if k < len(classes) else f"{'output' if measured else 'class'} {k}"
+        return known if found["k"] else f"the region of {known}{', summed' if found['how'] == 'sum' else ''}"
 
-    one = r"(?:logit|probability)\(('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\d+)\)"
     if measured:
-        return re.sub(one, name, target), ""
-    plain = re.fullmatch(one, target)
-    return name(plain) if plain else target, "probability" if "probability" in target else "logit" if "logit" in target else ""
+        return re.sub(ONE, name, target), ""
+    if plain := re.fullmatch(ONE, target):
+        return name(plain), plain["unit"] or plain["of"]
+    return target, "probability" if "probability" in target else "logit" if "logit" in target else ""
 
 
 def caption_of(facts: Mapping[str, Any], *, zero: bool) -> Caption | None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from pellucid.table import percent
+
 CELLS = 32  # along each axis: marked cells that touch are one part
 COUNTS = 0.1  # of all that is marked: a part that is told
 HOLDS = 0.5  # of all that is marked: what the told parts hold at least
 MOST = 0.9  # below this share the words say "mostly"
+NEARLY = 0.75  # below this share they say how much lies in places that they do not tell
 SEVERAL = 4  # more places than this are counted, not told
 Third = tuple[int, ...]  # for each axis -1, 0 or 1: its beginning, its middle, its end
 
@@ -16,20 +19,24 @@ def in_words(mass: np.ndarray, sided: bool) -> str:
     """Where ``mass``, in viewing order, lies: one place, several, or their number; "" where nothing short is true of it. ``sided``: a volume has letters."""
     count, parts = _parts(mass)
     told: dict[Third, float] = {}
+    others = count
     for part, share in parts:
         if (third := _third(part)) is not None:
             told[third] = told.get(third, 0.0) + share
-    if len(told) > SEVERAL or sum(told.values()) < HOLDS:
+            others -= 1
+    held = sum(told.values())
+    if len(told) > SEVERAL or held < HOLDS:
         return f"in {count} separate places" if count > 1 else ""
     if mass.ndim == 3 and not sided:
         return f"in {len(told)} separate places" if len(told) > 1 else ""
-    mostly = "mostly " if sum(told.values()) < MOST else ""
+    mostly = "mostly " if held < MOST else ""
+    rest = f", the other {percent(1 - held)} in {f'{others} more places' if others > 1 else 'one more place'}" if held < NEARLY else ""
     names = [_edges(third) if mass.ndim == 3 else _corner(third) for third in sorted(told, key=lambda t: -told[t])]
     if len(names) > 1:
-        return f"{mostly}in {len(names)} separate places: {'; '.join(names)}"
+        return f"{mostly}in {len(names)} separate places: {'; '.join(names)}{rest}"
     if mass.ndim == 3:
-        return mostly + names[0]
-    return f"{mostly}near the middle of the picture" if not any(*told) else f"{mostly}in the {names[0]} part of the picture"
+        return mostly + names[0] + rest
+    return f"{mostly}{'near the middle' if not any(*told) else f'in the {names[0]} part'} of the picture{rest}"
 
 
 def _parts(mass: np.ndarray) -> tuple[int, list[tuple[np.ndarray, float]]]:

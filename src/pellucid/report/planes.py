@@ -49,6 +49,15 @@ class Layout:
         turned = tuple(n for n, f in enumerate(self.flip) if f)
         return np.flip(np.transpose(values, self.order), turned)
 
+    def ends(self) -> tuple[tuple[str, str], ...]:
+        """For each axis in viewing order the letters at its beginning and at its end, as the planes show them."""
+        found = []
+        for a in range(len(self.order)):
+            plane = next(p for p in self.planes if a in (p.x, p.y))
+            left, right, top, bottom = plane.edges
+            found.append((left, right) if plane.x == a else (bottom, top) if plane.flip_y else (top, bottom))
+        return tuple(found)
+
 
 def lay_out(scan: Image) -> Layout:
     """Volumes in mm as radiologists view them (the patient's right on the viewer's left), everything else as it is stored."""

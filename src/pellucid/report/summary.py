@@ -24,13 +24,14 @@ from pellucid.report.words import (
     exclusive,
     findings,
     named,
+    none_found,
     number,
     percent,
     scored,
     short_target,
 )
 
-SURE = ((0.95, "It is very sure"), (0.8, "It is fairly sure"), (0.6, "It leans that way, not more"), (0.0, "It is undecided"))
+SURE = ((0.95, "very sure"), (0.8, "fairly sure"), (0.6, "leaning"), (0.0, "undecided"))  # of what is more likely than not
 TRUST = {
     "supported": "The picture below can be read as what this network relied on: the checks agree",
     "questionable": "Read the picture below with reserve: some checks stay open",
@@ -156,7 +157,7 @@ def _says(m: Map, temperature: Temperature | None) -> tuple[str, str]:
     if m.provenance.output in MEASURED:
         return f"{target}: {number(m.score)}", "A measured value, not a class."
     if not p:
-        return f"Its score for {target} is {number(m.score)}{f' ({unit})' if unit else ''}.", "This network gives no class probabilities."
+        return f"Its score for {target} is {number(m.score)}{f' ({unit})' if unit else ''}.", _unsaid(m)
     ranked = sorted(range(len(p)), key=lambda k: -p[k])
     best = ranked[0]
     if excluding:
@@ -164,7 +165,13 @@ def _says(m: Map, temperature: Temperature | None) -> tuple[str, str]:
         more = f"Of the {len(p)} answers that it can give, the next is {names[ranked[1]]} with {percent(p[ranked[1]])}."
     else:
         found = ", ".join(f"{names[k]} {percent(p[k])}" for k in findings(p, excluding)[:4])
-        strong = found or f"Nothing above 50 %; most likely {names[best]}, {percent(p[best])}"
+        none = none_found(names).capitalize()
+        highest = (
+            f"; the highest: {names[best]}, {percent(p[best])}"
+            if len(p) > 1
+            else f": the probability of {names[best]} is {percent(p[best])}"
+        )
+        strong = found or none + highest
         more = "Each finding is judged by itself; several can hold at once." if len(p) > 1 else "It knows this one answer only."
     if target not in names or (excluding and target != names[best]):
         more += f" Explained below is {target}" + (f", which it gives {percent(p[names.index(target)])}." if target in names else ".")
@@ -172,17 +179,55 @@ def _says(m: Map, temperature: Temperature | None) -> tuple[str, str]:
 
 
 def _sure(m: Map, temperature: Temperature | None, calibration: Calibration | None) -> tuple[str, str]:
-    _, p, excluding = _given(m, temperature)
+    names, p, excluding = _given(m, temperature)
     if not p:
-        return "It does not say.", ""
-    top = max(p) if excluding else min(max(v, 1 - v) for v in p)  # of several findings, the least certain
-    strong = next(words for least, words in SURE if top >= least) + "."
+        return ("It does not say for a region as a whole." if _of_samples(m) else "It does not say."), ""
+    strong = _certain(max(p)) if excluding else _certain_of(names, p)
     if temperature is not None:
         n = temperature.cases
         return strong, f"Its percentages were corrected with {n} other cases whose truth is known, so that they come true more nearly."
     if calibration is not None:
         return strong, calibration.ece.text
     return strong, "By its own account: whether such percentages come true as often was not checked here."
+
+
+def _level(top: float) -> str:
+    return next(word for least, word in SURE if top >= least)
+
+
+def _certain(top: float) -> str:
+    """How sure a network is of the one answer that it gives."""
+    word = _level(top)
+    return "It leans that way, not more." if word == "leaning" else f"It is {word}."
+
+
+def _certain_of(names: Sequence[str], p: Sequence[float]) -> str:
+    """How sure it is of findings that are judged each by itself, and of what: of several, the least certain counts."""
+    least = min(range(len(p)), key=lambda k: abs(p[k] - 0.5))
+    word, name = _level(max(p[least], 1 - p[least])), names[least]
+    none = max(p) < 0.5
+    if word in ("very sure", "fairly sure"):
+        return f"It is {word} {'that there is none' if none else f'of each of the {len(p)} findings, there or not' if len(p) > 1 else f'of {name}'}."
+    if word == "undecided":
+        return f"It is undecided about {name}."
+    if none:
+        return "It leans toward none, not more."
+    if len(p) == 1:
+        return f"It leans toward {name}, not more."
+    return f"It is least sure of {name}: it leans toward {'that' if p[least] >= 0.5 else 'its absence'}, not more."
+
+
+def _of_samples(m: Map) -> bool:
+    """Whether a region of a segmentation is explained."""
+    return "region(" in m.provenance.target
+
+
+def _unsaid(m: Map) -> str:
+    """Why there are no probabilities of classes."""
+    whole = "volume" if m.scan.grid.ndim == 3 else "picture"
+    if _of_samples(m):
+        return f"This network labels every sample by itself: there is no one answer for the whole {whole}."
+    return "This network gives no class probabilities."
 
 
 def _say_all(maps: Sequence[Map], temperature: Temperature | None) -> tuple[str, str]:

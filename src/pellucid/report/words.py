@@ -16,6 +16,7 @@ from pellucid.io.caption import UNDECLARED as UNDECLARED
 from pellucid.io.caption import target_of
 from pellucid.report.meaning import meaning
 from pellucid.report.pictures import Layer, Pictures
+from pellucid.report.planes import Layout
 from pellucid.table import percent as percent
 
 VERDICTS = {
@@ -74,6 +75,11 @@ def findings(p: Sequence[float], excluding: bool) -> list[int]:
     """The classes that a network says there are, most likely first: the one of several that exclude each other, else all from a half on."""
     ranked = sorted(range(len(p)), key=lambda k: -p[k])
     return ranked[:1] if excluding else [k for k in ranked if p[k] >= 0.5]
+
+
+def none_found(names: Sequence[str]) -> str:
+    """What a network says that finds none of ``names``, each judged by itself."""
+    return f"none of {len(names)} findings reaches 50 %" if len(names) > 1 else "none found"
 
 
 def _asks_for(target: str, k: int, name: str) -> bool:
@@ -245,23 +251,35 @@ def _peak(layer: Layer, shown: Pictures) -> str:
     value = layer.positive if layer.positive >= -layer.negative else layer.negative
     if not value:
         return "none: the map is zero everywhere"
-    return f"{number(value, sign=True)} at {position(shown.grid, layer.peak, shown.layout.sided)}"
+    return f"{number(value, sign=True)} at {position(shown.layout, shown.grid, layer.peak)}"
 
 
-def position(grid: Grid, index: Sequence[int], sided: bool) -> str:
-    """A place in words: patient letters and mm in volumes whose sides are known, mm from the edges of a flat picture, else mm or samples.
+def position(layout: Layout, grid: Grid, index: Sequence[int]) -> str:
+    """A place in words, ``grid`` and ``index`` in viewing order: mm from the edges that the reader sees, else mm or samples.
 
-    A flat picture is a projection or a cut of its own: nothing says where the patient's origin is, so its letters are directions only.
+    The origin of a scan's coordinates lies where the scanner or the file put it, not in the middle of the patient: their signs say no side. So
+    a side is told as the nearer edge with its letter, and the coordinates stand behind it as they are. ``place`` of scene.js says the same.
     """
     if grid.unit == "px":
         return ", ".join(grid.say(index)) or "sample " + ", ".join(map(str, index))
     if grid.ndim == 2:
-        down, across = ((i + 0.5) * s for i, s in zip(index, grid.spacing, strict=True))
-        return f"{across:.1f} mm from the left edge, {down:.1f} mm from the top"
-    world = grid.world(index)
-    if not sided:
-        return ", ".join(f"{w:.1f}".replace("-", "−") for w in world[: grid.ndim]) + " mm"
-    return " ".join(f"{pair[w >= 0]} {abs(w):.1f}" for pair, w in zip(("LR", "PA", "IS"), world, strict=True)) + " mm"
+        down, across = (_tenths((i + 0.5) * s) for i, s in zip(index, grid.spacing, strict=True))
+        return f"{across} mm from the left edge, {down} mm from the top"
+    coordinates = f"scan coordinates {', '.join(map(_tenths, grid.world(index)))} mm"
+    if not layout.sided:
+        return coordinates
+    near: list[str] = []
+    for i, n, size, (first, last) in zip(index, grid.shape, grid.spacing, layout.ends(), strict=True):
+        begins = 2 * i + 1 <= n
+        near.append(
+            f"{_tenths(((i if begins else n - 1 - i) + 0.5) * size)} mm from {'' if near else 'the edge '}{first if begins else last}"
+        )
+    return f"{', '.join(near)}; {coordinates}"
+
+
+def _tenths(value: float) -> str:
+    """Millimeters to a tenth, halves up, as ``tenths`` of scene.js writes them: what is added hides in which language they were computed."""
+    return f"{value + 1e-9:.1f}".replace("-0.0", "0.0").replace("-", "−")
 
 
 def _row(r: Measurement) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class Scene {
     this.strides = this.shape.map((_, a) => this.shape.slice(a + 1).reduce((p, n) => p * n, 1));
     this.spacing = this.shape.map((_, a) => Math.hypot(...[0, 1, 2].map((w) => this.affine[w][a])));
     this.planes = this.planes.map((p) => this.#plane(p));
+    this.ends = this.shape.map((_, a) => this.#ends(a));
     this.first = this.maps.length ? this.maps[0].peak : this.shape.map((n) => Math.floor(n / 2));
     this.listeners = [];
     this.panels = [];
@@ -44,6 +45,13 @@ class Scene {
     const axis = this.axes && this.axes[plane.x]; // a raster whose axes are no lengths: seconds, hertz
     const [per, unit] = axis && axis.scale === "linear" ? [Math.abs(axis.step), axis.unit] : [1, this.unit];
     return { ...plane, wide, tall, length: wide * per, unit };
+  }
+
+  // The letters at the beginning and the end of an axis, as the planes show them.
+  #ends(axis) {
+    const plane = this.planes.find((p) => p.x === axis || p.y === axis);
+    const [left, right, top, bottom] = plane.edges;
+    return plane.x === axis ? [left, right] : plane.flipY ? [bottom, top] : [top, bottom];
   }
 
   // ------------------------------------------------------------------ samples
@@ -86,16 +94,18 @@ class Scene {
     return this.affine.slice(0, 3).map((r) => r[0] * full[0] + r[1] * full[1] + r[2] * full[2] + r[3]);
   }
 
-  // Patient letters with numbers in volumes alone: a flat picture has letters for directions, but no patient's origin.
+  // A side is the nearer edge with its letter, never the sign of a coordinate: the origin lies where the scanner or the file put it, not in
+  // the middle of the patient. The same words as `position` of report/words.py.
   place(at) {
     const w = this.world(at);
-    if (this.unit !== "px" && !this.volume) {
-      const [down, across] = at.map((p, a) => ((p + 0.5) * this.spacing[a]).toFixed(1));
-      return `${across} mm from the left edge, ${down} mm from the top`;
-    }
     if (this.unit === "px") return this.axes.map((axis, a) => this.#quantity(axis, w[a])).join(", ");
-    if (!this.sided) return `${w.slice(0, this.rank).map((v) => v.toFixed(1).replace("-", "−")).join(", ")} mm`;
-    return `${["LR", "PA", "IS"].map((pair, a) => `${pair[w[a] >= 0 ? 1 : 0]} ${Math.abs(w[a]).toFixed(1)}`).join("  ")} mm`;
+    const begins = at.map((p, a) => 2 * p + 1 <= this.shape[a]);
+    const far = (a, first) => tenths(((first ? at[a] : this.shape[a] - 1 - at[a]) + 0.5) * this.spacing[a]);
+    if (!this.volume) return `${far(1, true)} mm from the left edge, ${far(0, true)} mm from the top`;
+    const coordinates = `scan coordinates ${w.map(tenths).join(", ")} mm`;
+    if (!this.sided) return coordinates;
+    const near = begins.map((first, a) => `${far(a, first)} mm from ${a ? "" : "the edge "}${this.ends[a][first ? 0 : 1]}`);
+    return `${near.join(", ")}; ${coordinates}`;
   }
 
   #quantity(axis, at) {
@@ -188,6 +198,11 @@ class Scene {
     for (const panel of this.panels) panel.draw(table);
     for (const fn of this.listeners) fn(this.view);
   }
+}
+
+// Millimeters to a tenth, halves up, as _tenths of report/words.py writes them.
+function tenths(value) {
+  return (value + 1e-9).toFixed(1).replace("-0.0", "0.0").replace("-", "−");
 }
 
 // 1025 colors from full color against to full color for, zero clear; what is weaker than the threshold is clear too.
