@@ -297,6 +297,47 @@ def test_results_that_cannot_be_written_end_the_study(tmp_path, monkeypatch):
         study(tmp_path)
 
 
+TWICE = """
+import logging, sys, threading, torch
+from torch import nn
+import pellucid as pl
+from pellucid.study import Study, StudyCase
+
+log, lock = logging.getLogger("mine"), threading.Lock()
+
+class Plain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(1, 2, 3)
+    def forward(self, x):
+        log.debug("shape %s", x.shape)
+        return self.conv(x).mean((2, 3))
+
+class Locks(Plain):
+    def forward(self, x):
+        with lock:
+            return super().forward(x)
+
+class Quiet(Plain):
+    def forward(self, x):
+        return self.conv(x).mean((2, 3))
+
+for name, net in (("logs", Plain()), ("script", torch.jit.script(Quiet().eval())), ("locks", Locks())):
+    s = Study(sys.argv[1] + name, net.eval(), [StudyCase(torch.ones(1, 8, 8))], ["saliency"], ["gini"], target=1, controls=())
+    print(len(s.missing()), *s.run().problems)
+"""
+
+
+def test_another_process_goes_on_or_it_is_said_that_it_cannot(tmp_path):
+    (tmp_path / "runs.py").write_text(TWICE)
+    run = [sys.executable, tmp_path / "runs.py", f"{tmp_path}/"]
+    first, second = (subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines() for _ in range(2))
+    said = "1 another process will measure anew, since it cannot know again: _thread.lock"
+    assert first == ["1", "1", said]
+    assert second == ["0", "0", said]
+
+
 def test_an_unreadable_scan_leaves_the_tables_whole(tmp_path):
     s = study(tmp_path, cases=[StudyCase(scans(1)[0]), StudyCase(tmp_path / "missing.png")])
     assert [v == v for v in s.values("deletion")["saliency"]] == [True, False]

@@ -30,7 +30,7 @@ def run(declared: Declared, chunk: Chunk = None, trust: Trusted = False, unsafe_
         page = write_study(found.folder / "study.html", found)
     show(tables.wide_table(found))
     for problem in found.problems:
-        say(f"not measured: {problem}")
+        say(f"not measured: {problem}" if problem.startswith("case ") else problem)
     say(f"page: {page.resolve()}")
     if not any(v == v for m in found.measures for row in found.values(m.name).values() for v in row):
         raise SystemExit(1)

@@ -28,7 +28,7 @@ from pellucid.study.labels import true_classes
 from pellucid.study.piecewise import Failures, Graded, explained, graded, nameless
 from pellucid.study.store import Cells, Store, as_row
 from pellucid.target import as_target
-from pellucid.written import written
+from pellucid.written import numbered, written
 
 PICTURES = 3  # cases that are drawn
 
@@ -112,24 +112,27 @@ class Study:
             raise BadParameter("a study with its network", "one that was recalled", "Use read_study.")
         net, run = self.net, replace(run or Run(), seed=self.seed)
         self.__dict__.pop("keys", None)
-        self._check_labels(net)
         failed: dict[int, str] = {}
-        for i, case in enumerate(self.cases):
-            failures = Failures(run)
-            for scan, cells in self._tried(net, case, i < PICTURES, failures):
-                self.store.keep(scan, cells)
-            if failures.told:
-                failed[i] = str(failures)
-            case.forget()
-            if on_case is not None:
-                on_case(i + 1, len(self.cases))
+        with numbered() as passing:
+            self._check_labels(net)
+            for i, case in enumerate(self.cases):
+                failures = Failures(run)
+                for scan, cells in self._tried(net, case, i < PICTURES, failures):
+                    self.store.keep(scan, cells)
+                if failures.told:
+                    failed[i] = str(failures)
+                case.forget()
+                if on_case is not None:
+                    on_case(i + 1, len(self.cases))
+            left = self._missing()
         if self.declared:
             (self.folder / "networks").mkdir(parents=True, exist_ok=True)
             put(self.folder / "networks" / f"{self.declared}.json", self.keys.network.kept())
-        left = self._missing()
         self.problems[:] = [
             f"case {i + 1}: {'; '.join(dict.fromkeys(filter(None, (failed.get(i), left.get(i)))))}" for i in sorted({*failed, *left})
         ]
+        if passing:
+            self.problems.append(f"another process will measure anew, since it cannot know again: {', '.join(passing)}")
         return self
 
     def _check_labels(self, net: Model) -> None:
