@@ -2,49 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from pellucid.attribution import ablation_cam as ablation_cam
-from pellucid.attribution import attention_rollout as attention_rollout
-from pellucid.attribution import blur_ig as blur_ig
-from pellucid.attribution import cam as cam
-from pellucid.attribution import conductance as conductance
-from pellucid.attribution import deconvnet as deconvnet
-from pellucid.attribution import deep_shap as deep_shap
-from pellucid.attribution import deep_taylor as deep_taylor
-from pellucid.attribution import deeplift as deeplift
-from pellucid.attribution import eigen_cam as eigen_cam
-from pellucid.attribution import excitation_backprop as excitation_backprop
-from pellucid.attribution import expected_gradients as expected_gradients
-from pellucid.attribution import extremal_perturbation as extremal_perturbation
-from pellucid.attribution import grad_cam as grad_cam
-from pellucid.attribution import grad_cam_plus_plus as grad_cam_plus_plus
-from pellucid.attribution import guided_backprop as guided_backprop
-from pellucid.attribution import guided_grad_cam as guided_grad_cam
-from pellucid.attribution import guided_ig as guided_ig
-from pellucid.attribution import hires_cam as hires_cam
-from pellucid.attribution import influential_neurons as influential_neurons
-from pellucid.attribution import input_x_gradient as input_x_gradient
-from pellucid.attribution import integrated_gradients as integrated_gradients
-from pellucid.attribution import interior_gradients as interior_gradients
-from pellucid.attribution import internal_influence as internal_influence
-from pellucid.attribution import kernel_shap as kernel_shap
-from pellucid.attribution import layer_cam as layer_cam
-from pellucid.attribution import lime as lime
-from pellucid.attribution import lrp as lrp
-from pellucid.attribution import meaningful_perturbation as meaningful_perturbation
-from pellucid.attribution import meaningful_perturbation_3d as meaningful_perturbation_3d
-from pellucid.attribution import occlusion as occlusion
-from pellucid.attribution import pattern_attribution as pattern_attribution
-from pellucid.attribution import pattern_net as pattern_net
-from pellucid.attribution import rise as rise
-from pellucid.attribution import saliency as saliency
-from pellucid.attribution import score_cam as score_cam
-from pellucid.attribution import smooth as smooth
-from pellucid.attribution import smoothgrad as smoothgrad
-from pellucid.attribution import smoothgrad_squared as smoothgrad_squared
-from pellucid.attribution import transformer_attribution as transformer_attribution
-from pellucid.attribution import vargrad as vargrad
-from pellucid.attribution import xgrad_cam as xgrad_cam
-from pellucid.attribution import xrai as xrai
 from pellucid.baseline import Constant as Constant
 from pellucid.baseline import black as black
 from pellucid.baseline import black_and_white as black_and_white
@@ -99,8 +56,62 @@ from pellucid.target import neuron as neuron
 from pellucid.target import probability as probability
 from pellucid.target import region as region
 
-LATER = ("annotation", "loading", "phantoms", "reader_study", "report", "study", "testing")  # subpackages, imported when first named
+LATER = (
+    "annotation",
+    "attribution",
+    "loading",
+    "phantoms",
+    "reader_study",
+    "report",
+    "study",
+    "testing",
+)  # imported when first named
 WITHIN = {  # names that are found in their folder when first named
+    "attribution": (
+        "ablation_cam",
+        "attention_rollout",
+        "blur_ig",
+        "cam",
+        "conductance",
+        "deconvnet",
+        "deep_shap",
+        "deep_taylor",
+        "deeplift",
+        "eigen_cam",
+        "excitation_backprop",
+        "expected_gradients",
+        "extremal_perturbation",
+        "grad_cam",
+        "grad_cam_plus_plus",
+        "guided_backprop",
+        "guided_grad_cam",
+        "guided_ig",
+        "hires_cam",
+        "influential_neurons",
+        "input_x_gradient",
+        "integrated_gradients",
+        "interior_gradients",
+        "internal_influence",
+        "kernel_shap",
+        "layer_cam",
+        "lime",
+        "lrp",
+        "meaningful_perturbation",
+        "meaningful_perturbation_3d",
+        "occlusion",
+        "pattern_attribution",
+        "pattern_net",
+        "rise",
+        "saliency",
+        "score_cam",
+        "smooth",
+        "smoothgrad",
+        "smoothgrad_squared",
+        "transformer_attribution",
+        "vargrad",
+        "xgrad_cam",
+        "xrai",
+    ),
     "evidence.cues": (
         "attacked",
         "baseline_color_bias",
@@ -140,32 +151,76 @@ WITHIN = {  # names that are found in their folder when first named
 }
 if TYPE_CHECKING:
     from pellucid import annotation as annotation
+    from pellucid import attribution as attribution
     from pellucid import loading as loading
     from pellucid import phantoms as phantoms
     from pellucid import reader_study as reader_study
     from pellucid import report as report
     from pellucid import study as study
     from pellucid import testing as testing
-    from pellucid.evidence.cues import attacked as attacked  # type: ignore[no-redef]  # its file has its name
+    from pellucid.attribution import ablation_cam as ablation_cam
+    from pellucid.attribution import attention_rollout as attention_rollout
+    from pellucid.attribution import blur_ig as blur_ig
+    from pellucid.attribution import cam as cam
+    from pellucid.attribution import conductance as conductance
+    from pellucid.attribution import deconvnet as deconvnet
+    from pellucid.attribution import deep_shap as deep_shap
+    from pellucid.attribution import deep_taylor as deep_taylor
+    from pellucid.attribution import deeplift as deeplift
+    from pellucid.attribution import eigen_cam as eigen_cam
+    from pellucid.attribution import excitation_backprop as excitation_backprop
+    from pellucid.attribution import expected_gradients as expected_gradients
+    from pellucid.attribution import extremal_perturbation as extremal_perturbation
+    from pellucid.attribution import grad_cam as grad_cam
+    from pellucid.attribution import grad_cam_plus_plus as grad_cam_plus_plus
+    from pellucid.attribution import guided_backprop as guided_backprop
+    from pellucid.attribution import guided_grad_cam as guided_grad_cam
+    from pellucid.attribution import guided_ig as guided_ig
+    from pellucid.attribution import hires_cam as hires_cam
+    from pellucid.attribution import influential_neurons as influential_neurons
+    from pellucid.attribution import input_x_gradient as input_x_gradient
+    from pellucid.attribution import integrated_gradients as integrated_gradients
+    from pellucid.attribution import interior_gradients as interior_gradients
+    from pellucid.attribution import internal_influence as internal_influence
+    from pellucid.attribution import kernel_shap as kernel_shap
+    from pellucid.attribution import layer_cam as layer_cam
+    from pellucid.attribution import lime as lime
+    from pellucid.attribution import lrp as lrp
+    from pellucid.attribution import meaningful_perturbation as meaningful_perturbation
+    from pellucid.attribution import meaningful_perturbation_3d as meaningful_perturbation_3d
+    from pellucid.attribution import occlusion as occlusion
+    from pellucid.attribution import pattern_attribution as pattern_attribution
+    from pellucid.attribution import pattern_net as pattern_net
+    from pellucid.attribution import rise as rise
+    from pellucid.attribution import saliency as saliency
+    from pellucid.attribution import score_cam as score_cam
+    from pellucid.attribution import smooth as smooth
+    from pellucid.attribution import smoothgrad as smoothgrad
+    from pellucid.attribution import smoothgrad_squared as smoothgrad_squared
+    from pellucid.attribution import transformer_attribution as transformer_attribution
+    from pellucid.attribution import vargrad as vargrad
+    from pellucid.attribution import xgrad_cam as xgrad_cam
+    from pellucid.attribution import xrai as xrai
+    from pellucid.evidence.cues import attacked as attacked
     from pellucid.evidence.cues import baseline_color_bias as baseline_color_bias
     from pellucid.evidence.cues import caution as caution
     from pellucid.evidence.cues import cues as cues
-    from pellucid.evidence.cues import error_groups as error_groups  # type: ignore[no-redef]  # its file has its name
-    from pellucid.evidence.cues import stress as stress  # type: ignore[no-redef]  # its file has its name
-    from pellucid.evidence.cues import surprise as surprise  # type: ignore[no-redef]  # its file has its name
+    from pellucid.evidence.cues import error_groups as error_groups
+    from pellucid.evidence.cues import stress as stress
+    from pellucid.evidence.cues import surprise as surprise
     from pellucid.evidence.localization import boxes as boxes
-    from pellucid.evidence.localization import propose as propose  # type: ignore[no-redef]  # its file has its name
+    from pellucid.evidence.localization import propose as propose
     from pellucid.evidence.predictions import QualityLimits as QualityLimits
-    from pellucid.evidence.predictions import calibration as calibration  # type: ignore[no-redef]  # its file has its name
+    from pellucid.evidence.predictions import calibration as calibration
     from pellucid.evidence.predictions import check_image as check_image
     from pellucid.evidence.predictions import find_duplicates as find_duplicates
-    from pellucid.evidence.predictions import temperature as temperature  # type: ignore[no-redef]  # its file has its name
-    from pellucid.evidence.predictions import trust_score as trust_score  # type: ignore[no-redef]  # its file has its name
-    from pellucid.evidence.predictions import uncertainty as uncertainty  # type: ignore[no-redef]  # its file has its name
-    from pellucid.evidence.shortcuts import confounder_sensitivity as confounder_sensitivity  # type: ignore[no-redef]  # its file has its name
-    from pellucid.evidence.shortcuts import intervene as intervene  # type: ignore[no-redef]  # its file has its name
-    from pellucid.evidence.shortcuts import site_probe as site_probe  # type: ignore[no-redef]  # its file has its name
-    from pellucid.evidence.shortcuts import spray as spray  # type: ignore[no-redef]  # its file has its name
+    from pellucid.evidence.predictions import temperature as temperature
+    from pellucid.evidence.predictions import trust_score as trust_score
+    from pellucid.evidence.predictions import uncertainty as uncertainty
+    from pellucid.evidence.shortcuts import confounder_sensitivity as confounder_sensitivity
+    from pellucid.evidence.shortcuts import intervene as intervene
+    from pellucid.evidence.shortcuts import site_probe as site_probe
+    from pellucid.evidence.shortcuts import spray as spray
     from pellucid.io import check_audit as check_audit
     from pellucid.io import read as read
     from pellucid.io import send as send

@@ -9,7 +9,6 @@ from typing import Any, get_args
 
 from torch import nn
 
-from pellucid import attribution as attribution  # registers the methods
 from pellucid.asking import Scan, as_image, explain_all
 from pellucid.baseline import read as read_baseline
 from pellucid.comparison import Comparison, name_them

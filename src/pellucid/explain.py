@@ -7,7 +7,6 @@ from typing import Any, Literal, get_args, overload
 
 from torch import nn
 
-from pellucid import attribution as attribution  # registers the methods
 from pellucid.asking import Scan, as_image, explain_all
 from pellucid.errors import BadParameter
 from pellucid.evidence import Level, examine

@@ -283,6 +283,8 @@ def method(
         kinds = {p.name: hints[p.name] for p in parameters}
         defaults = {p.name: check(name, p.name, hints[p.name], p.default) for p in parameters}
         made: Method[P] = Method(fn, facts, MappingProxyType(defaults), MappingProxyType(kinds))
+        if not made.fn.__module__.startswith("pellucid."):
+            _load_own()  # whose names are taken
         taken = REGISTRY.get(name, SHORT.get(name))
         if taken is not None and taken.fn.__module__ != made.fn.__module__:
             raise BadParameter(
@@ -307,10 +309,15 @@ def _is_method(hint: Any) -> bool:
     return kind_of(hint)[0].name == "method"
 
 
+def _load_own() -> None:
+    importlib.import_module("pellucid.attribution")
+
+
 def methods() -> Iterator[Method[Any]]:
     """All registered methods by name, those of other packages (entry point ``pellucid.methods``) included."""
     from importlib.metadata import entry_points
 
+    _load_own()
     for entry in entry_points(group="pellucid.methods"):
         entry.load()
     yield from (REGISTRY[name] for name in sorted(REGISTRY))
@@ -352,6 +359,7 @@ def _value(tree: ast.expr, *, inside: bool = False) -> Any:
 
 
 def _registered(name: str) -> Method[Any]:
+    _load_own()
     known = REGISTRY.get(name) or SHORT.get(name) or {m.name: m for m in methods()}.get(name)
     if known is None:
         import difflib
