@@ -64,9 +64,9 @@ FAULTS: dict[str, Callable[[Tensor], Tensor]] = {
 def with_fault(fault: Callable[[Tensor], Tensor]) -> Method:
     def faulty(probe: Probe, x: Tensor) -> Drawn:
         """Integrated gradients with a fault."""
-        return probe.map(fault(REGISTRY["integrated_gradients"](steps=8).answer(probe, x).values))
+        return probe.map(fault(pl.integrated_gradients(steps=8).answer(probe, x).values))
 
-    return Method(faulty, REGISTRY["input_x_gradient"].declared, {}, {})
+    return Method(faulty, pl.input_x_gradient.declared, {}, {})
 
 
 def test_a_method_with_a_fault_of_sign_or_place_is_not_supported():
