@@ -1,9 +1,11 @@
 """What is written of a value tells it from any other: targets, steps and networks are kept, joined and remembered by that text."""
 
+import dataclasses
 import functools
 import io
 import operator
 import os
+import pathlib
 import random
 import subprocess
 import sys
@@ -74,7 +76,7 @@ def test_what_a_function_looks_up_belongs_to_it(monkeypatch):
     assert written(of_level) != before
 
 
-@pytest.mark.parametrize("make", [threading.Lock, io.BytesIO, lambda: iter([1])])
+@pytest.mark.parametrize("make", [threading.Lock, io.BytesIO])
 def test_what_cannot_be_looked_into_is_like_nothing_else(make):
     first, second = make(), make()
     assert written(first) == written(first) != written(second)
@@ -574,3 +576,45 @@ def test_rules_in_two_threads_leave_checkpointing_as_it_was():
     threads[1].join()
     assert min(first.calls, second.calls) >= 3  # and once more, to see that the network is steady
     assert (home.CheckpointFunction, home._checkpoint_without_reentrant_generator) == before
+
+
+@pytest.mark.parametrize("make", [np.float32, np.int64, lambda i: np.datetime64(i, "D"), lambda i: iter([i]), lambda i: (np.float16(i),)])
+def test_what_is_gone_lends_its_text_to_nothing_else(make):
+    assert not any(written(make(i)) == written(make(i + 1)) for i in range(50))
+
+
+def test_numbers_of_numpy_are_told_by_kind_and_value():
+    assert written(np.float32(2)) == written(np.float32(2)) != written(np.float64(2)) != written(np.float32(3))
+    assert written(np.zeros(2, np.float32)) != written(np.zeros(2, np.int32))
+    assert written(np.dtype("f4")) == written(np.dtype("float32")) != written(np.dtype("f8"))
+
+
+class Slotted:
+    __slots__ = ("a",)
+
+    def __init__(self, a):
+        self.a = a
+
+
+def test_slots_and_hooks_before_a_pass_belong_to_the_text():
+    assert written(Slotted(1)) == written(Slotted(1)) != written(Slotted(2))
+    net = nn.Sequential(nn.Linear(2, 2))
+    plain = structure(net)
+    handle = net.register_forward_pre_hook(lambda m, args: (args[0] * 2,))
+    doubled = structure(net)
+    handle.remove()
+    net.register_forward_pre_hook(lambda m, args: (args[0] * 3,))
+    assert len({plain, doubled, structure(net)}) == 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Foreign:
+    folder: pathlib.Path
+    key: str
+
+
+def test_what_a_strangers_settings_hold_is_not_shown():
+    secret = Foreign(pathlib.Path("/home/x/DOE_JANE"), "SECRET")
+    assert "DOE" not in written(secret) and "SECRET" not in written(secret)
+    assert written(secret) == written(dataclasses.replace(secret)) != written(dataclasses.replace(secret, key="OTHER"))
+    assert written(pl.Normalize(0.5, 0.25)) == "Normalize(mean=0.5, std=0.25)"

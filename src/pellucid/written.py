@@ -167,6 +167,10 @@ class _Writer:
         if isinstance(value, Tensor):
             dense = value.layout == torch.strided and not value.is_meta and not value.is_nested
             return f"<tensor {tuple(value.shape)} {self._hash(value.resolve_conj().resolve_neg())}>" if dense else _number(value)
+        if isinstance(value, np.generic) and value.dtype != object:
+            return f"<{_name(type(value))} {value.dtype.str} {value.tobytes().hex()}>"
+        if isinstance(value, np.dtype):
+            return f"<dtype {value!r}>"
         if isinstance(value, np.ndarray):
             return f"<array {value.shape} {value.dtype} {self._hash(value)}>" if value.dtype != object else _number(value)
         if isinstance(value, nn.Module):
@@ -196,7 +200,8 @@ class _Writer:
         kind: Any = type(value)
         if dataclasses.is_dataclass(value):
             fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-            if all(isinstance(v, PLAIN) or (isinstance(v, tuple) and all(isinstance(x, PLAIN) for x in v)) for v in fields.values()):
+            plain = all(isinstance(v, PLAIN) or (isinstance(v, tuple) and all(isinstance(x, PLAIN) for x in v)) for v in fields.values())
+            if plain and kind.__module__.partition(".")[0] == "pellucid":  # another's may hold folders, names, secrets
                 return repr(value)
             return f"<{_name(kind)} {digest(self.text(kind), self._items(fields))[:SHORT]}>"
         if not all(c in CONTENT or _of_python(c) for c in kind.__mro__):  # written in C: it may keep more than it shows
@@ -378,8 +383,8 @@ def _number(value: Any) -> str:
     """A name that only this object has, in this process."""
     try:
         number = _nameless.setdefault(value, next(_numbers))
-    except Exception:  # it can neither be hashed nor followed
-        number = id(value)
+    except Exception:  # it can neither be hashed nor followed: equal to nothing, not even to itself, since its address is soon another's
+        number = next(_numbers)
     found = _numbered.get()
     if found is not None:
         found[_name(type(value))] = None
