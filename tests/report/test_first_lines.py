@@ -15,6 +15,7 @@ from pellucid.grid import Grid, as_affine
 from pellucid.image import Image
 from pellucid.method import REGISTRY, Values, methods
 from pellucid.report import cohort_page, pictures, summary, words
+from pellucid.report.html import render
 from pellucid.report.meaning import meaning
 
 SIDES = ("R", "L", "A", "P", "I", "S")
@@ -273,6 +274,8 @@ def test_of_a_segmentation_no_code_is_printed_and_nothing_false_is_said(shape):
     mask[2:5, 2:5] = 1
     m = pl.explain(net, Image(torch.rand(1, *shape)), pl.region("lesion", mask), method="saliency")
     said = rows([m])
+    page = render([m], "", None)
+    assert "no class probabilities" not in page and page.count("labels every sample") >= 2
     assert said[0][0].startswith("Its score for the region of lesion is ") and "labels every sample" in said[0][1]
     assert f"no one answer for the whole {'volume' if len(shape) == 3 else 'picture'}" in said[0][1]
     assert "region(" not in str(said) + str(words.told(m)["bar"]) and words.told(m)["raw_target"].startswith("region(")

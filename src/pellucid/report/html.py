@@ -144,6 +144,7 @@ def render(maps: Sequence[Map], title: str, note: str | None, beside: Beside | N
         version=maps[0].provenance.versions.get("pellucid", ""),
         answers=summary(maps, beside.temperature, beside.calibration, [t["name"] for t in told]),
         predictions=words.predictions(maps, corrected),
+        unsaid=words.unsaid(maps[0]),
         calibration=beside.calibration,
         temperature=beside.temperature,
         maps=told,

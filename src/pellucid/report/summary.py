@@ -26,9 +26,11 @@ from pellucid.report.words import (
     named,
     none_found,
     number,
+    of_samples,
     percent,
     scored,
     short_target,
+    unsaid,
 )
 
 SURE = ((0.95, "very sure"), (0.8, "fairly sure"), (0.6, "leaning"), (0.0, "undecided"))  # of what is more likely than not
@@ -157,7 +159,7 @@ def _says(m: Map, temperature: Temperature | None) -> tuple[str, str]:
     if m.provenance.output in MEASURED:
         return f"{target}: {number(m.score)}", "A measured value, not a class."
     if not p:
-        return f"Its score for {target} is {number(m.score)}{f' ({unit})' if unit else ''}.", _unsaid(m)
+        return f"Its score for {target} is {number(m.score)}{f' ({unit})' if unit else ''}.", unsaid(m)
     ranked = sorted(range(len(p)), key=lambda k: -p[k])
     best = ranked[0]
     if excluding:
@@ -181,7 +183,7 @@ def _says(m: Map, temperature: Temperature | None) -> tuple[str, str]:
 def _sure(m: Map, temperature: Temperature | None, calibration: Calibration | None) -> tuple[str, str]:
     names, p, excluding = _given(m, temperature)
     if not p:
-        return ("It does not say for a region as a whole." if _of_samples(m) else "It does not say."), ""
+        return ("It does not say for a region as a whole." if of_samples(m) else "It does not say."), ""
     strong = _certain(max(p)) if excluding else _certain_of(names, p)
     if temperature is not None:
         n = temperature.cases
@@ -215,19 +217,6 @@ def _certain_of(names: Sequence[str], p: Sequence[float]) -> str:
     if len(p) == 1:
         return f"It leans toward {name}, not more."
     return f"It is least sure of {name}: it leans toward {'that' if p[least] >= 0.5 else 'its absence'}, not more."
-
-
-def _of_samples(m: Map) -> bool:
-    """Whether a region of a segmentation is explained."""
-    return "region(" in m.provenance.target
-
-
-def _unsaid(m: Map) -> str:
-    """Why there are no probabilities of classes."""
-    whole = "volume" if m.scan.grid.ndim == 3 else "picture"
-    if _of_samples(m):
-        return f"This network labels every sample by itself: there is no one answer for the whole {whole}."
-    return "This network gives no class probabilities."
 
 
 def _say_all(maps: Sequence[Map], temperature: Temperature | None) -> tuple[str, str]:

@@ -82,6 +82,19 @@ def none_found(names: Sequence[str]) -> str:
     return f"none of {len(names)} findings reaches 50 %" if len(names) > 1 else "none found"
 
 
+def of_samples(m: Map) -> bool:
+    """Whether a region of a segmentation is explained."""
+    return "region(" in m.provenance.target
+
+
+def unsaid(m: Map) -> str:
+    """Why there are no probabilities of classes."""
+    whole = "volume" if m.scan.grid.ndim == 3 else "picture"
+    if of_samples(m):
+        return f"This network labels every sample by itself: there is no one answer for the whole {whole}."
+    return "This network gives no class probabilities."
+
+
 def _asks_for(target: str, k: int, name: str) -> bool:
     """Whether a target's text names class ``k``."""
     return re.search(rf"\b(logit|probability|region)\(({re.escape(repr(name))}|{k})[,)]", target) is not None
