@@ -13,6 +13,7 @@ from torch import nn
 import pellucid as pl
 from pellucid import errors
 from pellucid.errors import BadImage, BadModel, BadParameter, BadSite, BadTarget, PellucidError, Unsupported
+from pellucid.probe.ending import UNTOLD
 
 X = torch.rand(1, 12, 10, generator=torch.Generator().manual_seed(0))
 METHODS = ("saliency", "integrated_gradients", "occlusion", "rise")
@@ -367,6 +368,14 @@ ENDINGS = {
     "that it is not so": (lambda out: 1 - out.sigmoid(), "sigmoid"),
     "clamped": (lambda out: out.softmax(1).clamp(1e-6, 1 - 1e-6), "softmax"),
     "an exponential": (lambda out: out.log_softmax(1).exp(), "softmax"),
+    "a sum from nothing on": (lambda out: sum(torch.sigmoid(k * out) for k in (1, 2)) / 2, "sigmoid"),
+    "a sum from zeros on": (lambda out: torch.zeros_like(out).add_(out.sigmoid()).add_((2 * out).sigmoid()) / 2, "sigmoid"),
+    "weighted": (lambda out: 0.7 * out.sigmoid() + 0.3 * (2 * out).sigmoid(), "sigmoid"),
+    "without NaN": (lambda out: torch.nan_to_num(out.sigmoid()), "sigmoid"),
+    "with zeros for NaN": (lambda out: torch.where(out.isnan(), torch.zeros_like(out), out.sigmoid()), "sigmoid"),
+    "parent and child": (lambda out: torch.stack([out[:, 0].sigmoid(), out[:, 0].sigmoid() * out[:, 1].sigmoid()], 1), "sigmoid"),
+    "a logarithm taken back": (lambda out: nn.functional.logsigmoid(out).exp(), "sigmoid"),
+    "of the image's kind": (lambda out: out.sigmoid().type_as(X), "sigmoid"),
     "the largest of parts": (lambda out: torch.stack([out, 2 * out], 2).sigmoid().amax(2), "sigmoid"),
     "a mean of several": (lambda out: torch.stack([out.softmax(1), (2 * out).softmax(1)]).mean(0), "softmax"),
 }
@@ -408,8 +417,8 @@ def test_the_graph_of_a_traced_network_is_followed(do):
     for select in ((0, "sure"), (1, 0)):
         with refused(BadModel, "ends in a sigmoid"):
             asked(pl.Model(traced, select=select), target=0)
-    for select in ((0, "scores"), (1, 1)):
-        assert not asked(pl.Model(traced, select=select), target=0).provenance.caveats
+    assert not asked(pl.Model(traced, select=(0, "scores")), target=0).provenance.caveats
+    assert UNTOLD in asked(pl.Model(traced, select=(1, 1)), target=0).provenance.caveats, "halves of probabilities"
 
 
 def test_a_softmax_by_hand_behind_a_standardization_and_a_sure_first_image():
@@ -431,6 +440,62 @@ def test_a_softmax_by_hand_behind_a_standardization_and_a_sure_first_image():
     sure.times = 1.0  # an image that it is less sure of
     with refused(BadModel, "ends in a softmax"):
         asked(sure, target=0)
+
+
+UNKNOWN = {
+    "masked": lambda out, x: out.sigmoid() * (x.mean((1, 2, 3)) > 0).float()[:, None], "squared": lambda out, x: out.sigmoid() ** 2,
+    "scaled": lambda out, x: out.sigmoid() * 0.5 + 0.1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("do", UNKNOWN.values(), ids=UNKNOWN)
+def test_what_is_made_of_probabilities_by_unknown_steps_is_told(do):
+    assert UNTOLD in asked(Around(lambda out, x, n: do(out, x)), target=0).provenance.caveats
+
+
+def test_gates_inside_a_network_say_nothing_of_its_end():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.head = Net().eval(), nn.Linear(3, 3)
+
+        def forward(self, x):
+            z = self.net(x)
+            return self.head(z * z.sigmoid() + z) * 1e-3 + 0.5
+
+    assert not asked(Gated(), target=0).provenance.caveats
+
+
+class FromDict(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(X.numel(), 2)).eval()
+
+    def inner(self, x):
+        return {"out": torch.sigmoid(self.net(x))}
+
+    def forward(self, x):
+        return self.inner(x)["out"]
+
+
+class FromTuple(FromDict):
+    def inner(self, x):
+        return torch.sigmoid(self.net(x)), x
+
+    def forward(self, x):
+        return self.inner(x)[0]
+
+
+class FromUnpacked(FromTuple):
+    def forward(self, x):
+        p, _ = self.inner(x)
+        return p[:, [1, 0]]
+
+
+@pytest.mark.parametrize("kind", [FromDict, FromTuple, FromUnpacked])
+def test_packs_inside_a_script_are_seen_through(kind):
+    with refused(BadModel, "ends in a sigmoid"):
+        asked(torch.jit.script(kind().eval()), target=0)
 
 
 def test_each_selection_is_looked_at_by_itself():
@@ -689,7 +754,7 @@ def test_an_exception_of_the_network_comes_out_as_it_is():
 
 def test_weights_made_under_inference_mode():
     with torch.inference_mode():
-        net = nn.Sequential(nn.Flatten(), nn.Linear(120, 2))
+        net = nn.Sequential(nn.Flatten(), nn.Linear(X.numel(), 2))
     with refused(BadModel, "inference_mode"):
         asked(net)
     assert net[1].weight.is_inference() and net.training

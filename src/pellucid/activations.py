@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pellucid.asking import Scan, as_image, versions
 from pellucid.errors import BadFile, BadImage, BadParameter, Unsupported
-from pellucid.files import whole
+from pellucid.files import put, whole
 from pellucid.image import digest
 from pellucid.model import Model
 from pellucid.probe.engine import Engine
@@ -51,7 +51,7 @@ class Activations:
     """A table (n, d) of what n images caused at a site, in float32; a file under the memory limit's other side.
 
     ``shape`` is that of one activation before pooling, ``images`` the fingerprints of the scans, ``key`` says what the table depends on:
-    network, scans, site, pooling. ``network`` is the network's identity.
+    network, scans, site, pooling. ``network`` is the network's identity, ``notes`` what was noticed of it when the table was made.
     """
 
     site: str
@@ -61,6 +61,7 @@ class Activations:
     images: tuple[str, ...]
     network: str
     key: str
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -73,7 +74,14 @@ def pooled(activation: Tensor, pool: Pool) -> Tensor:
 
 
 def look(
-    model: Model, scans: Sequence[Scan], site: str, target: Any = None, *, gradient: bool = False, run: Run | None = None
+    model: Model,
+    scans: Sequence[Scan],
+    site: str,
+    target: Any = None,
+    *,
+    gradient: bool = False,
+    run: Run | None = None,
+    notes: list[str] | None = None,
 ) -> Iterator[Seen]:
     """What each scan causes at ``site``, in the scans' order, as few passes as there are chunks; scans are read as they come.
 
@@ -84,6 +92,7 @@ def look(
         target: whose score and gradient are told; None: only activations and logits are of interest.
         gradient: whether the gradient at the site is told too (one backward pass each).
         run: seed, chunk, memory, progress, cancel.
+        notes: gets what an explanation would tell as caveats: a network that answers otherwise when asked again, an ending that nothing tells.
 
     Raises:
         BadParameter: a gradient of no target, or a target that each image would choose for itself.
@@ -98,9 +107,13 @@ def look(
         raise Unsupported("a hidden site needs one pass over the whole image", "windows=", "Crop in prepare= and leave windows= out.")
     model.check_weights()
     run = run or Run()
-    with untouched(model.module):
-        engine = Engine(model, run, Meter(run, total=len(scans)))
-        yield from _looked(engine, scans, site, wanted, gradient)
+    engine = Engine(model, run, Meter(run, total=len(scans)))
+    for chunk in _chunks(engine, scans, site, wanted, gradient):
+        with untouched(model.module):  # never while the caller has the turn
+            seen = _answered(engine, chunk, gradient)
+        if notes is not None:
+            notes += [n for n in engine.notes if n not in notes]
+        yield from seen
 
 
 def _nothing(output: Tensor) -> Tensor:
@@ -108,36 +121,55 @@ def _nothing(output: Tensor) -> Tensor:
     return output.detach().flatten(1).sum(1) * 0
 
 
-def _looked(engine: Engine, scans: Sequence[Scan], site: str, target: Target, gradient: bool) -> Iterator[Seen]:
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """A prepared image in line, with the question that all images of its shape share."""
+
+    question: Question
+    x: Tensor
+    image: str
+
+
+def _chunks(engine: Engine, scans: Sequence[Scan], site: str, target: Target, gradient: bool) -> Iterator[list[_Waiting]]:
+    """Images of one shape, as many as go side by side, in the scans' order."""
     questions: dict[tuple[int, ...], Question] = {}
-    waiting: list[tuple[Question, Tensor, str]] = []
+    waiting: list[_Waiting] = []
     for given in scans:
         image, x = engine.model.ready(as_image(given))
         shape = tuple(x.shape)
         if shape not in questions:
-            questions[shape] = question = Question(target, image.grid, x)
-            question.place, cost = find(engine.model, site, x)
-            engine.count_setup(question, cost)
+            questions[shape] = _opened(engine, Question(target, image.grid, x), site)
         question = questions[shape]
-        if waiting and (waiting[0][0] is not question or len(waiting) >= _room(engine, waiting[0][0], gradient)):
-            yield from _answered(engine, waiting, gradient)
+        if waiting and (waiting[0].question is not question or len(waiting) >= _room(engine, waiting[0].question, gradient)):
+            yield waiting
             waiting = []
-        waiting.append((question, x, image.fingerprint))
+        waiting.append(_Waiting(question, x, image.fingerprint))
     if waiting:
-        yield from _answered(engine, waiting, gradient)
+        yield waiting
+
+
+def _opened(engine: Engine, question: Question, site: str) -> Question:
+    """The question with its place; how the network ends is looked at, as for an explanation."""
+    with untouched(engine.model.module):
+        engine.settle(question)
+        question.place, cost = find(engine.model, site, question.x)
+    engine.count_setup(question, cost)
+    return question
 
 
 def _room(engine: Engine, question: Question, gradient: bool) -> int:
     return engine.plan("gradients" if gradient else "scores", question).size
 
 
-def _answered(engine: Engine, waiting: Sequence[tuple[Question, Tensor, str]], gradient: bool) -> Iterator[Seen]:
-    block = Block(waiting[0][0], torch.stack([x for _, x, _ in waiting]), gradient, through=True)
+def _answered(engine: Engine, waiting: Sequence[_Waiting], gradient: bool) -> list[Seen]:
+    block = Block(waiting[0].question, torch.stack([w.x for w in waiting]), gradient, through=True)
     reply = engine.answer([block])[0]
-    for i, (_, _, image) in enumerate(waiting):
+    seen = []
+    for i, one in enumerate(waiting):
         slope = None if reply.gradients is None else reply.gradients[i].cpu()
         logits = None if reply.classes is None else reply.classes[i]
-        yield Seen(reply.inputs[i].cpu(), slope, float(reply.scores[i]), logits, image)
+        seen.append(Seen(reply.inputs[i].cpu(), slope, float(reply.scores[i]), logits, one.image))
+    return seen
 
 
 def gather(
@@ -173,10 +205,10 @@ def gather(
     key = digest(json.dumps(told, sort_keys=True))[:32]
     kept = None if folder is None else _folder(Path(folder)) / f"{key}.npy"
     if kept is not None and (found := _kept(kept, len(scans))) is not None:
-        rows, shape = found
+        rows, shape, notes = found
     else:
-        rows, shape = _made(model, scans, site, pool, kept, run or Run())
-    return Activations(site, pool, rows, shape, tuple(images), network, key)
+        rows, shape, notes = _made(model, scans, site, pool, kept, run or Run())
+    return Activations(site, pool, rows, shape, tuple(images), network, key, notes)
 
 
 def _folder(path: Path) -> Path:
@@ -186,34 +218,34 @@ def _folder(path: Path) -> Path:
     return path
 
 
-def _kept(path: Path, n: int) -> tuple[NDArray[np.float32], tuple[int, ...]] | None:
-    """A table made before, with the shape of one activation; None where there is none, or none that can be read."""
+Table = tuple[NDArray[np.float32], tuple[int, ...], tuple[str, ...]]  # rows, the shape of one activation, notes
+
+
+def _kept(path: Path, n: int) -> Table | None:
+    """A table made before; None where there is none, or none that can be read."""
     try:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
-        shape = tuple(int(s) for s in json.loads(path.with_suffix(".json").read_text()))
-    except (OSError, ValueError):
+        told = json.loads(path.with_suffix(".json").read_text())
+        shape, notes = tuple(int(s) for s in told["shape"]), tuple(map(str, told["notes"]))
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return (rows, shape) if rows.ndim == 2 and len(rows) == n and rows.dtype == np.float32 else None
+    return (rows, shape, notes) if rows.ndim == 2 and len(rows) == n and rows.dtype == np.float32 else None
 
 
-def _made(
-    model: Model, scans: Sequence[Scan], site: str, pool: Pool, kept: Path | None, run: Run
-) -> tuple[NDArray[np.float32], tuple[int, ...]]:
-    if kept is not None:
-        with whole(kept) as draft:
-            shape = _filled(model, scans, site, pool, draft, run)[1]
-        with whole(kept.with_suffix(".json")) as draft:
-            draft.write_text(json.dumps(shape))
-        return np.load(kept, mmap_mode="r"), shape
-    return _filled(model, scans, site, pool, None, run)
+def _made(model: Model, scans: Sequence[Scan], site: str, pool: Pool, kept: Path | None, run: Run) -> Table:
+    if kept is None:
+        return _filled(model, scans, site, pool, None, run)
+    with whole(kept) as draft:
+        _, shape, notes = _filled(model, scans, site, pool, draft, run)
+    put(kept.with_suffix(".json"), json.dumps({"shape": shape, "notes": notes}))
+    return np.load(kept, mmap_mode="r"), shape, notes
 
 
-def _filled(
-    model: Model, scans: Sequence[Scan], site: str, pool: Pool, path: Path | None, run: Run
-) -> tuple[NDArray[np.float32], tuple[int, ...]]:
+def _filled(model: Model, scans: Sequence[Scan], site: str, pool: Pool, path: Path | None, run: Run) -> Table:
     rows: NDArray[np.float32] | None = None
     shape: tuple[int, ...] = ()
-    for i, seen in enumerate(look(model, scans, site, run=run)):
+    notes: list[str] = []
+    for i, seen in enumerate(look(model, scans, site, run=run, notes=notes)):
         row = pooled(seen.activation, pool).float().numpy()
         if rows is None:
             rows, shape = _room_for(len(scans), len(row), path, run.memory or MEMORY), tuple(seen.activation.shape)
@@ -226,7 +258,7 @@ def _filled(
     assert rows is not None
     if isinstance(rows, np.memmap):
         rows.flush()
-    return rows, shape
+    return rows, shape, tuple(notes)
 
 
 def _room_for(n: int, d: int, path: Path | None, memory: int) -> NDArray[np.float32]:

@@ -208,6 +208,7 @@ def _finish(engine: Engine, job: _Job, drawn: Drawn, seconds: float) -> Map:
         time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         cite=str(facts.cite),
         values=facts.values.value if isinstance(facts.values, Values) else "",
+        described=engine.model.described(),
         caveats=tuple(caveats),
         hash_weights=engine.model.weights_later(),
     )

@@ -80,6 +80,7 @@ class Provenance:
     ``weights`` is the sha256 of the network's parameters and buffers; it is worked out when first asked for, and says
     ``"unknown ..."`` if the weights have changed in between. ``output`` is what the network's numbers are, as ``Model(output=)`` names
     them; ``"undeclared"`` is one number of which nobody has said what it is. ``values`` is what the map's values are, as the method declares it.
+    ``described`` is how the network was described, by the fields of ``Model`` that change a number besides weights and preparation.
     """
 
     method: str
@@ -104,6 +105,7 @@ class Provenance:
     scan: str = ""
     output: str = ""
     values: str = ""
+    described: Mapping[str, str] = field(default_factory=dict)
     hash_weights: Callable[[], str] = field(default=lambda: "", repr=False, compare=False)
 
     @cached_property
@@ -113,7 +115,7 @@ class Provenance:
     def as_dict(self) -> dict[str, Any]:
         """Plain values only, as written into every file."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "hash_weights"}
-        return {**plain, "versions": dict(self.versions), "weights": self.weights}
+        return {**plain, "versions": dict(self.versions), "described": dict(self.described), "weights": self.weights}
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Provenance:

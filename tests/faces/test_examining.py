@@ -111,11 +111,23 @@ def test_a_saved_map_is_not_measured_with_other_names_or_another_scale(tmp_path)
     scan = pl.Image(torch.rand(1, 8, 8), pl.Grid((8, 8)))
     back = pl.load(pl.explain(pl.Model(body, **told), scan, "1", method="saliency").save(tmp_path / "m.npz"))
     assert len(pl.grade(pl.Model(body, **told), scan, back, ["gini"], controls=())) == 1
-    for changed in ({"classes": ()}, {"classes": ("2", "1", "3")}, {"normalize": None}, {"normalize": pl.Normalize(0.4, 0.3)}):
+    changes = [
+        {"classes": ()}, {"classes": ("2", "1", "3")}, {"normalize": None}, {"normalize": pl.Normalize(0.4, 0.3)}, {"output": "multi-label"},
+        {"range": (0, 2)}, {"select": ()},
+    ]  # fmt: skip
+    for changed in changes:
         other = pl.Model(body, **{**told, **changed})
         for ask in (lambda n: pl.examine(n, scan, back), lambda n: pl.grade(n, scan, back, ["gini"], controls=())):
             with pytest.raises(BadParameter, match="described as it was when the map was made"):
                 ask(other)
+    for was, now in (
+        ({}, {"normalize": pl.Normalize(0.4, 0.2)}),
+        ({"range": (0, 2)}, {}),
+        ({"output": "multi-label"}, {"output": "logits"}),
+    ):
+        made = pl.load(pl.explain(pl.Model(body, **was), scan, 1, method="saliency").save(tmp_path / "n.npz"))
+        with pytest.raises(BadParameter, match="; the map was made with "):
+            pl.grade(pl.Model(body, **now), scan, made, ["gini"], controls=())
     bare = pl.Model(body, normalize=told["normalize"])
     plain = pl.load(pl.explain(bare, scan, 1, method="saliency").save(tmp_path / "p.npz"))
     assert len(pl.grade(pl.Model(body, **told), scan, plain, ["gini"], controls=())) == 1, "an index is an index"

@@ -9,7 +9,7 @@ from torch import nn
 
 import pellucid as pl
 from pellucid.activations import gather, look, pooled
-from pellucid.errors import BadImage, BadParameter, BadSite
+from pellucid.errors import BadImage, BadModel, BadParameter, BadSite
 from pellucid.run import Run
 from pellucid.target import Predicted
 
@@ -86,6 +86,36 @@ def test_a_kept_table_is_that_of_these_weights_scans_and_site(tmp_path):
     other = gather(pl.Model(module), images, "2", folder=tmp_path)
     assert other.key != first.key and not np.allclose(other.rows, first.rows)
     assert gather(pl.Model(module, normalize=pl.Normalize(0.5, 0.5)), images, "2", folder=tmp_path).key != other.key
+
+
+def test_what_the_caller_does_between_two_images_is_the_callers():
+    module, images = net(2).train(), scans(2)
+    torch.manual_seed(0)
+    expected = torch.rand(8)
+    torch.manual_seed(0)
+    drawn = []
+    with torch.no_grad():
+        for _ in look(pl.Model(module), images, "2", run=Run(chunk=2)):
+            drawn.append(torch.rand(()))
+            assert not torch.is_grad_enabled() and module.training
+            with torch.enable_grad():
+                module(images[0][None]).sum().backward()
+    assert torch.equal(torch.stack([*drawn, torch.rand(())]), expected) and torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("end", [nn.Softmax(1), nn.Sigmoid()])
+def test_probabilities_are_refused_as_explain_refuses_them(end):
+    module = nn.Sequential(*net(2), end).eval()
+    with pytest.raises(BadModel, match="of its own"):
+        next(look(pl.Model(module), scans(2), "2", 0))
+    told = next(look(pl.Model(module, ends_in="softmax" if isinstance(end, nn.Softmax) else "sigmoid"), scans(2), "2", 0))
+    assert told.logits is not None and told.score == pytest.approx(float(told.logits[0]), rel=1e-4)
+
+
+def test_what_is_noticed_of_the_network_stays_with_the_table(tmp_path):
+    module = nn.Sequential(*net(2), nn.Hardsigmoid()).eval()
+    first = gather(pl.Model(module), scans(2), "2", folder=tmp_path)
+    assert first.notes == gather(pl.Model(module), scans(2), "2", folder=tmp_path).notes
 
 
 def test_a_damaged_table_is_made_anew(tmp_path):

@@ -28,7 +28,6 @@ from pellucid.probe.probe import Probe
 from pellucid.probe.question import Question
 from pellucid.run import Meter, Run
 from pellucid.target import Target
-from pellucid.written import written
 
 BLUR = 1 / 8  # of the shortest side: wide enough that a finding loses its shape
 Draws = Callable[[Tensor, torch.Generator], Tensor]  # (c, *space), chance -> (*space): a map that asks no network
@@ -238,7 +237,7 @@ def check_network(model: Model, why: Map) -> None:
     Raises:
         BadParameter: another network, or one described otherwise.
     """
-    made, weights, normalize = why.provenance, model.fingerprint, written(model.normalize)
+    made, weights = why.provenance, model.fingerprint
     if re.fullmatch(r"[0-9a-f]{64}", made.weights) and made.weights != weights:
         got = f"other weights ({weights[:12]}; the map's are {made.weights[:12]})"
         raise BadParameter("the network that the map is about", got, "Load it with the weights that were explained.")
@@ -249,5 +248,8 @@ def check_network(model: Model, why: Map) -> None:
     asked = "the network described as it was when the map was made"
     if made.classes and made.classes != model.classes:
         raise BadParameter(asked, f"classes {model.classes}; the map's are {made.classes}", "Give classes= (--classes) as they were.")
-    if made.normalize and made.normalize != normalize:
-        raise BadParameter(asked, f"{normalize}; the map's is {made.normalize}", "Give normalize= (--normalize) as it was.")
+    for name, now in model.described().items():
+        was = made.described.get(name, now)
+        if was != now:
+            got = f"{now or 'no'} {name}; the map was made with {was or 'none'}"
+            raise BadParameter(asked, got, f"Give {name}= (--{name.replace('_', '-')}) as it was.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -17,15 +18,24 @@ from pellucid.probe.scripted import operation, part_of_output
 from pellucid.probe.tiles import tiles
 
 By = Literal["softmax", "sigmoid"]
+Known = tuple[
+    By | None, float
+]  # a sum of probabilities by which operation (None: zeros alone), and the sum of its weights: 1 where it is one again
 SQUASHES: dict[str, By] = {"softmax": "softmax", "sigmoid": "sigmoid", "special_expit": "sigmoid"}
-KEEPS = frozenset(  # what probabilities survive, if all that goes in are such: other shapes, choices, means, sums (until they are divided)
+LOGS: dict[str, By] = {"log_softmax": "softmax", "logsigmoid": "sigmoid", "log_sigmoid": "sigmoid"}
+KEEPS = frozenset(  # what probabilities survive: other shapes, choices, means
     "slice view reshape squeeze unsqueeze flatten unflatten clone contiguous to float double __getitem__ as_subclass detach permute transpose mean "
-    "select narrow split chunk unbind interpolate upsample cat stack dropout add sum div mul max amax min amin maximum minimum clamp flip roll "
-    "index_select rsub avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d max_pool2d max_pool3d".split()
+    "select narrow split chunk unbind ListUnpack index interpolate upsample cat stack dropout max amax min amin maximum minimum clamp flip roll "
+    "index_select gather sort topk nan_to_num where type_as expand prod avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
+    "adaptive_avg_pool3d max_pool2d max_pool3d".split()
 )
-SUMS = frozenset({"add", "sum"})
-SCALES = frozenset({"div", "mul"})
-LOOKS = frozenset({"requires_grad_", "register_hook", "is_complex"})
+ZEROS = frozenset({"zeros", "zeros_like", "new_zeros"})
+SCORES = frozenset(  # what makes scores of anything: weights of the network, logarithms, differences
+    "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d _convolution matmul mm bmm addmm baddbmm einsum bilinear batch_norm "
+    "layer_norm group_norm instance_norm native_batch_norm native_layer_norm log logit log_softmax logsigmoid log1p sub cdist embedding "
+    "scaled_dot_product_attention multi_head_attention_forward".split()
+)
+LOOKS = frozenset({"requires_grad_", "requires_grad", "register_hook", "is_complex"})
 CLOSE = 1e-4  # of the sum of probabilities to one
 
 UNTOLD = (
@@ -37,30 +47,70 @@ _plain: weakref.WeakKeyDictionary[nn.Module, set[str]] = weakref.WeakKeyDictiona
 
 
 class _Follower(TorchFunctionMode):
-    """Remembers which tensors are probabilities, or made of such alone."""
+    """Remembers which tensors are sums of probabilities, which their logarithms, and which were made of them by steps that nobody knows."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.squashed, self.sums = WeakIdKeyDictionary(), WeakIdKeyDictionary()
+        self.known: Any = WeakIdKeyDictionary()
+        self.logs: Any = WeakIdKeyDictionary()
+        self.made: Any = WeakIdKeyDictionary()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = spelled(func)[0]
-        given = [t for t in tensors((args, kwargs or {})) if t.is_floating_point()]
-        by = SQUASHES.get(name)
-        if by is None and name in KEEPS and given and all(t in self.squashed for t in given):
-            scaled = name in SCALES and not all(t in self.sums for t in given)
-            shifted = name in SUMS and len(given) == 1 and name == "add"
-            by = None if scaled or shifted else self.squashed[given[0]]
-        summed = name in SUMS or (name not in SCALES and any(t in self.sums for t in given))
-        out = func(*args, **(kwargs or {}))
+        name, kwargs = spelled(func)[0], kwargs or {}
+        given = [t for t in tensors((args, kwargs)) if t.is_floating_point()]
+        before = [self.known.get(t) for t in given]
+        made = any(t in self.made for t in given) or any(k is not None and k[0] is not None for k in before)
+        log = self.logs.get(given[0]) if given and name == "exp" else None
+        size = given[0].numel() if given else 0
+        out = func(*args, **kwargs)
+        if name in LOOKS:
+            return out
+        numbers = [v for v in (*args, *kwargs.values()) if isinstance(v, (int, float)) and not isinstance(v, bool)]
         for t in tensors(out):
-            if by is not None:
-                self.squashed[t] = by
-                if summed and by not in (SQUASHES.get(name),):
-                    self.sums[t] = True
-            elif t in self.squashed and name not in LOOKS:  # written into
-                del self.squashed[t]
+            if not t.is_floating_point():
+                continue
+            found = (log, 1.0) if log is not None else combined(name, before, numbers, size / max(1, t.numel()))
+            for book, holds in (
+                (self.known, found),
+                (self.logs, LOGS.get(name)),
+                (self.made, found is None and made and name not in SCORES),
+            ):
+                if holds:
+                    book[t] = holds
+                elif t in book:  # written into
+                    del book[t]
         return out
+
+
+def combined(name: str, given: Sequence[Known | None], numbers: Sequence[float], times: float) -> Known | None:
+    """What an operation makes of sums of probabilities; None where that is no such sum. ``times``: how many values become one."""
+    if name in SQUASHES:
+        return SQUASHES[name], 1.0
+    if name in ZEROS:
+        return None, 0.0
+    if name == "type_as":
+        given = given[:1]
+    if not given or any(g is None for g in given):
+        return None
+    known = [g for g in given if g is not None]
+    by = next((b for b, _ in known if b is not None), None)
+    weights = [w for _, w in known]
+    if name == "add":
+        return (by, sum(weights)) if len(known) > 1 and not numbers or (len(known) == 1 and numbers == [0]) else None
+    if name == "sum":
+        return by, weights[0] * times
+    if name == "rsub":
+        return (by, 1.0) if numbers and numbers[0] == 1 and _one(weights[0]) else None
+    if name in ("mul", "div") and len(known) == 1 and len(numbers) == 1 and numbers[0]:
+        return by, weights[0] * (numbers[0] if name == "mul" else 1 / numbers[0])
+    if name == "mul" and len(known) > 1:
+        return (by, 1.0) if all(map(_one, weights)) else None
+    kept = {w for b, w in known if b is not None}  # zeros beside probabilities are probabilities too
+    return (by, kept.pop() if kept else 0.0) if name in KEEPS and len(kept) <= 1 else None
+
+
+def _one(weight: float) -> bool:
+    return abs(weight - 1) < CLOSE
 
 
 def check_ending(model: Model, image: Tensor, output: Tensor) -> tuple[int, str]:
@@ -123,31 +173,40 @@ def _summing(model: Model, image: Tensor) -> tuple[By | None, bool, int]:
 
 
 def _followed(model: Model, image: Tensor) -> tuple[By | None, bool, int]:
-    """By what the output was squashed, as the operations say, whether they could be followed, and the passes that it took."""
+    """By what the output was squashed, as the operations say; whether they say that it was by nothing; and the passes that it took."""
     if isinstance(model.module, torch.jit.ScriptModule):
         path = () if model.select is None else model.select if isinstance(model.select, tuple) else (model.select,)
         graph, value = part_of_output(model.module, path)  # the graph is held, or its nodes are gone
-        by, _, sure = _scripted(value) if value is not None else (None, False, False)
+        known, plain = _scripted(value) if value is not None else (None, False)
         del graph
-        return by, sure, 0
-    follower = _Follower()
-    with follower:
-        seen = model.forward(image[None])
-    return follower.squashed.get(seen), True, 1
+        passes = 0
+    else:
+        follower = _Follower()
+        with follower:
+            seen = model.forward(image[None])
+        known, plain, passes = follower.known.get(seen), seen not in follower.made, 1
+    by = known[0] if known is not None and _one(known[1]) else None
+    return by, plain and (known is None or known[0] is None), passes
 
 
-def _scripted(value: Any) -> tuple[By | None, bool, bool]:
-    """By what a value of a graph was squashed, whether it is a sum of such, and whether that is sure: a graph with branches is not followed."""
-    name, given = operation(value)
+def _scripted(value: Any) -> tuple[Known | None, bool]:
+    """Which sum of probabilities a value of a graph is, and whether it is surely none. Sums over an axis count as means: what divides them is no number."""
+    name, given, numbers = operation(value)
     if name in SQUASHES:
-        return SQUASHES[name], False, True
-    if name not in KEEPS or not given:
-        return None, False, name not in ("If", "Loop", "CallMethod", "CallFunction", "TupleUnpack", "GetAttr", "Param")
+        return (SQUASHES[name], 1.0), False
+    if name in SCORES or name == "Constant":
+        return None, True
+    if name in ("", "If", "Loop", "CallMethod", "CallFunction", "TupleUnpack", "TupleIndex", "Param", "GetAttr"):
+        return None, name in ("Param", "GetAttr")
+    if name == "exp" and given and (log := LOGS.get(operation(given[0])[0])):
+        return (log, 1.0), False
     inside = [_scripted(v) for v in given]
-    sure = all(i[2] for i in inside)
-    if any(i[0] is None for i in inside):
-        return None, False, sure
-    summed = any(i[1] for i in inside) or name == "sum" or (name == "add" and len(given) > 1)
-    if (name in SCALES and not any(i[1] for i in inside)) or (name == "add" and len(given) == 1):
-        return None, False, True
-    return inside[0][0], summed and name not in SCALES, sure
+    plain = all(p for _, p in inside)
+    before = [k for k, _ in inside]
+    if name == "add" and len(before) > 1:
+        numbers = []  # alpha
+    if name in KEEPS:
+        numbers = []
+    if name == "div" and len(before) > 1:  # by a number that was computed
+        return None, plain
+    return (None if plain else combined(name, before, numbers, 1.0)), plain

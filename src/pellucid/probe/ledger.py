@@ -107,7 +107,7 @@ def untouched(net: nn.Module) -> Iterator[None]:
     modules = list(net.modules())
     with _alone(modules), torch.inference_mode(False), torch.enable_grad(), _full_precision(), _plain_device():
         params = list(net.parameters())
-        flags = [(m, m.training, getattr(m, "inplace", None)) for m in modules]
+        flags = [(m, getattr(m, "training", False), getattr(m, "inplace", None)) for m in modules]
         needs = [(p, p.requires_grad, p.grad) for p in params]
         hooks = [(getattr(m, kind), dict(getattr(m, kind))) for m in modules for kind in HOOKS if hasattr(m, kind)]
         compiled = [(m, m._compiled_call_impl) for m in modules if getattr(m, "_compiled_call_impl", None) is not None]

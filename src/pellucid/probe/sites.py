@@ -51,7 +51,12 @@ def calls(model: Model, x: Tensor) -> tuple[list[Call], int]:
     batch = x[None] if model.normalize is None else model.normalize(x[None])
     from pellucid.probe.geometry import trace  # followed only where a site is asked for: importing pellucid stays cheap
 
-    known[key] = trace(model.module, batch)
+    try:
+        known[key] = trace(model.module, batch)
+    except (RuntimeError, ValueError, IndexError):
+        with torch.no_grad():
+            model.forward(x[None])  # says what does not fit
+        raise
     return known[key], 1
 
 

@@ -182,6 +182,7 @@ class Telling:
     says: str
     shared: bool = False
     verb: tuple[str, str] = ("more", "no more")
+    most: float = math.inf  # beyond which no gain can lie, in either direction
     bounds: float | None = None  # range of the number itself, where it has one of its own (a share, a ratio)
 
 
@@ -219,8 +220,7 @@ def _told(removal: Removal, found: Collected, telling: Telling, kinds: Sequence[
         "curve_random": [sum(s) / len(random) for s in zip(*(c[0] for c in random), strict=True)],
         "pieces": len(removal.patches.live), "smoothness": found.level[name], "range": [low, high],
     }  # fmt: skip
-    end = math.inf if telling.bounds is None else telling.bounds
-    low_, high_ = (None, None) if math.isinf(reach) else (max(-end, gain - reach), min(end, gain + reach))
+    low_, high_ = (None, None) if math.isinf(reach) else (max(-telling.most, gain - reach), min(telling.most, gain + reach))
     return Measurement(telling.name, gain, telling.unit, "up", status, text, 0.0, against, low_, high_, detail)
 
 

@@ -61,7 +61,7 @@ def monotonicity(
         ends[name] = sum(k <= positive for k in at)
     says = "As the patches that the map marks come back, the score rises"
     telling = Telling(
-        "monotonicity", UNIT, lambda name, c: _rises(c, ends[name]), says, verb=("in more steps", "in no more steps"), bounds=1.0
+        "monotonicity", UNIT, lambda name, c: _rises(c, ends[name]), says, verb=("in more steps", "in no more steps"), most=1.0, bounds=1.0
     )
     return against_chance(removal, collect(removal, ["removed"], orders), telling, ["removed"])
 
