@@ -96,7 +96,7 @@ def combined(name: str, given: Sequence[Known | None], numbers: Sequence[float],
     by = next((b for b, _ in known if b is not None), None)
     weights = [w for _, w in known]
     if name == "add":
-        return (by, sum(weights)) if len(known) > 1 and not numbers or (len(known) == 1 and numbers == [0]) else None
+        return (by, sum(weights)) if (len(known) > 1 and not numbers) or (len(known) == 1 and numbers == [0]) else None
     if name == "sum":
         return by, weights[0] * times
     if name == "rsub":
