@@ -148,3 +148,9 @@ def test_the_design_tells_of_every_folder_of_evidence():
     text = (ROOT / "docs/design.md").read_text()
     named = re.findall(r"`(\w+)/`", text.partition("| folder | question |")[2].partition("\n\n")[0])
     assert sorted(named) == sorted(p.parent.name for p in (ROOT / "src/pellucid/evidence").glob("*/__init__.py"))
+
+
+def test_a_star_import_brings_the_names_that_come_late_too():
+    script = "from pellucid import *; print(lime.name, read.__name__, load_model.__name__, Model.__name__, temperature.__name__)"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["lime", "read", "load_model", "Model", "temperature"]

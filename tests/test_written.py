@@ -618,3 +618,73 @@ def test_what_a_strangers_settings_hold_is_not_shown():
     assert "DOE" not in written(secret) and "SECRET" not in written(secret)
     assert written(secret) == written(dataclasses.replace(secret)) != written(dataclasses.replace(secret, key="OTHER"))
     assert written(pl.Normalize(0.5, 0.25)) == "Normalize(mean=0.5, std=0.25)"
+
+
+class Holds(nn.Module):
+    """A network that keeps a value in one of the ways there are."""
+
+    def __init__(self, how, value):
+        super().__init__()
+        value = torch.full((3,), float(value))
+        if how == "parameter":
+            self.kept = nn.Parameter(value)
+        elif how in ("buffer", "passing buffer"):
+            self.register_buffer("kept", value, persistent=how == "buffer")
+        elif how == "list":
+            self.kept = [nn.PReLU(3, init=float(value[0]))]
+        else:
+            self.kept = value
+
+    def forward(self, x):
+        return x
+
+
+@pytest.mark.parametrize("how", ["parameter", "buffer", "passing buffer", "attribute", "list"])
+def test_all_that_a_network_computes_with_is_in_its_identity(how):
+    one, again, other = (Model(Holds(how, v)) for v in (1, 1, 2))
+    assert one.identity == again.identity != other.identity
+    if "buffer" in how:
+        assert one.fingerprint != other.fingerprint
+        one.module.kept.fill_(2)
+        assert one.fingerprint == other.fingerprint
+
+
+class Titled(dict):
+    def __init__(self, title, **held):
+        super().__init__(**held)
+        self.title = title
+
+
+class Properties:
+    def __init__(self, level):
+        self.level = level
+
+
+class Doubles(Properties):
+    @property
+    def value(self):
+        return self.level * 2
+
+    @staticmethod
+    def of():
+        return 1
+
+
+class Triples(Properties):
+    @property
+    def value(self):
+        return self.level * 3
+
+    @staticmethod
+    def of():
+        return 1
+
+
+def test_what_a_mapping_of_ones_own_holds_and_how_a_property_reckons_count():
+    assert written(Titled("a", x=1)) == written(Titled("a", x=1)) != written(Titled("b", x=1)) != written(Titled("b", x=2))
+    Triples.__qualname__ = Triples.__name__ = "Doubles"
+    assert written(Doubles(1)) != written(Triples(1))
+    a, b = torch.zeros(2), torch.ones(2)
+    assert written(a.add) == written(a.add) != written(b.add)
+    assert written(torch.channels_last) == written(torch.channels_last) != written(torch.contiguous_format)
+    assert " number " not in written([torch.strided, torch.finfo(torch.float32)])

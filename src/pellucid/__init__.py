@@ -229,3 +229,4 @@ if TYPE_CHECKING:
     from pellucid.loading.saved import load as load
 else:
     __getattr__, __dir__ = late(__name__, WITHIN, LATER)
+    __all__ = [name for name in __dir__() if not name.startswith("_") and name not in ("TYPE_CHECKING", "late")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -50,7 +51,7 @@ class Seen:
 class Activations:
     """A table (n, d) of what n images caused at a site, in float32; a file under the memory limit's other side.
 
-    ``shape`` is that of one activation before pooling, ``images`` the fingerprints of the scans, ``key`` says what the table depends on:
+    ``shape`` is that of one activation before pooling, ``images`` the fingerprints of the prepared images, ``key`` says what the table depends on:
     network, scans, site, pooling. ``network`` is the network's identity, ``notes`` what was noticed of it when the table was made.
     """
 
@@ -199,7 +200,7 @@ def gather(
         raise BadParameter("pool is mean, max or none", repr(pool), "Choose one of them.")
     if not len(scans):
         raise BadParameter("at least one image", "none", "Give the images.")
-    images = [as_image(s).fingerprint for s in scans]
+    images = [model.ready(as_image(s))[0].fingerprint for s in scans]  # what prepare reads besides a scan's values has told on it
     network = model.identity
     told = {"pellucid": versions()["pellucid"], "network": network, "images": images, "site": site, "pool": pool}
     key = digest(json.dumps(told, sort_keys=True))[:32]
@@ -224,12 +225,19 @@ Table = tuple[NDArray[np.float32], tuple[int, ...], tuple[str, ...]]  # rows, th
 def _kept(path: Path, n: int) -> Table | None:
     """A table made before; None where there is none, or none that can be read."""
     try:
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)
         told = json.loads(path.with_suffix(".json").read_text())
         shape, notes = tuple(int(s) for s in told["shape"]), tuple(map(str, told["notes"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        if told["sha256"] != _hash(path):
+            return None
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, RecursionError):
         return None
     return (rows, shape, notes) if rows.ndim == 2 and len(rows) == n and rows.dtype == np.float32 else None
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _made(model: Model, scans: Sequence[Scan], site: str, pool: Pool, kept: Path | None, run: Run) -> Table:
@@ -237,7 +245,7 @@ def _made(model: Model, scans: Sequence[Scan], site: str, pool: Pool, kept: Path
         return _filled(model, scans, site, pool, None, run)
     with whole(kept) as draft:
         _, shape, notes = _filled(model, scans, site, pool, draft, run)
-    put(kept.with_suffix(".json"), json.dumps({"shape": shape, "notes": notes}))
+    put(kept.with_suffix(".json"), json.dumps({"shape": shape, "notes": notes, "sha256": _hash(kept)}))
     return np.load(kept, mmap_mode="r"), shape, notes
 
 

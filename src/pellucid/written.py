@@ -34,7 +34,7 @@ from pellucid.image import digest
 SHORT = 12  # hex digits that stand for what cannot be read
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "skimage", "sklearn", "monai", "pellucid")  # their code is told by their version
 SIMPLE = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), slice, range, enum.Enum)
-PLAIN = (*SIMPLE, torch.dtype, torch.device, pathlib.PurePath, re.Pattern, datetime.date, datetime.timedelta)  # their repr tells everything
+PLAIN = (*SIMPLE, torch.dtype, torch.device, torch.layout, torch.memory_format, torch.finfo, torch.iinfo, datetime.time, pathlib.PurePath, re.Pattern, datetime.date, datetime.timedelta)  # their repr tells everything
 HEAP = 1 << 9  # the flag of classes that Python code made
 CONTENT = (tuple, list, dict, set, frozenset, OrderedDict, torch.Size)  # what these keep beside attributes is what they hold
 CHANCE = {"monai.transforms.compose.Compose": "R"}  # made anew in every process, and nothing is drawn from it unless a person seeds it
@@ -89,6 +89,12 @@ def numbered() -> Iterator[dict[str, None]]:
         yield found
     finally:
         _numbered.reset(before)
+
+
+def contents(module: nn.Module) -> dict[str, Any]:
+    """All that a network computes with, by name: what it saves, and the buffers that it does not save."""
+    saved = module.state_dict()
+    return {**saved, **{name: t for name, t in module.named_buffers() if name not in saved}}
 
 
 _BOOKS = {*vars(nn.Module()), "training"} - {"forward"}
@@ -174,7 +180,7 @@ class _Writer:
         if isinstance(value, np.ndarray):
             return f"<array {value.shape} {value.dtype} {self._hash(value)}>" if value.dtype != object else _number(value)
         if isinstance(value, nn.Module):
-            state = [f"{k}={self.text(t)}" for k, t in value.state_dict().items()]
+            state = [f"{k}={self.text(t)}" for k, t in contents(value).items()]
             return f"<{_name(type(value))} {digest(self.network(value), *state)[:SHORT]}>"
         if isinstance(value, types.FunctionType | types.MethodType | functools.partial):
             return f"<{_name(value)} {digest(self._function(value))[:SHORT]}>"

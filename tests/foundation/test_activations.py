@@ -9,7 +9,7 @@ from torch import nn
 
 import pellucid as pl
 from pellucid.activations import gather, look, pooled
-from pellucid.errors import BadImage, BadModel, BadParameter, BadSite
+from pellucid.errors import BadImage, BadModel, BadParameter, BadSite, Unsupported
 from pellucid.run import Run
 from pellucid.target import Predicted
 
@@ -118,14 +118,68 @@ def test_what_is_noticed_of_the_network_stays_with_the_table(tmp_path):
     assert first.notes == gather(pl.Model(module), scans(2), "2", folder=tmp_path).notes
 
 
-def test_a_damaged_table_is_made_anew(tmp_path):
+def _cut(table, notes):
+    table.write_bytes(table.read_bytes()[:40])
+
+
+def _other_values(table, notes):
+    table.write_bytes(table.read_bytes()[:-4] + b"abcd")
+
+
+def _archive(table, notes):
+    with table.open("wb") as file:
+        np.savez(file, a=np.zeros(3))
+
+
+DAMAGES = {
+    "cut": _cut, "empty": lambda table, notes: table.write_bytes(b""), "an archive": _archive, "other values": _other_values,
+    "no notes": lambda table, notes: notes.unlink(), "a number": lambda table, notes: notes.write_text("5"),
+    "lists": lambda table, notes: notes.write_text("[" * 100_000), "another shape": lambda table, notes: np.save(table, np.zeros((7, 9), np.float32)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_table_is_made_anew(tmp_path, damage):
     model, images = pl.Model(net(2).eval()), scans(2)
     first = gather(model, images, "2", folder=tmp_path)
     path = tmp_path / f"{first.key}.npy"
     rows = np.array(first.rows)
     del first
-    path.write_bytes(path.read_bytes()[:40])
-    assert np.allclose(gather(model, images, "2", folder=tmp_path).rows, rows, atol=1e-6)
+    damage(path, path.with_suffix(".json"))
+    again = gather(model, images, "2", folder=tmp_path)
+    assert np.allclose(again.rows, rows, atol=1e-6) and again.shape == (6, 4, 4)
+
+
+def test_all_that_a_table_depends_on_is_in_its_key(tmp_path):
+    class Windowed(nn.Module):
+        def __init__(self, mean):
+            super().__init__()
+            self.body = net(2)
+            self.register_buffer("mean", torch.tensor(mean), persistent=False)
+
+        def forward(self, x):
+            return self.body(x - self.mean)
+
+    images = [pl.Image(x, facts={"shift": shift}) for shift, x in zip((0.0, 0.5), scans(2, n=1) * 2, strict=True)]
+    model = pl.Model(Windowed(0.0).eval())
+    keys = [gather(model, images[:1], "body.2", pool=pool, folder=tmp_path).key for pool in ("mean", "max", "none")]
+    keys.append(gather(pl.Model(Windowed(0.3).eval()), images[:1], "body.2", folder=tmp_path).key)
+    shifted = pl.Model(Windowed(0.0).eval(), prepare=lambda image: image.with_values(image.values + image.facts["shift"]))
+    keys += [gather(shifted, [image], "body.2", folder=tmp_path).key for image in images]
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_network_goes_back_as_it_came_and_odd_ones_are_refused():
+    module = net(2).train()
+    gather(pl.Model(module), scans(2), "2")
+    assert module.training and all(p.requires_grad for p in module.parameters())
+    with pytest.raises(Unsupported, match="windows"):
+        gather(pl.Model(module, windows=pl.Windows((4, 4))), scans(2), "2")
+    with torch.no_grad():
+        module[0].bias[0] = 1e38
+        module[2].weight *= 1e38
+    with pytest.raises(BadImage, match="finite activations"):
+        gather(pl.Model(module), scans(2), "2")
 
 
 def test_what_cannot_be_is_told():
