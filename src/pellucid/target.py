@@ -207,7 +207,8 @@ class Region(Target):
     def __repr__(self) -> str:
         mask = "" if self.given is None else f", mask={written(self.given)}"
         if self.mask is not None:
-            mask = f", mask={digest(self.mask.cpu())[:12]}:{int(self.mask.sum())}"
+            whose = "" if self.given is None else "given_"  # else the network's own prediction
+            mask = f", mask={whose}{digest(self.mask.cpu())[:12]}:{int(self.mask.sum())}"
         return f"region({self.k!r}{mask}, of={self.of!r}, how={self.how!r})"
 
 

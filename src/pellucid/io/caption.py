@@ -26,7 +26,7 @@ MEASURED = ("regression", UNDECLARED)
 CLASS = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\d+"
 ONE = (  # a target of one class, as pellucid.target writes it: of the whole picture, or over a region
     rf"(?P<unit>logit|probability)\((?P<k>{CLASS})\)"
-    rf"|region\((?P<part>{CLASS}), of='(?P<of>logit|probability)', how='(?P<how>mean|sum)'\)"
+    rf"|region\((?P<part>{CLASS})(?:, mask=(?P<given>given_)?(?P<mask>\w+):(?P<size>\d+))?, of='(?P<of>logit|probability)', how='(?P<how>mean|sum)'\)"
 )
 WARNING = "AI explanation, not for diagnosis"
 
@@ -48,7 +48,7 @@ def verdict_of(facts: Mapping[str, Any]) -> str:
 
 def target_of(said: Mapping[str, Any]) -> tuple[str, str]:
     """What was explained, in short, and the unit of its score ("" where none is known), from a provenance: in every picture, object and page."""
-    target, classes, output = re.sub(r", mask=\w+:\d+", "", str(said["target"])), said.get("classes", ()), said.get("output", "")
+    target, classes, output = str(said["target"]), said.get("classes", ()), said.get("output", "")
     measured = output in MEASURED
 
     def name(found: re.Match[str]) -> str:
@@ -59,13 +59,18 @@ def target_of(said: Mapping[str, Any]) -> tuple[str, str]:
             known = "its number"
         else:
             known = str(classes[k]) if k < len(classes) else f"{'output' if measured else 'class'} {k}"
-        return known if found["k"] else f"the region of {known}{', summed' if found['how'] == 'sum' else ''}"
+        if found["k"]:
+            return known
+        size = f"{found['size']} sample{'' if found['size'] == '1' else 's'}"
+        over = f"{known} over the given region {found['mask'][:4]} ({size})" if found["given"] else f"the region of {known}"
+        return over + (", summed" if found["how"] == "sum" else "")
 
     if measured:
         return re.sub(ONE, name, target), ""
     if plain := re.fullmatch(ONE, target):
         return name(plain), plain["unit"] or plain["of"]
-    return target, "probability" if "probability" in target else "logit" if "logit" in target else ""
+    several = re.sub(ONE, lambda found: found[0] if found["k"] else name(found), target)
+    return several, "probability" if "probability" in target else "logit" if "logit" in target else ""
 
 
 def caption_of(facts: Mapping[str, Any], *, zero: bool) -> Caption | None:
