@@ -10,12 +10,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pellucid.asking import Scan, as_image
+from pellucid.concepts import lesions
 from pellucid.errors import BadFile, BadImage, BadParameter
 from pellucid.image import Image, digest
+from pellucid.params import Count, Distance, Length, check
 
 FEWEST = 5  # images of a concept, below which no direction is worth testing
 RANDOM = "random"
@@ -81,7 +84,8 @@ class ConceptBank:
 
     ``random`` are counterparts from the same source as the concepts (patches of the same photographs, scans of the same scanner): what
     they share is not the concept. They may be left out where concepts are only held against each other. Where patients are known, counterparts
-    are drawn from the concept's own patients if each has enough; otherwise those patients' images are not drawn at all.
+    are drawn from the concept's own patients if each has enough; otherwise those patients' images are not drawn at all. ``shared``: a concept's
+    images may be random ones for the others; its own are never drawn for it.
 
     Raises:
         BadImage: fewer than five images of a concept, no random images, images of 2 and 3 dimensions or of several numbers of channels in one
@@ -91,6 +95,7 @@ class ConceptBank:
 
     concepts: tuple[Examples, ...]
     random: Examples = field(default_factory=lambda: Examples(RANDOM, ()))
+    shared: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "concepts", tuple(self.concepts))
@@ -114,7 +119,7 @@ class ConceptBank:
         if len(kinds) > 1:
             told = "; ".join(f"{d}D with {c} channels in {name!r}" for (d, c), name in sorted(kinds.items()))
             raise BadImage("images of one kind in a bank", told, "Make a bank for each.")
-        plain = set(self.random.fingerprints)
+        plain = set() if self.shared else set(self.random.fingerprints)
         for c in self.concepts:
             both = sum(f in plain for f in c.fingerprints)
             if both:
@@ -145,6 +150,62 @@ class ConceptBank:
             )
         made = [Examples(n, tuple(s), tuple(who.get(n, ())), tuple(cells.get(n, ()))) for n, s in concepts.items()]
         return cls(tuple(made), Examples(RANDOM, tuple(random), tuple(who.get(RANDOM, ())), tuple(cells.get(RANDOM, ()))))
+
+    @classmethod
+    def from_masks(
+        cls,
+        scans: Sequence[Scan],
+        masks: Mapping[str, Sequence[Any]],
+        *,
+        size: Length | None = None,
+        patients: Sequence[Hashable] | None = None,
+        within: Sequence[Any] | None = None,
+        randoms: int = 20,
+        most: int = 4,
+        seed: int = 0,
+    ) -> ConceptBank:
+        """From scans with lesions drawn on them, each with random counterparts from the same scan, away from all lesions.
+
+        Args:
+            scans: the scans.
+            masks: for each concept a mask per scan: tensor (*space), Image, path, or None where the scan has none.
+            size: the edge of patches around lesions (``"2mm"``); the network then sees patches. None: it sees whole scans, and a lesion is the
+                mean activation of its cells; all lesions of a scan are one example.
+            patients: of the scans; None: each scan a patient. Counterparts are matched by them.
+            within: a mask per scan in which random places may lie (the retina, the body); None: all that is not the scan's background.
+            randoms: random counterparts for each example; patches may overlap each other, and where there is no room there are fewer.
+            most: patches of a scan for each concept, its largest lesions.
+            seed: of the places.
+
+        Raises:
+            BadImage: too few scans with a lesion, or patches larger than the image.
+            BadParameter: not a mask for each scan, or mm where there is no spacing.
+
+        **Misleads when**: concepts of one bank differ much in size and are not cut to one: their random masks are mixed. Make a bank for each.
+        """
+        for name, value in (("randoms", randoms), ("most", most)):
+            check("from_masks", name, Count, value)
+        edge = None if size is None else Distance.read(check("from_masks", "size", Length, size))
+        for name, given in masks.items():
+            if len(given) != len(scans):
+                raise BadParameter(f"a mask of {name!r} for each of {len(scans)} scans, or None", f"{len(given)}", "Give as many.")
+        who = list(range(len(scans))) if patients is None else list(patients)
+        if len(who) != len(scans) or (within is not None and len(within) != len(scans)):
+            raise BadParameter(f"a patient, and a mask within=, for each of {len(scans)} scans", f"{len(who)}", "Give as many.")
+        found: dict[str, list[tuple[Scan, Hashable, Tensor | None]]] = {n: [] for n in (*masks, RANDOM)}
+        rng = np.random.default_rng(seed)
+        for i, scan in enumerate(scans):
+            image = as_image(scan)
+            own = {n: as_mask(m[i], image) for n, m in masks.items() if m[i] is not None}
+            own = {n: m for n, m in own.items() if bool(m.any())}
+            if not own:
+                continue
+            avoid = torch.stack(list(own.values())).any(0)
+            free = torch.ones_like(avoid) if image.background is None else ~image.background
+            allowed = as_mask(within[i], image) if within is not None else free
+            for n, cell in _cut(scan, image, own, avoid, allowed, edge, randoms, most, rng):
+                found[n].append((cell[0], who[i], cell[1]))
+        return cls(*_sets(found))
 
     @classmethod
     def from_folders(cls, folder: str | Path, *, random: str = RANDOM, patient: Callable[[Path], Hashable] | None = None) -> ConceptBank:
@@ -247,6 +308,38 @@ class ConceptBank:
     def sizes(self) -> Mapping[str, int]:
         """How many images each set has."""
         return MappingProxyType({s.name: len(s) for s in (*self.concepts, self.random)})
+
+
+Found = tuple[str, tuple[Scan, Tensor | None]]
+
+
+def _cut(
+    scan: Scan, image: Image, own: Mapping[str, Tensor], avoid: Tensor, allowed: Tensor, size: Distance | None, randoms: int, most: int,
+    rng: np.random.Generator,
+) -> list[Found]:  # fmt: skip
+    """Examples of one scan and their random counterparts: patches, or the scan with masks."""
+    if size is None:
+        kept: list[Found] = [(n, (scan, m)) for n, m in own.items()]
+        return kept + [(RANDOM, (scan, m)) for mask in own.values() for m in lesions.moved(mask, avoid, allowed, randoms, rng)]
+    edge = lesions.edges(image, size)
+
+    def patch(at: Sequence[int]) -> tuple[Scan, None]:
+        return image.crop(at, [a + e for a, e in zip(at, edge, strict=True)]), None
+
+    places = {n: lesions.starts(m, edge, most) for n, m in own.items()}
+    wanted = randoms * max(map(len, places.values()))
+    kept = [(n, patch(at)) for n, starts in places.items() for at in starts]
+    return kept + [(RANDOM, patch(at)) for at in dict.fromkeys(lesions.elsewhere(avoid, allowed, edge, wanted, rng))]
+
+
+def _sets(found: Mapping[str, Sequence[tuple[Scan, Hashable, Tensor | None]]]) -> tuple[tuple[Examples, ...], Examples]:
+    made = []
+    for name, rows in found.items():
+        cells = tuple(r[2] for r in rows)
+        made.append(
+            Examples(name, tuple(r[0] for r in rows), tuple(r[1] for r in rows), cells if any(c is not None for c in cells) else ())
+        )
+    return tuple(e for e in made if e.name != RANDOM), next(e for e in made if e.name == RANDOM)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -26,7 +26,7 @@ class Drawn:
     notes: tuple[str, ...]
 
 
-def draw(concept: Examples, random: Examples, most: int, seed: int) -> Drawn:
+def draw(concept: Examples, random: Examples, most: int, seed: int, *, shared: bool = False) -> Drawn:
     """At most ``most`` random sets as large as the concept's.
 
     Where each of its patients has enough random images, a set has the concept's patients, as many images of each (**matched**). Otherwise its
@@ -37,16 +37,18 @@ def draw(concept: Examples, random: Examples, most: int, seed: int) -> Drawn:
         BadImage: not even two sets, or all random images are of the concept's own patients.
     """
     rng = np.random.default_rng(seed)
-    if concept.patients and (found := _matched(concept, random, most, rng)) is not None:
+    mine = set(concept.fingerprints) if shared else set()
+    usable = [i for i in range(len(random)) if not mine or random.fingerprints[i] not in mine]
+    if concept.patients and (found := _matched(concept, random, usable, most, rng)) is not None:
         return found
     notes: list[str] = []
     own = set(concept.patients)
-    free = [i for i in range(len(random)) if not random.patients or random.patients[i] not in own]
-    if len(free) < len(random):
-        notes.append(f"{len(random) - len(free)} random images of patients who are in {concept.name!r} were left out")
+    free = [i for i in usable if not random.patients or random.patients[i] not in own]
+    if len(free) < len(usable):
+        notes.append(f"{len(usable) - len(free)} random images of patients who are in {concept.name!r} were left out")
     if len(free) < 2 * FEWEST:
-        if len(free) < len(random):
-            got = f"{len(random) - len(free)} of {len(random)} random images are of its patients, too few of each to match them"
+        if len(free) < len(usable):
+            got = f"{len(usable) - len(free)} of {len(usable)} random images are of its patients, too few of each to match them"
             raise BadImage(f"patients on one side: random images of others than {concept.name!r}", got, "Add random images.")
         raise BadImage(f"random images for two sets of {FEWEST}", f"{len(free)}", "Add random images.")
     blocks = _blocks(free, random.patients, rng)
@@ -66,11 +68,11 @@ def draw(concept: Examples, random: Examples, most: int, seed: int) -> Drawn:
     return Drawn(np.sort(rng.permutation(n)[:size]), tuple(sets[:most]), False, tuple(notes))
 
 
-def _matched(concept: Examples, random: Examples, most: int, rng: np.random.Generator) -> Drawn | None:
+def _matched(concept: Examples, random: Examples, usable: Sequence[int], most: int, rng: np.random.Generator) -> Drawn | None:
     wanted = Counter(concept.patients)
     pool: dict[Hashable, list[int]] = {}
-    for i, p in enumerate(random.patients):
-        pool.setdefault(p, []).append(i)
+    for i in usable:
+        pool.setdefault(random.patients[i], []).append(i)
     count = min(most, *(len(pool.get(p, ())) // n for p, n in wanted.items()))
     if count < min(most, SETS):
         return None

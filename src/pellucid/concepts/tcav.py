@@ -196,7 +196,7 @@ class _Tested:
 
 def _against_random(asked: _Asked, concept: Examples, table: Floats, starts: Any, k: int) -> _Tested:
     seed = asked.run.seed
-    found: Drawn = draw(concept, asked.bank.random, asked.randoms, seed)
+    found: Drawn = draw(concept, asked.bank.random, asked.randoms, seed, shared=asked.bank.shared)
     sets = [starts[k] + found.own, *(starts[-2] + s for s in found.sets)]
     hearing = partial(hear, asked.run, f"directions of {concept.name!r}")
     fits: Cavs = cavs(table, sets, asked.direction, seed, hearing)
