@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -62,7 +63,7 @@ def rows_of(model: Model, sets: Sequence[Examples], site: str, pool: Pool, folde
     first = [at[0] for at in asked.values()]
     with untouched(model.module):
         for at, seen in zip(asked.values(), look(model, [scans[i] for i in first], site, run=run), strict=True):
-            place = _Cells(model, scans[at[0]], site)
+            place = Cells(model, scans[at[0]], site)
             for i in at:
                 row = place.row(seen.activation, masks[i], pool)
                 if rows is None:
@@ -74,7 +75,7 @@ def rows_of(model: Model, sets: Sequence[Examples], site: str, pool: Pool, folde
     return rows
 
 
-class _Cells:
+class Cells:
     """Where the cells of a site lie on one scan."""
 
     def __init__(self, model: Model, scan: Scan, site: str) -> None:
@@ -90,6 +91,7 @@ class _Cells:
                 if known
                 else prepared.grid.resize(layout.space)
             )
+            self.to_cells = torch.from_numpy(np.ascontiguousarray(self.image.grid.map_to(self.grid)))
 
     def row(self, activation: Tensor, mask: Tensor | None, pool: Pool) -> NDArray[np.float32]:
         """Mean of the activation (c, *cells) over a mask's samples, each read at its nearest cell; or the highest of those cells."""
@@ -103,22 +105,30 @@ class _Cells:
 
     def weights(self, mask: Tensor) -> Tensor:
         """How many of a mask's samples lie nearest to each cell, (cells,); float64."""
-        if self.grid is None:
-            raise BadImage(f"a site with cells for a mask: {self.site!r}", "one without", "Choose an earlier site, or leave masks out.")
-        to_cells = torch.from_numpy(np.ascontiguousarray(self.image.grid.map_to(self.grid)))
-        k = mask.ndim
-        at = mask.nonzero().double() @ to_cells[:k, :k].T + to_cells[:k, k]
-        size = torch.tensor(self.grid.shape)
-        inside = ((at > -0.5 - EDGE) & (at < size - 0.5 + EDGE)).all(1)
-        if not bool(inside.any()):
+        near = self._nearest(mask)
+        if not len(near):
             raise BadImage(
                 f"a mask inside the image that the network sees at {self.site!r}", "one outside", "Look at prepare= and its crop."
             )
+        return torch.bincount(near, minlength=math.prod(cast(Grid, self.grid).shape)).double()
+
+    def sees(self, mask: Tensor) -> bool:
+        """Whether anything of a mask lies in the cells."""
+        return bool(len(self._nearest(mask)))
+
+    def _nearest(self, mask: Tensor) -> Tensor:
+        """The cell of each of a mask's samples that lies in one, as a flat index."""
+        if self.grid is None:
+            raise BadImage(f"a site with cells for a mask: {self.site!r}", "one without", "Choose an earlier site, or leave masks out.")
+        to_cells, k = self.to_cells, mask.ndim
+        at = mask.nonzero().double() @ to_cells[:k, :k].T + to_cells[:k, k]
+        size = torch.tensor(self.grid.shape)
+        inside = ((at > -0.5 - EDGE) & (at < size - 0.5 + EDGE)).all(1)
         near = torch.minimum(at[inside].round().long().clamp_min(0), size - 1)
         flat = torch.zeros(len(near), dtype=torch.long)
         for axis, n in enumerate(self.grid.shape):
             flat = flat * n + near[:, axis]
-        return torch.bincount(flat, minlength=int(size.prod())).double()
+        return flat
 
 
 @dataclass(frozen=True, eq=False)
