@@ -23,7 +23,7 @@ from pellucid.model import Model, as_model
 from pellucid.probe.engine import Engine
 from pellucid.probe.ledger import untouched
 from pellucid.probe.lockstep import Answering, meet
-from pellucid.probe.probe import Drawn, Probe
+from pellucid.probe.probe import FAR, Drawn, Probe
 from pellucid.probe.question import Question
 from pellucid.probe.sites import Place, everywhere, find
 from pellucid.run import Meter, Run
@@ -31,7 +31,6 @@ from pellucid.target import Target, as_target
 from pellucid.written import written
 
 Scan = Image | Tensor | str | Path
-FAR = 30.0  # standard deviations that no prepared scan reaches; 0..255 where 0..1 was meant reaches hundreds
 AT_ONCE = 16  # explanations side by side; more would not fill a chunk better
 
 

@@ -19,16 +19,31 @@ from pellucid.image import Image, digest
 from pellucid.ops.blur import gaussian
 from pellucid.params import Distance, Kind
 
+Each = float | tuple[float, ...]  # a number, or one for each channel
+
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """What a baseline may look at: the image (c, *space), its grid, its lowest and highest value, and a source of chance."""
+    """What a baseline may look at: the image (c, *space), its grid, its lowest and highest value, and a source of chance.
+
+    ``low`` and ``high`` are (c, 1, ..., 1) in float64: channels may have units of their own.
+    """
 
     x: Tensor
     grid: Grid
-    low: float
-    high: float
+    low: Tensor
+    high: Tensor
     random: torch.Generator
+
+    @property
+    def width(self) -> Tensor:
+        """From the lowest to the highest value, by channel."""
+        return self.high - self.low
+
+    @property
+    def unit(self) -> Tensor:
+        """What stands for one step in each channel: its width as a share of the widest, 1 where channels share a unit."""
+        return torch.where(self.width > 0, self.width / self.width.max(), 1.0)
 
     def samples(self, length: Distance) -> tuple[float, ...]:
         """A length in samples along each axis."""
@@ -47,6 +62,19 @@ def samples(length: Distance, grid: Grid) -> tuple[float, ...]:
     if grid.unit != "mm":
         raise BadParameter("a length in mm needs an image that knows its spacing", repr(length), f"Write '{length.value:g}px'.")
     return tuple(length.value / s for s in grid.spacing)
+
+
+def one_or_each(values: Tensor) -> Each:
+    """A number of each channel (c, 1, ..., 1): one number where all are equal, else all of them."""
+    each = tuple(map(float, values.flatten()))
+    return each[0] if len(set(each)) == 1 else each
+
+
+def in_words(value: Each) -> str:
+    """Such a number, written out."""
+    if isinstance(value, tuple):
+        return f"({', '.join(f'{v:.3g}' for v in value)}), by channel,"
+    return f"{value:.3g}"
 
 
 class Starts(ABC):
@@ -87,7 +115,7 @@ class _Level(Starts):
     parts: tuple[float, ...]
 
     def starts(self, at: Setting) -> list[Tensor]:
-        return [torch.full_like(at.x, at.low + p * (at.high - at.low)) for p in self.parts]
+        return [(at.low + p * at.width).to(at.x).expand_as(at.x).clone() for p in self.parts]
 
     @property
     def count(self) -> int:
@@ -105,7 +133,7 @@ class _Random(Starts):
 
     def starts(self, at: Setting) -> list[Tensor]:
         draws = (torch.rand(at.x.shape, generator=at.random, dtype=torch.float64) for _ in range(self.n))
-        return [(at.low + (at.high - at.low) * d).to(at.x) for d in draws]
+        return [(at.low + at.width * d).to(at.x) for d in draws]
 
     @property
     def count(self) -> int:

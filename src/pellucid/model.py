@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -39,6 +40,8 @@ CONTRADICTIONS = {  # a softmax's classes exclude each other and are several, a 
     ("multi-label", "softmax"), ("single logit", "softmax"), ("regression", "softmax"), ("logits", "sigmoid"), ("regression", "sigmoid"),
 }  # fmt: skip
 NEAR, FAINT = 6.0, 0.1  # of ``span``
+SPREADS, SIZES = 10.0, 30.0  # how far standard deviations, or else largest values, of channels in one unit lie apart
+Pairs = tuple[float, float] | tuple[tuple[float, float], ...]  # lowest and highest value, or those of each channel
 FEW = 64  # values of a weight by which a write through .data is noticed
 _hashes: weakref.WeakKeyDictionary[nn.Module, tuple[Hashable, str]] = weakref.WeakKeyDictionary()
 
@@ -99,7 +102,8 @@ class Model:
         select: where the output lies if the network returns a tuple or dict: an index, a key, or a tuple of them.
         prepare: Image -> Image, not differentiated (windowing, orientation, resampling, crop); see ``Prepare``.
         normalize: per channel, differentiated. Baselines, noise and fills are given in the units before it.
-        range: lowest and highest value of a prepared image ("black" and "white"); None: (0, 1) if the image lies in it and 1 is near, else its own.
+        range: lowest and highest value of a prepared image ("black" and "white"), or such a pair for each channel; None: (0, 1) if the image
+            lies in it and 1 is near, else its own, for each channel alone where they have units of their own (see ``span``).
         windows: tiles for big inputs.
         ends_in: "softmax" or "sigmoid" where the network gives probabilities; targets then go back to the logit.
         source: where it was loaded from: kind, trust, sha256 of its files, notes (filled by ``load_model``).
@@ -111,7 +115,7 @@ class Model:
     select: Any = None
     prepare: Callable[[Image], Image] | None = None
     normalize: Normalize | None = None
-    range: tuple[float, float] | None = None
+    range: Pairs | None = None
     windows: Windows | None = None
     ends_in: Literal["softmax", "sigmoid"] | None = None
     name: str = field(default="")
@@ -126,6 +130,7 @@ class Model:
             module = getattr(module, "_orig_mod", None) or module.module
         object.__setattr__(self, "module", module)
         object.__setattr__(self, "classes", _names(self.classes))
+        object.__setattr__(self, "range", _pairs(self.range))
         object.__setattr__(self, "name", self.name or type(module).__name__)
         if self.output is not None and self.output not in ("logits", "multi-label", "single logit", "segmentation", "regression"):
             raise BadModel("output is logits, multi-label, single logit, segmentation or regression", repr(self.output), "Say which.")
@@ -179,11 +184,22 @@ class Model:
             for value in (self.normalize.mean, self.normalize.std):
                 if isinstance(value, tuple) and len(value) != len(seen.values):
                     raise BadImage(f"normalize has {len(value)} channels", f"an image of {len(seen.values)}", "Check the channels.")
+        if self.range is not None and isinstance(self.range[0], tuple) and len(self.range) != len(seen.values):
+            raise BadImage(
+                f"range has a pair for each of {len(self.range)} channels", f"an image of {len(seen.values)}", "Check the channels."
+            )
         return seen, seen.values.to(self.device, self.dtype or seen.values.dtype)
 
-    def span(self, values: Tensor) -> tuple[float, float]:
-        """Lowest and highest value that an image like this (c, *space) may have."""
+    def span(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Lowest and highest value that an image like this (c, *space) may have, by channel: see ``span``."""
         return span(values, self.range, self.normalize)
+
+    def comparable(self, values: Tensor) -> Tensor:
+        """The image (c, *space) itself if its channels share a unit; else each channel from 0 to 1 over its span."""
+        if ends(values, self.normalize)[2]:
+            return values
+        low, high = self.span(values)
+        return ((values - low.to(values)) / torch.where(high > low, high - low, 1.0).to(values)).to(values)
 
     def forward(self, batch: Tensor, *, normalized: bool = False) -> Tensor:
         """Batch (n, c, *space) of prepared images (``normalized``: already so) to the selected output, a plain tensor (n, ...)."""
@@ -271,18 +287,60 @@ def _names(classes: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def span(values: Tensor, stated: tuple[float, float] | None = None, normalize: Normalize | None = None) -> tuple[float, float]:
-    """Lowest and highest value that an image (c, *space) may have: as stated, or (0, 1) if it lies in it and 1 is near, else its own.
+def _pairs(given: Any) -> Pairs | None:
+    """A range as floats: one pair, or one for each channel."""
+    if given is None:
+        return None
+    try:
+        several = tuple((float(low), float(high)) for low, high in (given if isinstance(given[0], Sequence) else [given]))
+    except (TypeError, ValueError, IndexError, KeyError):
+        several = ()
+    if not several or not all(math.isfinite(v) for pair in several for v in pair) or any(low > high for low, high in several):
+        asked = "range is (lowest, highest), or such a pair for each channel"
+        raise BadParameter(asked, repr(given), "Write (0, 1), or ((-1000, 3000), (0, 20)).")
+    return several if isinstance(given[0], Sequence) else several[0]
 
-    1 is near if it lies within ``NEAR`` standard deviations of ``normalize``'s mean, or, without one, if the image is not darker than
-    a tenth of it: what reaches from 0 to 0.003 is measured in a unit of its own.
+
+def ends(values: Tensor, normalize: Normalize | None = None) -> tuple[Tensor, Tensor, bool]:
+    """Lowest and highest value in an image (c, *space), both (c, 1, ..., 1) in float64, and whether its channels share one unit.
+
+    If they do, both are those of all channels together. They do if ``normalize`` has one standard deviation for each channel, and these lie
+    within a factor of ``SPREADS``; or, without that, if they are the three of a picture in [0, 1], where a dark channel is no unit of its own,
+    or if their largest absolute values lie within a factor of ``SIZES``. A channel of zeros tells nothing.
     """
-    low, high = float(values.min()), float(values.max())
-    if stated is not None or low < 0 or high > 1:
-        return stated or (low, high)
-    ones = values.new_ones(1, len(values), *[1] * (values.ndim - 1))
-    near = float(normalize(ones).abs().max()) <= NEAR if normalize is not None else high > FAINT or low == high
-    return (0.0, 1.0) if near else (low, high)
+    column = (-1, *[1] * (values.ndim - 1))
+    flat = values.detach().flatten(1)
+    low, high = (end.cpu().double().view(column) for end in (flat.amin(1), flat.amax(1)))
+    if normalize is not None and isinstance(normalize.std, tuple):
+        sizes, most = [abs(s) for s in normalize.std], SPREADS
+    elif len(low) == 3 and float(low.min()) >= 0 and float(high.max()) <= 1:
+        sizes, most = [], SIZES
+    else:
+        sizes, most = torch.maximum(low.abs(), high.abs()).flatten().tolist(), SIZES
+    told = [s for s in sizes if s > 0]
+    shared = not told or max(told) <= most * min(told)
+    return (low.min().expand_as(low), high.max().expand_as(high), True) if shared else (low, high, False)
+
+
+def span(values: Tensor, stated: Pairs | None = None, normalize: Normalize | None = None) -> tuple[Tensor, Tensor]:
+    """Lowest and highest value that an image (c, *space) may have, both (c, 1, ..., 1) in float64: as stated, or (0, 1), or its own.
+
+    (0, 1) holds if the image lies in it and 1 is near: within ``NEAR`` standard deviations of ``normalize``'s mean, or, without one, if
+    the image is not darker than a tenth of it: what reaches from 0 to 0.003 is measured in a unit of its own. Channels with units of their
+    own (CT beside PET, T2 beside ADC; see ``ends``) are judged one by one, all others together.
+    """
+    low, high, shared = ends(values, normalize)
+    if stated is not None:
+        pairs = torch.tensor(stated, dtype=torch.float64).view(-1, 2).T
+        first, last = (side.view(-1, *[1] * (values.ndim - 1)).expand_as(low) for side in pairs)
+        return first, last
+    if normalize is None:
+        near = (high > FAINT) | (low == high)
+    else:
+        ones = values.new_ones(1, len(values), *[1] * (values.ndim - 1))
+        near = (normalize(ones)[0].abs() <= NEAR).cpu()
+    unit = (low >= 0) & (high <= 1) & (near.all() if shared else near)
+    return torch.where(unit, 0.0, low), torch.where(unit, 1.0, high)
 
 
 def as_model(net: Any) -> Model:

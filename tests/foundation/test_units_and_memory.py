@@ -54,16 +54,131 @@ def test_a_unit_of_its_own_changes_no_map(method):
         )
 
 
+def of(values, **told):
+    """The span as plain numbers: one pair, or one for each channel."""
+    low, high = (end.flatten().tolist() for end in span(values, **told))
+    pairs = list(zip(low, high, strict=True))
+    return pairs[0] if len(set(pairs)) == 1 else pairs
+
+
 def test_the_span_of_an_image():
     dark, faint, black = torch.full((1, 4, 4), 0.3), torch.full((1, 4, 4), 0.003), torch.zeros(1, 4, 4)
     for image in (dark, faint, black):
         image[0, 0, 0] = 0.0
-    assert span(dark) == (0, 1) == span(black)
-    assert span(faint) == (0, pytest.approx(0.003))
-    assert span(faint, normalize=pl.Normalize(0.45, 0.22)) == (0, 1), "a nearly black photograph"
-    assert span(dark, normalize=pl.Normalize(0.05, 0.02)) == (0, pytest.approx(0.3))
-    assert span(faint, (0.0, 2.0)) == (0, 2)
-    assert span(dark - 0.1)[0] == pytest.approx(-0.1)
+    assert of(dark) == (0, 1) == of(black)
+    assert of(faint) == (0, pytest.approx(0.003))
+    assert of(faint, normalize=pl.Normalize(0.45, 0.22)) == (0, 1), "a nearly black photograph"
+    assert of(dark, normalize=pl.Normalize(0.05, 0.02)) == (0, pytest.approx(0.3))
+    assert of(faint, stated=(0.0, 2.0)) == (0, 2)
+    assert of(dark - 0.1)[0] == pytest.approx(-0.1)
+
+
+def channels(*pairs):
+    """An image whose channels reach from the lowest to the highest values given."""
+    unit = torch.rand(len(pairs), 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    unit[:, 0, 0], unit[:, 5, 5] = 0, 1
+    low, high = torch.tensor(pairs, dtype=torch.float64).T[..., None, None]
+    return low + (high - low) * unit
+
+
+def test_channels_share_a_unit_or_have_their_own():
+    blue = channels((0, 0.9), (0, 0.6), (0, 0.01))
+    assert of(blue) == (0, 1) == of(blue, normalize=pl.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))), "a color photograph"
+    assert of(channels((0, 255), (0, 90), (0, 20))) == (0, 255)
+    assert of(channels((-1000, 3000), (0, 20))) == [(-1000, 3000), (0, 20)]
+    assert of(channels((0, 1), (0, 0.003)), normalize=pl.Normalize((0.5, 0.001), (0.25, 0.001))) == [(0, 1), (0, 0.003)]
+    assert of(channels((0, 0.9), (0, 0.003))) == [(0, 1), (0, 0.003)]
+    three = channels((0, 1), (0, 0.003), (0, 0.002))
+    assert of(three, normalize=pl.Normalize((0.5, 0.001, 0.001), (0.25, 0.0007, 0.0005))) == [(0, 1), (0, 0.003), (0, 0.002)]
+    assert of(channels((-2, 3), (-1, 5))) == (-2, 5), "sequences of one scanner, standardized"
+    assert of(channels((0, 1000), (0, 0))) == (0, 1000), "a channel that is missing has no unit"
+    assert of(channels((0, 3000), (0, 20)), stated=((-1000, 3000), (0, 20))) == [(-1000, 3000), (0, 20)]
+
+
+def test_a_range_for_each_channel():
+    net, x = nn.Sequential(nn.Flatten(), nn.Linear(72, 2)).double(), channels((0, 1), (0, 1))
+    each = pl.Model(net, range=[[-1000, 3000], [0, 20]])
+    assert each.range == ((-1000.0, 3000.0), (0.0, 20.0)) and pl.Model(net, range=(0, 2)).range == (0.0, 2.0)
+    assert each.identity != pl.Model(net, range=((-1000, 3000), (0, 21))).identity
+    white = pl.explain(each, x, 0, method="integrated_gradients(baseline='white', steps=2)")
+    by_hand = pl.explain(net, x, 0, method=pl.integrated_gradients(baseline=pl.baseline.Constant((3000, 20)), steps=2))
+    assert torch.equal(white.values, by_hand.values)
+    for wrong in (5, (1, 0), (0, 1, 2), ((0, 1), 2), ((0, 1), (2, 1)), (0, float("inf")), "ab", ()):
+        with pytest.raises(pl.errors.BadParameter, match="lowest, highest"):
+            pl.Model(net, range=wrong)
+    with pytest.raises(pl.errors.BadImage, match="a pair for each of 3 channels"):
+        pl.explain(pl.Model(net, range=((0, 1),) * 3), x, 0, method="saliency")
+
+
+UNITS = {"T2 and ADC": ((1.0, 0.003), (0.0, 0.0)), "CT and PET": ((2000.0, 20.0), (-1000.0, 0.0))}
+STARTS = ("black", "white", "half_gray", "black_and_white", "random(2)", "blurred(2)")
+UNLIKE = [
+    *(f"integrated_gradients(steps=4, baseline='{start}')" for start in STARTS),
+    "smoothgrad(n=3)", "expected_gradients(samples=4)", "deep_shap", "deeplift(baseline='white')",
+    "lime(segments='slic(12)', samples=30)", "kernel_shap(segments='slic(12)', samples=40, fill='half_gray')",
+    "xrai(inner=\"integrated_gradients(steps=4, baseline='black')\")",
+    "occlusion(window='4px', fill='white')", "occlusion(window='4px', fill='random(1)')", "rise(masks=12, cells=3, fill='half_gray')",
+    "meaningful_perturbation(steps=3, jitter='0px', fill='noise')", "extremal_perturbation(steps=3, areas=[0.2])", "guided_ig(steps=4, baseline='black')",
+]  # fmt: skip
+
+
+def several(dims, unit):
+    """The same function of the same image, with channels in units of their own; what a gradient in each channel has to be multiplied by."""
+    torch.manual_seed(1)
+    conv, pool = (nn.Conv2d, nn.AdaptiveAvgPool2d) if dims == 2 else (nn.Conv3d, nn.AdaptiveAvgPool3d)
+    net = nn.Sequential(conv(2, 4, 3), nn.ReLU(), conv(4, 4, 3), nn.ReLU(), pool(1), nn.Flatten(), nn.Linear(4, 2)).double().eval()
+    x = torch.rand(2, *[16, 14] if dims == 2 else [10, 9, 8], dtype=torch.float64)
+    flat = x.flatten(1)
+    flat[:, 0], flat[:, -1] = 0, 1
+    scale, offset = UNITS.get(unit, ((1.0, 1.0), (0.0, 0.0)))
+    column = torch.tensor(scale, dtype=torch.float64).view(2, *[1] * dims)
+    mean = tuple(0.5 * s + o for s, o in zip(scale, offset, strict=True))
+    model = pl.Model(net, normalize=pl.Normalize(mean, tuple(0.25 * s for s in scale)))
+    return model, x * column + torch.tensor(offset).view_as(column), column
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("method", UNLIKE)
+def test_units_of_channels_change_no_map(method, dims):
+    def explained(unit):
+        model, x, scale = several(dims, unit)
+        why = pl.explain(model, x, 0, method=method, run=pl.Run(seed=3))
+        return why, why.values * scale if method.startswith("smoothgrad") else why.values
+
+    values = explained("one unit")[1]
+    assert bool(values.any())
+    for unit in UNITS:
+        other, there = explained(unit)
+        assert torch.allclose(there, values, rtol=1e-5, atol=1e-6 * float(values.abs().max())), unit
+        assert [c for c in other.provenance.caveats if "standard deviations" in c] == []
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_units_of_channels_change_no_measurement(dims):
+    names = [
+        "max_sensitivity", "road", "deletion", "repeatability", "prediction_saliency_correlation", "fragility", "input_invariance",
+        "sensitivity_zero", "remove_top", "irof",
+    ]  # fmt: skip
+
+    def graded(unit):
+        model, x, _ = several(dims, unit)
+        method = "integrated_gradients(steps=2, baseline='blurred(2)')"  # black is another in every noisy copy: its own lowest value
+        return pl.grade(model, x, {"map": pl.explain(model, x, 0, method=method)}, names)
+
+    plain = graded("one unit")
+    for unit in UNITS:
+        there = graded(unit)
+        for name in names:
+            a, b = plain["map", name].value, there["map", name].value
+            assert b == pytest.approx(a, rel=1e-4, abs=1e-6, nan_ok=True), (unit, name)
+
+
+def test_a_start_far_from_all_scans_is_told():
+    model, x, _ = several(2, "T2 and ADC")
+    told = pl.explain(model, x, 0, method="integrated_gradients(baseline=0.5, steps=2)").provenance.caveats
+    assert any("value=0.5" in c and "665 standard deviations" in c for c in told), told
+    near = pl.explain(model, x, 0, method="integrated_gradients(baseline='white', steps=2)").provenance.caveats
+    assert not any("standard deviations" in c for c in near)
 
 
 class Dense(nn.Module):

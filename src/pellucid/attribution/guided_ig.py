@@ -65,6 +65,7 @@ def guided_ig(
         raise BadParameter("a fraction above 0, so that some sample moves", "fraction=0", "Give fraction=0.25.")
     starts = probe.starts(baseline)
     change = probe.score() - sum(float(a.score) for a in probe.scores(starts)) / len(starts)
+    unit = probe.setting().unit.to(x.device)
     ways = [(x - start).double() for start in starts]
     shares = [torch.zeros_like(way) for way in ways]  # how far each sample has come
     values, scores = torch.zeros_like(x, dtype=torch.float64), []
@@ -73,7 +74,7 @@ def guided_ig(
         score, slopes = probe.ask(points)
         scores.append(float(score[0]))
         for k, (way, slope) in enumerate(zip(ways, slopes.double(), strict=True)):
-            reached = _advance(shares[k], way.abs(), slope.abs(), (step + 1) / steps, fraction, max_dist)
+            reached = _advance(shares[k], way.abs() / unit, slope.abs() * unit, (step + 1) / steps, fraction, max_dist)
             values += (reached - shares[k]) * way * slope / len(starts)
             shares[k] = reached
     alphas, gap = [step / steps for step in range(steps)], float(values.sum()) - change

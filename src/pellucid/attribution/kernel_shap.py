@@ -57,7 +57,7 @@ def kernel_shap(
     True
     """
     assert isinstance(segments, Cuts) and isinstance(fill, Starts)
-    labels = segments.one(x, probe.grid, "kernel_shap").to(x.device)
+    labels = segments.one(probe.comparable, probe.grid, "kernel_shap").to(x.device)
     parts = int(labels.max()) + 1
     rows, weights, exact = shapley_rows(parts, samples, probe.random)
     fills = probe.starts(fill)

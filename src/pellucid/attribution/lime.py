@@ -68,7 +68,7 @@ def lime(
     torch.Size([1, 8, 8])
     """
     assert isinstance(segments, Cuts)
-    labels = segments.one(x, probe.grid, "lime").to(x.device)
+    labels = segments.one(probe.comparable, probe.grid, "lime").to(x.device)
     parts = int(labels.max()) + 1
     rows, times = merged(coins(samples, parts, probe.random))
     fills = _fills(probe, x, labels, fill)

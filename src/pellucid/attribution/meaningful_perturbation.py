@@ -209,7 +209,8 @@ class _Game:
         if not self.noisy:
             return shifted(self.hidden, move)
         low, high = self.probe.range
-        return low + (high - low) * torch.rand(self.hidden.shape, generator=self.probe.random, dtype=torch.float64).to(self.hidden)
+        drawn = torch.rand(self.hidden.shape, generator=self.probe.random, dtype=torch.float64).to(self.hidden)
+        return low.to(drawn) + (high - low).to(drawn) * drawn
 
     def seen(self, image: Tensor, region: Tensor, move: list[int]) -> Tensor:
         """The image with the region filled (deletion), or nothing but the region (preservation)."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from pellucid.errors import BadParameter
 from pellucid.grid import Grid
 from pellucid.method import BY_OTHERS, SIGNED, Cite, Cost, Inner, Method, Values, method, short
+from pellucid.model import ends
 from pellucid.params import Count, Positive
 from pellucid.probe.probe import Drawn, Probe
 
@@ -41,7 +42,7 @@ def smooth(
     """What another method says on average when the image is given a little noise.
 
     ``mean(m_k)``, ``mean(m_k ** 2)`` or ``mean((m_k - mean(m)) ** 2)`` over ``m_k = inner(image + sigma * (max - min) * noise_k)``,
-    shape and unit as the inner method's (squared). Noise is always added to the image, also where a hidden site is explained.
+    shape and unit as the inner method's (squared); max and min are those of each channel where channels have units of their own. Noise is always added to the image, also where a hidden site is explained.
 
     Args:
         inner: the method, or its name; may be given without ``inner=``: ``smooth("grad_cam")``.
@@ -63,7 +64,8 @@ def smooth(
     if statistic == "variance" and n < 2:
         raise BadParameter("a variance needs at least two noisy images", f"n={n}", "Give n=25.")
     image = probe.source
-    spread = sigma * float(image.max() - image.min())
+    low, high, _ = ends(image, probe.engine.model.normalize)
+    spread = (sigma * (high - low)).to(image)
     noisy = (image + spread * torch.randn(image.shape, generator=probe.random, dtype=torch.float64).to(image) for _ in range(n))
     mean: Tensor | float = 0.0
     squares: Tensor | float = 0.0

@@ -68,7 +68,7 @@ def xrai(
     True
     """
     assert isinstance(inner, Method)
-    image, grid = probe.source, probe.image.grid
+    image, grid = probe.comparable, probe.image.grid
     drawn = inner.answer(probe, x)
     gathered = (drawn.values.amax(0, keepdim=True) if channels == "max" else drawn.values.sum(0, keepdim=True)).double().cpu()
     if drawn.grid != grid:

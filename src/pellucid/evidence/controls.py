@@ -10,6 +10,7 @@ from torch import Tensor
 from pellucid.errors import BadParameter
 from pellucid.evidence.panel import Draws, Entry, Panel
 from pellucid.grid import Grid
+from pellucid.model import Model
 from pellucid.ops.blur import gaussian
 from pellucid.ops.edges import sobel
 
@@ -40,6 +41,11 @@ def edges(x: Tensor, chance: torch.Generator) -> Tensor:
 WITHOUT_NETWORK: dict[str, Draws] = {"random": random_map, "center": center, "edges": edges}
 
 
+def _drawn(draws: Draws, model: Model, x: Tensor, chance: torch.Generator) -> Tensor:
+    """From the image with its channels in one unit."""
+    return draws(model.comparable(x), chance)
+
+
 def add(panel: Panel, wanted: tuple[str, ...] = CONTROLS) -> None:
     """Put controls beside the maps of a panel: ``random``, ``center`` and ``edges`` once; of each map ``blurred`` copies and ``shuffled``, the map
     of the same question for a copy of the network whose weights are shuffled.
@@ -54,7 +60,7 @@ def add(panel: Panel, wanted: tuple[str, ...] = CONTROLS) -> None:
         raise BadParameter(f"controls are of {', '.join(CONTROLS)}", ", ".join(sorted(unknown)), "Choose among them.")
     maps = {n: e for n, e in panel.entries.items() if not e.control}
     for name in [c for c in CONTROLS if c in wanted and c in WITHOUT_NETWORK]:
-        draws = WITHOUT_NETWORK[name]
+        draws = partial(_drawn, WITHOUT_NETWORK[name], panel.model)
         panel.entries[name] = Entry(
             draws(panel.x.cpu(), panel.chance(f"control {name} {panel.image.fingerprint}")), draws=draws, control=True
         )

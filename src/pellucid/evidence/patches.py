@@ -26,14 +26,14 @@ class Patches:
     live: Tensor
 
     @classmethod
-    def of(cls, grid: Grid, x: Tensor, neutral: Tensor) -> Patches:
-        """About 256 (2D) or 512 (3D) patches, as square in the patient as the grid allows."""
+    def of(cls, grid: Grid, x: Tensor, neutral: Tensor, unit: Tensor | float = 1.0) -> Patches:
+        """About 256 (2D) or 512 (3D) patches, as square in the patient as the grid allows; ``unit``: one step of each channel, ``Setting.unit``."""
         extent = [n * s for n, s in zip(grid.shape, grid.spacing, strict=True)]
         edge = (math.prod(extent) / COUNT[grid.ndim]) ** (1 / grid.ndim)
         shape = tuple(max(1, min(n, round(e / edge))) for n, e in zip(grid.shape, extent, strict=True))
         index = _index(grid.shape, shape)
         whole = cls(index, shape, torch.arange(math.prod(shape)))
-        moved = whole.mean((x - neutral).abs().sum(0))
+        moved = whole.mean(((x - neutral).abs() / torch.as_tensor(unit).to(x)).sum(0))
         live = (moved > STILL * moved.max()).nonzero().flatten()
         return cls(index, shape, live)
 

@@ -78,7 +78,7 @@ class Features(Measure):
 class Weighted(Measure):
     """What the network sees where it looks: activations at a site averaged with an attribution map's positive values as weights.
 
-    ``target`` None is the class that the network predicts for each image. The map is summed into the site's cells (its mass is kept); where it
+    ``target`` None is the class that the network predicts for each image. The map is summed into the site's cells; where it
     is nowhere positive, the plain mean stands in and a note says so. ``method`` is any method's text.
 
     **Source**: Silva et al. 2020 (MICCAI, Interpretability-guided content-based medical image retrieval): a map localizes the relevant region and
@@ -160,7 +160,7 @@ class Structural(Measure):
     def settled(self, model: Model, image: Image) -> Measure:
         """With the span of this image, which then holds for all."""
         low, high = model.span(model.ready(image)[0].values)
-        return replace(self, span=self.span or (high - low) or 1.0)
+        return replace(self, span=self.span or float((high - low).max()) or 1.0)
 
     def describe(self, model: Model, scans: Sequence[Scan], run: Run) -> Iterator[Described]:
         """No pass at all."""
@@ -256,16 +256,24 @@ def maps_of(model: Model, images: Sequence[Image], method: str, target: Any, sit
 
 
 def weights_at(why: Map, grid: Grid, space: tuple[int, ...]) -> Tensor:
-    """Positive relevance summed into the cells of a site: (*space), float64."""
-    positive = replace(why, values=why.relevance.clamp_min(0)[None].double())
-    if tuple(why.grid.shape) != space and grid.shape == space:
-        positive = positive.on(grid, keep="mass")
-    if tuple(positive.values.shape[1:]) != space:
-        raise BadSite(f"a map on the cells {space}", f"{tuple(positive.values.shape[1:])}", "Choose a site with the image's axes.")
-    return positive.values[0].double()
+    """Positive relevance, each sample's added to the cell of a site that it lies nearest to: (*space), float64."""
+    positive = why.relevance.detach().cpu().double().clamp_min(0)
+    if tuple(positive.shape) == space:
+        return positive
+    if grid.shape != space or len(space) != positive.ndim:
+        raise BadSite(f"a site whose cells have the {positive.ndim} axes of the image", f"{space}", "Choose another site.")
+    matrix = torch.from_numpy(why.grid.map_to(grid)).double()
+    at = torch.stack(torch.meshgrid(*[torch.arange(n, dtype=torch.float64) for n in positive.shape], indexing="ij")).flatten(1)
+    cells = (matrix[: len(space), : len(space)] @ at + matrix[: len(space), 3:]).round()
+    flat = torch.zeros(at.shape[1], dtype=torch.long)
+    for n, axis in zip(space, cells, strict=True):
+        flat = flat * n + axis.clamp(0, n - 1).long()
+    found = torch.zeros(space, dtype=torch.float64)
+    found.view(-1).index_add_(0, flat, positive.flatten())
+    return found
 
 
-def as_picture(why: Map, span: tuple[float, float]) -> Image:
+def as_picture(why: Map, span: tuple[Tensor, Tensor]) -> Image:
     """A map's positive values as an image like the explained one: 0 becomes the lowest value, its 99.5th percentile the highest."""
     shown = why.on(why.image.grid).relevance.clamp_min(0).double()
     high = float(torch.quantile(shown.flatten()[:: max(1, shown.numel() // 2**20)], 0.995)) or float(shown.max()) or 1.0

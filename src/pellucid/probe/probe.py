@@ -25,6 +25,7 @@ from pellucid.target import neuron
 
 Asked = TypeVar("Asked")
 MISSED = 0.05  # of the score's change: what is more is told on the map
+FAR = 30.0  # standard deviations that no prepared scan reaches; 0..255 where 0..1 was meant reaches hundreds
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,11 +209,13 @@ class Probe:
         return Setting(self.x, self.grid, low, high, self.random)
 
     @property
-    def range(self) -> tuple[float, float]:
-        """Lowest and highest value of an image by ``Model.span``; at a hidden site the activation's own."""
-        if self.question.place is not None:
-            return float(self.x.min()), float(self.x.max())
-        return self.engine.model.span(self.x)
+    def range(self) -> tuple[Tensor, Tensor]:
+        """Lowest and highest value of an image by channel, by ``Model.span``; at a hidden site the activation's own, one for all channels."""
+        if self.question.place is None:
+            return self.engine.model.span(self.x)
+        shape = (len(self.x), *[1] * (self.x.ndim - 1))
+        low, high = (end.detach().cpu().double().expand(shape) for end in (self.x.min(), self.x.max()))
+        return low, high
 
     def starts(self, baseline: Any) -> list[Tensor]:
         """Where paths start (or what fills holes): the baseline's images; at a hidden site, the activations they cause there."""
@@ -222,7 +225,14 @@ class Probe:
     def images(self, baseline: Any) -> list[Tensor]:
         """The baseline's images themselves, shaped like ``source``, also where ``x`` is an activation."""
         assert isinstance(baseline, Starts)
-        return baseline.starts(Setting(self.source, self.question.grid, *self.engine.model.span(self.source), self.random))
+        model = self.engine.model
+        found = baseline.starts(Setting(self.source, self.question.grid, *model.span(self.source), self.random))
+        if model.normalize is not None:
+            whole, far = (max(float(model.normalize(i[None]).abs().max()) for i in images) for images in ([self.source], found))
+            if far > max(FAR, whole):
+                way_out = "give one in the units of each channel, or the model's range="
+                self.notes.append(f"{baseline!r} reaches {far:.0f} standard deviations after normalize=, the image {whole:.1f}: {way_out}")
+        return found
 
     def samples(self, length: Any, *, whole: bool = False) -> tuple[float, ...]:
         """A length parameter in samples along each axis of ``x``; ``whole``: at least one sample, or an error."""
@@ -243,6 +253,11 @@ class Probe:
     def source(self) -> Tensor:
         """The image (c, *space) itself, also where ``x`` is an activation."""
         return self.question.x
+
+    @property
+    def comparable(self) -> Tensor:
+        """``source`` with all channels in one unit, for what cuts it by its values."""
+        return self.engine.model.comparable(self.source)
 
     def run(self, method: Any, images: Iterable[Tensor]) -> Iterator[Drawn]:
         """Another method about each of ``images`` (shaped like ``source``), in groups that fill a chunk, advancing side by side."""

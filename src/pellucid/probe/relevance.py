@@ -21,7 +21,7 @@ def limits(probe: Probe) -> tuple[Tensor, Tensor] | None:
     if probe.question.place is not None:
         return None
     normalize = probe.engine.model.normalize
-    ends = [torch.full_like(probe.x, end) for end in probe.range]
+    ends = [end.to(probe.x).expand_as(probe.x) for end in probe.range]
     low, high = ends if normalize is None else [normalize(end[None])[0] for end in ends]
     return torch.minimum(low, high), torch.maximum(low, high)
 

@@ -17,6 +17,7 @@ from pellucid.explanation import Map
 from pellucid.grid import Grid
 from pellucid.image import Image
 from pellucid.method import Method, read_method
+from pellucid.model import span
 from pellucid.ops.blur import blur_matrix, gaussian
 from pellucid.report.curves import Plot, plot
 from pellucid.report.pictures import RGB, flat_picture, pack, packed_text
@@ -231,7 +232,7 @@ def _start(m: Map, method: Method[Any]) -> Tensor | None:
         return None
     x = m.image.values.detach().cpu()
     try:
-        return baseline.starts(Setting(x, m.image.grid, float(x.min()), float(x.max()), torch.Generator()))[0]
+        return baseline.starts(Setting(x, m.image.grid, *span(x), torch.Generator()))[0]
     except PellucidError:
         return None
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+
+from pellucid.baseline import Each, in_words, one_or_each
 from pellucid.evidence.axioms.sums import FAIL, PASS
 from pellucid.evidence.axioms.twins import UNIT, compared
 from pellucid.evidence.metric import MAPS_ANEW, Price, metric
@@ -37,19 +40,23 @@ def input_invariance(panel: Panel, *, shift: Real = -1.0) -> dict[str, Measureme
         zeros; here into ``normalize``, before any padding, whatever the first layer is.
     """
     at = panel.setting
-    m = shift * (at.high - at.low)
-    twin = replace(_undoing(panel.model, m), range=(at.low + m, at.high + m))
+    move = shift * at.width
+    m, pairs = one_or_each(move), torch.stack([at.low + move, at.high + move], 1).flatten(1).tolist()
+    moved = tuple(map(tuple, pairs)) if len({*map(tuple, pairs)}) > 1 else tuple(pairs[0])
+    twin = replace(_undoing(panel.model, m), range=moved)
 
     def say(gap: float) -> str:
         word = "stays under" if gap <= PASS else "changes with"
-        return f"The map {word} a shift of all values by {m:.4g} that the network undoes: {gap:.1%} of it is different."
+        return f"The map {word} a shift of all values by {in_words(m)} that the network undoes: {gap:.1%} of it is different."
 
-    found = compared(panel, "input_invariance", twin, panel.x + m, lambda a: a, say)
+    found = compared(panel, "input_invariance", twin, panel.x + move.to(panel.x), lambda a: a, say)
     return {n: replace(f, detail={**f.detail, "shift": m}) for n, f in found.items()}
 
 
-def _undoing(model: Model, m: float) -> Model:
+def _undoing(model: Model, m: Each) -> Model:
     """The network that takes ``m`` off before it does anything else."""
     own = model.normalize or Normalize()
-    mean = tuple(v + m for v in own.mean) if isinstance(own.mean, tuple) else own.mean + m
-    return replace(model, normalize=Normalize(mean, own.std))
+    if isinstance(own.mean, float) and isinstance(m, float):
+        return replace(model, normalize=Normalize(own.mean + m, own.std))
+    mean, move = torch.broadcast_tensors(*(torch.tensor(v, dtype=torch.float64) for v in (own.mean, m)))
+    return replace(model, normalize=Normalize(tuple((mean + move).tolist()), own.std))

@@ -61,7 +61,7 @@ def sensitivity_zero(panel: Panel, *, settings: Count = 2, still: Positive = 1e-
 def _exchanges(panel: Panel, patches: Patches, parts: Tensor, settings: int) -> Iterator[Tensor]:
     """For each setting the image itself, then every part blurred, then every part as noise."""
     chance, at = panel.chance(NAME), panel.setting
-    noise = (at.low + (at.high - at.low) * torch.rand(panel.x.shape, generator=chance, dtype=torch.float64)).to(panel.x)
+    noise = (at.low + at.width * torch.rand(panel.x.shape, generator=chance, dtype=torch.float64)).to(panel.x)
     for k in range(settings):
         half = parts[torch.randperm(len(parts), generator=chance)[: len(parts) // 2]] if k else parts[:0]
         scene = patches.without(panel.x, panel.blurred, half)

@@ -34,7 +34,7 @@ def measured(
     panel: Panel, name: str, unit: str, better: Direction, of: Callable[[Tensor], float], noise: float, say: Callable[[float], str]
 ) -> dict[str, Measurement]:
     """A number of every map's shares, held against that of noise; the number of the image's edges stands beside it."""
-    edges = shares(sobel(panel.x.cpu()))
+    edges = shares(sobel(panel.model.comparable(panel.x.cpu())))
     beside = {"noise": noise, "edges": math.nan if edges is None else of(edges), "samples": math.prod(panel.grid.shape)}
     found = {}
     for map_ in panel.names:

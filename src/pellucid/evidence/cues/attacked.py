@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pellucid.asking import Scan, explain_all
+from pellucid.baseline import Each, in_words, one_or_each
 from pellucid.errors import BadParameter, Unsupported
 from pellucid.evidence.cues.asked import Asked
 from pellucid.explanation import Map
@@ -72,7 +73,7 @@ class Attacked:
     noise: float
     likeness: Likeness
     noise_likeness: Likeness
-    reach: float
+    reach: Each
     steps: int
 
     @property
@@ -91,7 +92,7 @@ class Attacked:
             else "met a network that denied it"
         )
         return (
-            f"A change of at most {self.reach:.3g} in every value {said} (log odds {self.odds[0]:.2f} to {self.odds[1]:.2f}; random signs of that size: "
+            f"A change of at most {in_words(self.reach)} in every value {said} (log odds {self.odds[0]:.2f} to {self.odds[1]:.2f}; random signs of that size: "
             f"{self.noise:.2f}). The map of the same class keeps a rank correlation of {self.likeness.rank:.2f} with the map before, and {self.likeness.top:.0%} of its "
             f"top tenth ({self.noise_likeness.rank:.2f} and {self.noise_likeness.top:.0%} under random signs)."
         )
@@ -148,11 +149,11 @@ def attacked(
     with untouched(as_model(net).module):
         asked = Asked(net, target, run, image)
         scan = asked.ready(image)[0]
-        low, high = asked.model.span(scan.values)
         lowered = LogOdds(asked.target) if isinstance(asked.target, (Logit, Probability)) else asked.target
         x = scan.values.to(asked.model.device, asked.model.dtype or scan.values.dtype)
-        reach = share * (high - low)
-        ball = (torch.maximum(x - reach, x.clamp_max(low)), torch.minimum(x + reach, x.clamp_min(high)))
+        low, high = asked.model.span(scan.values)
+        reach = (share * (high - low)).to(x)
+        ball = (torch.maximum(x - reach, x.clamp_max(low.to(x))), torch.minimum(x + reach, x.clamp_min(high.to(x))))
         found, odds = _search(asked, scan, lowered, x, reach, ball, 1 if attack == "fgsm" else many, attack)
         signs = (torch.randint(2, x.shape, generator=asked.chance("signs")) * 2 - 1).to(x)
         noisy = (x + reach * signs).clamp(*ball)
@@ -161,13 +162,13 @@ def attacked(
         maps = explain_all(replace(asked.model, prepare=None), images, [Ask(read_method(method), asked.target, site)], asked.run)
     flat = [m.on(scan.grid).relevance.double() for m in maps]
     return Attacked(
-        maps[0], maps[1], scan, images[1], odds, noise, Likeness.between(flat[0], flat[1]), Likeness.between(flat[0], flat[2]), reach,
+        maps[0], maps[1], scan, images[1], odds, noise, Likeness.between(flat[0], flat[1]), Likeness.between(flat[0], flat[2]), one_or_each(share * (high - low)),
         1 if attack == "fgsm" else many,
     )  # fmt: skip
 
 
 def _search(
-    asked: Asked, scan: Image, lowered: Target, x: Tensor, reach: float, ball: tuple[Tensor, Tensor], steps: int, attack: Attack
+    asked: Asked, scan: Image, lowered: Target, x: Tensor, reach: Tensor, ball: tuple[Tensor, Tensor], steps: int, attack: Attack
 ) -> tuple[Tensor, tuple[float, float]]:
     """The image with the lowest score on the way, and the score before and there."""
     probe = asked.probe(scan, lowered)

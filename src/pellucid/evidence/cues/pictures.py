@@ -115,10 +115,9 @@ def _in_color(image: Image, owner: str) -> Tensor:
 def gamma(image: Image, exponent: Positive = 2.0) -> Image:
     """Grays shifted without changing their order: values scaled to [0, 1], to the power ``exponent``, and back."""
     low, high = span(image.values)
-    if high <= low:
-        return image
-    share = ((image.values - low) / (high - low)).clamp(0, 1)
-    return image.with_values(low + (high - low) * share ** check("gamma", "exponent", Positive, exponent))
+    start, width = low.to(image.values), (high - low).to(image.values)
+    share = ((image.values - start) / torch.where(width > 0, width, 1.0)).clamp(0, 1)
+    return image.with_values(start + width * share ** check("gamma", "exponent", Positive, exponent))
 
 
 def silhouette(image: Image, mask: Tensor | None = None) -> Image:
@@ -134,10 +133,11 @@ def silhouette(image: Image, mask: Tensor | None = None) -> Image:
 def edges(image: Image) -> Image:
     """Contours alone: the slope's magnitude (Sobel), gray, from the lowest to the highest value of the picture."""
     low, high = span(image.values)
+    start, width = low.to(image.values), (high - low).to(image.values)
     slope = sobel(image.values)
     top = float(np.quantile(slope.numpy(), MOST_SLOPE)) or float(slope.max())
     share = (slope / top).clamp(0, 1) if top > 0 else slope
-    return image.with_values((low + (high - low) * share).to(image.values.dtype).expand_as(image.values).clone())
+    return image.with_values((start + width * share).to(image.values.dtype).expand_as(image.values).clone())
 
 
 def texture(image: Image, patch: Length | None = None, mask: Tensor | None = None, seed: int = 0) -> Image:
@@ -169,6 +169,6 @@ def blurred(image: Image, sigma: Length | None = None) -> Image:
 
 def high_pass(image: Image, sigma: Length | None = None) -> Image:
     """Detail alone: what ``blurred`` takes away, around the middle of the range of values."""
-    low, high = span(image.values)
+    low, high = (end.to(image.values) for end in span(image.values))
     detail = image.values - gaussian(image.values, _width(sigma, DETAIL, image.grid, "high_pass"))
     return image.with_values((detail + (low + high) / 2).clamp(low, high))

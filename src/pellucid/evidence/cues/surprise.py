@@ -22,7 +22,7 @@ from pellucid.explanation import Map, Measurement
 from pellucid.grid import Grid
 from pellucid.image import Image, digest
 from pellucid.method import Method, read_method
-from pellucid.model import Normalize, as_model, span
+from pellucid.model import Normalize, Pairs, as_model, span
 from pellucid.params import Distance, Length, check
 from pellucid.probe.ledger import untouched
 from pellucid.run import Run
@@ -75,7 +75,7 @@ class Surprise:
     target: str
     weights: str
     window: str
-    range: tuple[float, float] | None
+    range: Pairs | None
     normalize: Normalize | None
     forward: int
 

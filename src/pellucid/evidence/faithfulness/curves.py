@@ -61,7 +61,7 @@ class Removal:
         """Equal patches: of a given edge, or (None) about 256 (512 in 3D), where those without content are never removed."""
         neutral = panel.blurred if fill is None else panel.fill(fill)
         x = panel.x.cpu()
-        patches = Patches.of(panel.grid, x, neutral.cpu()) if patch is None else Patches.cut(panel.grid, patch)
+        patches = Patches.of(panel.grid, x, neutral.cpu(), panel.setting.unit) if patch is None else Patches.cut(panel.grid, patch)
         return cls.of(panel, patches, neutral, steps_of(len(patches.live), steps, spacing))
 
     @property

@@ -47,7 +47,7 @@ def curves_of(case: Case, relevance: Tensor, neutral: Tensor) -> list[Measuremen
     are left out for every order alike. All orders are asked in one stream.
     Sources: Petsiuk, Das, Saenko 2018; Samek et al. 2017.
     """
-    patches = Patches.of(case.why.image.grid, case.x.cpu(), neutral.cpu())
+    patches = Patches.of(case.why.image.grid, case.x.cpu(), neutral.cpu(), case.panel.setting.unit)
     if len(patches.live) < 8:
         text = "The image has hardly any content to take away, so deletion says nothing."
         return [Measurement(n, math.nan, UNIT, "up", "inconclusive", text) for n in NAMES]
@@ -55,7 +55,7 @@ def curves_of(case: Case, relevance: Tensor, neutral: Tensor) -> list[Measuremen
     chance, smooth = case.chance(2), patches.smoothness(relevance)
     field = patches.mean(relevance).view(patches.shape)
     own = patches.order(relevance, chance)
-    orders = {"map": own, "negative": own.flip(0), "edges": patches.order(sobel(case.x), chance)}
+    orders = {"map": own, "negative": own.flip(0), "edges": patches.order(sobel(case.model.comparable(case.x)), chance)}
     copies = {f"copy {i}": copy.flatten() for i, copy in enumerate(_turned(field))}
     orders |= {name: patches.ranked(copy, chance) for name, copy in copies.items()}
     alike = {name: spearman(field.flatten()[patches.live], copy[patches.live]) for name, copy in copies.items()}
@@ -166,7 +166,7 @@ def _areas(case: Case, removal: Removal, orders: dict[str, Tensor]) -> Areas:
 def _beyond_edges(case: Case, patches: Patches, relevance: Tensor, curves: Areas) -> Measurement:
     """Deletion and insertion together against the order of the image's edges."""
     gain = curves.told("map") - curves.told("edges")
-    alike = spearman(patches.mean(relevance)[patches.live], patches.mean(sobel(case.x))[patches.live])
+    alike = spearman(patches.mean(relevance)[patches.live], patches.mean(sobel(case.model.comparable(case.x)))[patches.live])
     copied = alike >= COPY and gain <= EVEN
     status: Status = "pass" if gain > EVEN else "fail" if copied or gain <= WORSE else "inconclusive"
     text = f"The map tells {abs(gain):.0%} of the score's range {'more' if gain > 0 else 'less'} than the image's edges do."

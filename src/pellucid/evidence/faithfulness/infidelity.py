@@ -109,7 +109,7 @@ class _Draw:
                 yield content * share.to(content), share
             else:
                 noise = torch.randn(content.shape, generator=chance, dtype=torch.float64)
-                yield (noise * self.sigma * (setting.high - setting.low)).to(content), noise
+                yield (noise * self.sigma * setting.width).to(content), noise
 
     def _square(self, chance: torch.Generator) -> Tensor:
         share = torch.zeros((1, *self.panel.grid.shape), dtype=torch.float64)

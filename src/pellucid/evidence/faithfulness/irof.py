@@ -50,9 +50,9 @@ def irof(
         text = f"The score of the image is {panel.score:.3g}, so that there is no share of it to lose: follow a probability."
         return dict.fromkeys(panel.names, Measurement("irof", math.nan, UNIT, "up", "void", text))
     x = panel.x.cpu()
-    patches = Patches.pieces(segments.one(x, panel.grid, "irof"))
+    patches = Patches.pieces(segments.one(panel.model.comparable(x), panel.grid, "irof"))
     neutral = panel.neutrals["mean of each channel"] if fill is None else panel.fill(fill)
-    lattice = Patches.of(panel.grid, x, neutral.cpu())
+    lattice = Patches.of(panel.grid, x, neutral.cpu(), panel.setting.unit)
     removal = Removal.of(panel, patches, neutral, steps_of(len(patches.live), steps, "equal"), lattice)
     telling = Telling("irof", UNIT, lambda _, c: _over(c), "Removing the pieces that the map marks takes from the score", bounds=1.0)
     return against_chance(removal, collect(removal, ["removed"], orders), telling, ["removed"])

@@ -30,8 +30,8 @@ class Revealed:
 
     panel: Panel
     seeds: Array  # (*space) bool: the samples that are always shown
-    low: float
-    high: float
+    low: Tensor
+    high: Tensor
 
     @classmethod
     def of(cls, panel: Panel, share: float) -> Revealed:
@@ -56,7 +56,8 @@ class Revealed:
         """Bytes of an image (c, *space) in a lossless file, as an estimate of its entropy; channels that make no color count one by one."""
         from PIL import Image
 
-        values = (image.detach().cpu() - self.low) * (255 / max(self.high - self.low, 1e-300))
+        seen = image.detach().cpu()
+        values = (seen - self.low.to(seen)) * (255 / (self.high - self.low).clamp_min(1e-300)).to(seen)
         bytes_ = values.clamp(0, 255).round().to(torch.uint8).numpy()
         total = 0
         for plane in [bytes_.transpose(1, 2, 0)] if len(bytes_) == 3 else list(bytes_):

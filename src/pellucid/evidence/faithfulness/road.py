@@ -52,7 +52,7 @@ def road(panel: Panel, *, points: Count = 9, noise: Weight = 0.01) -> dict[str, 
     **Source**: Rong et al. 2022, sections 4 and 5; the weights of neighbors in 3D and between unequal voxels are ours (see imputation).
     """
     setting = panel.setting
-    grain = noise * (setting.high - setting.low) * torch.randn(panel.x.shape, generator=panel.chance("road: noise"), dtype=torch.float64)
+    grain = noise * setting.width * torch.randn(panel.x.shape, generator=panel.chance("road: noise"), dtype=torch.float64)
     grain = grain.to(panel.x)
     shares = [k / (points + 1) for k in range(1, points + 1)]
     why = {n: nothing_in(panel.relevance(n)) for n in panel.names}

@@ -28,7 +28,7 @@ def neutral(panel: Panel, fill: Starts | None) -> Tensor:
 def parts_of(panel: Panel, parts: Parts) -> Patches:
     """The image's parts: about 256 (2D) or 512 (3D) equal patches, or its samples; all channels of a part go together."""
     if parts == "patches":
-        return Patches.of(panel.grid, panel.x.cpu(), panel.blurred.cpu())
+        return Patches.of(panel.grid, panel.x.cpu(), panel.blurred.cpu(), panel.setting.unit)
     every = torch.arange(math.prod(panel.grid.shape))
     return Patches(every.view(panel.grid.shape), panel.grid.shape, every)
 

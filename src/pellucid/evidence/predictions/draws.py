@@ -116,12 +116,13 @@ def moved_draws(
     if noise == 0 and not any(reach) and not flips:
         raise BadParameter("noise, shifts of a sample or more, or flips", "none of them", "Give noise=0.02.")
     low, high = model.span(image.values)
+    spread = (noise * (high - low)).to(image.values)
     for i in range(draws):
         chance = torch.Generator().manual_seed(7919 * (seed + 1) + i)
         turned = [a for a in flips if int(torch.randint(2, (1,), generator=chance))]
         step = [int(torch.randint(-r, r + 1, (1,), generator=chance)) for r in reach]
         grain = torch.randn(image.values.shape, generator=chance, dtype=torch.float64).to(image.values)
-        values = _flipped(_shifted(image.values, step), turned) + noise * (high - low) * grain
+        values = _flipped(_shifted(image.values, step), turned) + spread * grain
         known = _shifted(_shifted(torch.ones(1, *image.grid.shape), step, 0.0), [-s for s in step], 0.0)[0] > 0.5
         yield Draw(model, image.with_values(values), _Back(tuple(step), tuple(turned)), known)
 

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pellucid.baseline import Each, one_or_each
 from pellucid.evidence.panel import Panel
 from pellucid.evidence.robustness.changes import anew, moved, remade
 from pellucid.ops.similarity import spearman
@@ -31,7 +32,7 @@ class Ball:
 
     paths: dict[str, Path]
     norms: list[float]
-    reach: float
+    reach: Each
 
 
 def noises(panel: Panel, radius: float, of: Of, samples: int) -> Iterator[Tensor]:
@@ -41,16 +42,17 @@ def noises(panel: Panel, radius: float, of: Of, samples: int) -> Iterator[Tensor
         yield (reach * (2 * torch.rand(panel.x.shape, generator=chance, dtype=torch.float64) - 1)).to(panel.x)
 
 
-def reach_of(panel: Panel, radius: float, of: Of) -> float:
-    """The radius in the image's own values."""
-    return radius * (panel.setting.high - panel.setting.low) if of == "range" else radius
+def reach_of(panel: Panel, radius: float, of: Of) -> Tensor:
+    """The radius in the image's own values, by channel."""
+    width = panel.setting.width
+    return radius * width if of == "range" else torch.full_like(width, radius)
 
 
 def ball(panel: Panel, radius: float, of: Of, samples: int) -> Ball:
     """Every map made anew at each draw; found once for all metrics that ask for the same ball."""
 
     def make() -> Ball:
-        found = Ball({n: Path() for n in remade(panel)}, [], reach_of(panel, radius, of))
+        found = Ball({n: Path() for n in remade(panel)}, [], one_or_each(reach_of(panel, radius, of)))
         found.norms += [float(e.double().norm()) for e in noises(panel, radius, of, samples)]
         for maps in anew(panel, (panel.x + e for e in noises(panel, radius, of, samples))):
             for name, there in maps.items():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pellucid.baseline import one_or_each
 from pellucid.evidence.metric import MAPS_ANEW, NETWORK, Price, metric
 from pellucid.evidence.panel import Panel
 from pellucid.evidence.robustness.changes import foreign, hollow, remade, score_slope
@@ -61,15 +62,15 @@ def fragility(
     **Source**: the top-k attack of Ghorbani et al. 2019, algorithm 1, with its gradient estimated from the maps (natural evolution strategies,
         Wierstra et al. 2014), since ReLU networks and most methods have no second derivative; the answer is kept to first order.
     """
-    reach = eps * (panel.setting.high - panel.setting.low)
+    reach = eps * panel.setting.width
     score = panel.score
     limit = keep * abs(score - panel.known("blurred copy", lambda: [panel.blurred])[0])
     if not limit > 0:
         text = "The score is the same with and without the image's content: there is no answer to keep."
         return {n: Measurement(NAME, math.nan, UNIT, "up", "void", text) for n in panel.names}
     names = [n for n in remade(panel) if float(panel.relevance(n).std()) > 0]
-    slope = score_slope(panel)
-    signs = [reach * _level(_signs(panel, f"{NAME}: draw {k}"), slope) for k in range(draws)]
+    slope = _slope(panel)
+    signs = [_sized(reach, _level(_signs(panel, f"{NAME}: draw {k}"), slope)) for k in range(draws)]
     plain = panel.known(f"{NAME}: {draws} draws of {eps}", lambda: (panel.x + e for e in signs))
     maps = panel.anew(names, [panel.x + e for e in signs])
     found: dict[str, Measurement] = {}
@@ -98,7 +99,7 @@ def fragility(
         ranks = [spearman(own, there) for there in maps[name]]
         detail = {
             "rank_correlation": worst.rank, "noise_kept": noise, "noise_rank_correlation": sum(ranks) / len(ranks), "score_moved": worst.moved,
-            "score_may_move": limit, "noise_score_moved": [abs(s - score) for s in plain], "reach": reach,
+            "score_may_move": limit, "noise_score_moved": [abs(s - score) for s in plain], "reach": one_or_each(reach),
         }  # fmt: skip
         found[name] = _judged(worst, level, detail)
     return found
@@ -109,25 +110,37 @@ def kept(a: Tensor, b: Tensor, top: float) -> float:
     return float(_top(b, top)[_top(a, top)].double().mean())
 
 
-def _search(panel: Panel, name: str, best: Attack, reach: float, limit: float, score: float, top: float, rounds: int, pairs: int) -> Attack:
+def _search(
+    panel: Panel, name: str, best: Attack, reach: Tensor, limit: float, score: float, top: float, rounds: int, pairs: int
+) -> Attack:
     """Steps along the slope of the top's share of the map, estimated from antithetic pairs of random signs, so that the score stays."""
-    own, slope = panel.relevance(name), score_slope(panel)
+    own, slope = panel.relevance(name), _slope(panel)
     chance, high = panel.chance(f"{NAME}: search"), _top(own, top)
     uphill = torch.zeros(panel.x.shape, dtype=torch.float64, device=panel.x.device)
     for _ in range(rounds):
         signs = [(2.0 * torch.randint(2, panel.x.shape, generator=chance) - 1).to(panel.x) for _ in range(pairs)]
         center = CENTER * best.noise
-        ends = [panel.x + center + (1 - CENTER) * side * reach * u for u in signs for side in (1, -1)]
+        ends = [panel.x + center + _sized((1 - CENTER) * side * reach, u) for u in signs for side in (1, -1)]
         shares = [_held(m, high) for m in panel.anew([name], ends)[name]]
         for k, u in enumerate(signs):
             uphill += (shares[2 * k] - shares[2 * k + 1]) * u
-        tried = reach * _level(-uphill, slope)
+        tried = _sized(reach, _level(-uphill, slope))
         moved = abs(panel.scores([panel.x + tried])[0] - score)
         (there,) = panel.anew([name], [panel.x + tried])[name]
         one = Attack(tried, there, kept(own, there, top), spearman(own, there), moved)
         if moved <= limit and (one.kept, one.rank) < (best.kept, best.rank):
             best = one
     return best
+
+
+def _slope(panel: Panel) -> Tensor:
+    """The score's slope along changes of one size in every channel, whatever its unit."""
+    slope = score_slope(panel)
+    return slope * panel.setting.unit.to(slope)
+
+
+def _sized(reach: Tensor, signs: Tensor) -> Tensor:
+    return reach.to(signs) * signs
 
 
 def _level(wanted: Tensor, slope: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from pellucid.baseline import in_words
 from pellucid.evidence.intervals import average
 from pellucid.evidence.metric import MAPS_ANEW, Price, metric
 from pellucid.evidence.panel import Panel
@@ -47,7 +48,7 @@ def max_sensitivity(panel: Panel, *, radius: Positive = 0.02, of: Of = "range", 
         path, level = found.paths[name], unrelated(panel.relevance(name))
         mean = average(path.relative)
         worst = max(path.relative) if not any(map(math.isnan, path.relative)) else math.nan
-        text = f"Noise of {found.reach:.3g} moves the map by {mean.value:.0%} on average and {worst:.0%} at most (an unrelated map: {level:.0%})."
+        text = f"Noise of {in_words(found.reach)} moves the map by {mean.value:.0%} on average and {worst:.0%} at most (an unrelated map: {level:.0%})."
         alike = [r for r in path.alike if not math.isnan(r)]
         detail = {
             "average": mean.value, "average_low": mean.low, "average_high": mean.high, "radius": found.reach, "draws": path.relative,

@@ -63,13 +63,14 @@ def prediction_saliency_correlation(panel: Panel, *, eps: Positive = 0.05, chang
 def _changes(panel: Panel, eps: float, count: int) -> Iterator[Tensor]:
     """Along the slope, at random, and half of each, in turn; sizes from eps / 16 to eps."""
     slope = score_slope(panel).sign()
-    reach, steps, chance = eps * (panel.setting.high - panel.setting.low), max(1, math.ceil(count / 3)), panel.chance(NAME)
+    reach, steps, chance = eps * panel.setting.width, max(1, math.ceil(count / 3)), panel.chance(NAME)
     for k in range(count):
         size = reach * 2.0 ** (-4 * (1 - (k // 3 + 1) / steps))
         signs = (2.0 * torch.randint(2, panel.x.shape, generator=chance) - 1).to(panel.x)
         up = 1 if (k // 3) % 2 else -1
         follows = torch.rand(panel.x.shape, generator=chance) < (1.0, 0.0, 0.5)[k % 3]
-        yield size * torch.where(follows.to(panel.x.device), up * slope, signs)
+        made = torch.where(follows.to(panel.x.device), up * slope, signs)
+        yield size.to(made) * made
 
 
 def _measured(answer: list[float], moved: list[float]) -> Measurement:

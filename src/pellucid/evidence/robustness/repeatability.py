@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pellucid.baseline import samples
+from pellucid.baseline import one_or_each, samples
 from pellucid.evidence.intervals import average
 from pellucid.evidence.metric import MAPS_ANEW, Price, metric
 from pellucid.evidence.panel import Panel
@@ -70,7 +70,7 @@ def repeatability(panel: Panel, *, noise: Weight = 0.02, shift: Reach = "0.5px",
             own, back = inner(panel.relevance(name), margin), inner(_read(there[None], [-m for m in move])[0], margin)
             found[name].alike.append(Likeness.of(own, back))
             found[name].sums.add(back)
-    settings = {"noise": noise * (panel.setting.high - panel.setting.low), "shift": reach}
+    settings: dict[str, object] = {"noise": one_or_each(noise * panel.setting.width), "shift": reach}
     return {
         n: told(NAME, "another scan", found[n], 0.0, AGAINST, settings) if n in found else foreign(NAME, "rank correlation", "up")
         for n in panel.names
@@ -94,7 +94,7 @@ def _moves(panel: Panel, reach: Sequence[float], scans: int) -> list[list[float]
 
 def _replicates(panel: Panel, moves: Sequence[Sequence[float]], noise: float) -> Iterator[Tensor]:
     chance = panel.chance("repeatability: noise")
-    spread = noise * (panel.setting.high - panel.setting.low)
+    spread = noise * panel.setting.width
     for move in moves:
         drawn = torch.randn(panel.x.shape, generator=chance, dtype=torch.float64)
         yield (_read(panel.x.cpu(), move).double() + spread * drawn).to(panel.x)

@@ -46,7 +46,7 @@ def floors(panel: Panel, name: str, own: Tensor, whole: Stage | None, images: Se
     side = Side.of(own)
     noise = (own.new_zeros(own.shape)).uniform_(generator=chance)
     found: dict[str, dict[str, Any]] = {
-        "edges": _one(Alike.between(side, sobel(panel.x.cpu()))),
+        "edges": _one(Alike.between(side, sobel(panel.model.comparable(panel.x.cpu())))),
         "noise": _one(Alike.between(side, noise)),
     }
     if whole is not None and whole.pairs[name]:

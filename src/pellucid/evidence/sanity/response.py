@@ -61,7 +61,7 @@ def response(case: Case, neutrals: Sequence[Tensor], shuffler: Shuffler) -> Meas
 def _halves(case: Case, neutrals: Sequence[Tensor]) -> list[Tensor]:
     """Pairs of complementary halves, the neutral images in turn."""
     chance, found = case.chance(6), []
-    patches = Patches.of(case.why.image.grid, case.x.cpu(), neutrals[0].cpu())
+    patches = Patches.of(case.why.image.grid, case.x.cpu(), neutrals[0].cpu(), case.panel.setting.unit)
     for k in range(case.effort.splits):
         order, neutral = patches.random_order(WIDE, chance), neutrals[k % len(neutrals)]
         found += [patches.without(case.x, neutral, order[: len(order) // 2]), patches.without(case.x, neutral, order[len(order) // 2 :])]
