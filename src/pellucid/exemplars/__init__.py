@@ -1,8 +1,20 @@
 """Explanations by example: cases like this one, typical and odd ones, and the training images that decided a prediction."""
 
+from pellucid.exemplars.critic import Critic as Critic
+from pellucid.exemplars.critic import prototypes as prototypes
+from pellucid.exemplars.curvature import influence_by_cg as influence_by_cg
+from pellucid.exemplars.head import Head as Head
+from pellucid.exemplars.head import fit_head as fit_head
+from pellucid.exemplars.head import head_inputs as head_inputs
 from pellucid.exemplars.index import Index as Index
 from pellucid.exemplars.index import build_index as build_index
 from pellucid.exemplars.index import open_index as open_index
+from pellucid.exemplars.influence import Influence as Influence
+from pellucid.exemplars.influence import LabelErrors as LabelErrors
+from pellucid.exemplars.influence import head_influence as head_influence
+from pellucid.exemplars.influence import influence as influence
+from pellucid.exemplars.influence import label_errors as label_errors
+from pellucid.exemplars.influence import leave_one_out as leave_one_out
 from pellucid.exemplars.measures import Features as Features
 from pellucid.exemplars.measures import MapFeatures as MapFeatures
 from pellucid.exemplars.measures import Measure as Measure
@@ -18,3 +30,9 @@ from pellucid.exemplars.search import Search as Search
 from pellucid.exemplars.similar import Exemplars as Exemplars
 from pellucid.exemplars.similar import Match as Match
 from pellucid.exemplars.similar import similar as similar
+from pellucid.exemplars.tracin import tracin as tracin
+from pellucid.exemplars.typical import Excited as Excited
+from pellucid.exemplars.typical import Typical as Typical
+from pellucid.exemplars.typical import Unit as Unit
+from pellucid.exemplars.typical import exciting as exciting
+from pellucid.exemplars.typical import typical as typical

@@ -150,6 +150,7 @@ def similar(
     **Source**: Silva et al. 2020; the search is exact.
 
     >>> import torch
+    >>> _ = torch.manual_seed(0)
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(108, 2)).eval()
     >>> scans = [torch.rand(1, 8, 8) for _ in range(6)]
     >>> found = similar(net, scans[4], scans, 2, labels=list("aabbab"))
