@@ -67,6 +67,18 @@ def test_a_png_says_what_was_checked(verdict, shape, tmp_path):
         ({"target": "logit('a') - logit('b')", "output": "logits"}, ("logit('a') - logit('b')", "logit")),
         ({"target": "logit('probability of rain')", "output": "logits"}, ("probability of rain", "logit")),
         ({"target": "region('lesion', mask=ab12:40, of='logit', how='mean')", "output": "logits"}, ("the region of lesion", "logit")),
+        (
+            {"target": "region('lesion', mask=given_ab12cd:40, of='logit', how='mean')"},
+            ("lesion over the given region ab12 (40 samples)", "logit"),
+        ),
+        (
+            {"target": "region('a', mask=given_ab12cd:1, of='logit', how='sum')"},
+            ("a over the given region ab12 (1 sample), summed", "logit"),
+        ),
+        (
+            {"target": "region('a', mask=given_ab:9, of='logit', how='mean') - region('b', mask=cd:9, of='logit', how='mean')"},
+            ("a over the given region ab (9 samples) - the region of b", "logit"),
+        ),
         ({"target": "region(2, of='probability', how='sum')", "classes": ("a", "b", "c")}, ("the region of c, summed", "probability")),
         ({"target": "region(0, of='logit', how='mean')", "output": "regression"}, ("the region of output 0", "")),
     ],
@@ -74,6 +86,20 @@ def test_a_png_says_what_was_checked(verdict, shape, tmp_path):
 def test_a_target_has_one_name_and_only_a_unit_that_is_declared(said, told):
     assert target_of(said) == told
     assert short_target(Provenance("m", **{"site": "input", "image": "", **said})) == told
+
+
+def test_two_given_masks_have_two_names_and_a_predicted_region_is_no_given_one():
+    net = pl.Model(nn.Conv2d(1, 2, 1), classes=("organ", "lesion"))
+    scan, mask = Image(torch.rand(1, 8, 8)), torch.zeros(8, 8)
+    mask[:2, :3] = 1
+    asked = (
+        pl.region("lesion", mask),
+        pl.region("lesion", mask.flip(0)),
+        pl.region(int(net.module(scan.values[None]).mean((0, 2, 3)).argmax())),
+    )
+    names = [short_target(pl.explain(net, scan, t, method="saliency").provenance)[0] for t in asked]
+    assert len(set(names)) == 3 and all(n.startswith("lesion over the given region ") and n.endswith("(6 samples)") for n in names[:2])
+    assert names[2].startswith("the region of ")
 
 
 @pytest.mark.parametrize("output", ["regression", None])

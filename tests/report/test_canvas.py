@@ -65,7 +65,7 @@ def test_volume_peak_lies_where_it_is_in_the_patient(opened):
         readout = page.inner_text("#readout")
         assert (
             ", ".join(map(str, stored)) in readout
-            and "2.5 mm from the edge R, 3.8 mm from A, 6.3 mm from S; scan coordinates 3.0, 6.5, 5.5 mm" in readout
+            and "2.5 mm from the scan’s edge R, 3.8 mm from A, 6.3 mm from S; RAS coordinates x 3.0, y 6.5, z 5.5 mm" in readout
             and "+2" in readout
         )
         assert page.inner_text(".panel >> nth=0 >> .edge.left") == "R"
@@ -88,7 +88,7 @@ def test_the_script_tells_places_as_the_words_do(browser):
         told = page.evaluate(
             "([facts, places]) => places.map((at) => new Scene(facts).place(at))", [pictures.for_script(shown, scan), places]
         )
-        assert told == [words.position(shown.layout, shown.grid, at) for at in places]
+        assert told == [words.position(shown, at) for at in places]
     page.close()
 
 

@@ -21,12 +21,14 @@ def test_a_big_volume_is_cut_to_the_body_and_keeps_every_peak(monkeypatch):
     inside = torch.zeros(1, *SHAPE)
     inside[0, 3:9, 4:10, 3:8] = 1.0
     scan = Image(inside, scan.grid, facts=scan.facts)
+    values[(0, *AGAINST_AT)], values[0, 0, 0, 0] = 0.0, -1.0  # the weaker place, in a corner
     found, start, told = body.cut_to_body(scan, [explained(scan, values)])
     kept = [(s, s + n) for s, n in zip(start, found.grid.shape, strict=True)]
     assert all(a <= p < b for p, (a, b) in zip(FOR_AT, kept, strict=True))  # the peak lies outside the body, and is kept
     assert found.grid.world((0, 0, 0)) == pytest.approx(scan.grid.world(start))
     assert "12 × 14 × 10 voxels" in told[0] and "33.3 %" in told[0]  # the weaker place, 1 of 3, is cut off
-    assert not all(a <= p < b for p, (a, b) in zip(AGAINST_AT, kept, strict=True))
+    assert not all(a <= 0 for a, _ in kept)
+    assert [a for a, _ in kept] == [n - b for (_, b), n in zip(kept, SHAPE, strict=True)]  # as much at both ends: halves stay halves
     shown = drawing.pictures(scan, [explained(scan, values)])
     assert shown.start == start and np.prod(shown.grid.shape) <= 500
     assert shown.grid.world(shown.layers[0].peak) == pytest.approx(scan.grid.world(FOR_AT), abs=2.6)

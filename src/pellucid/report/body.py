@@ -44,7 +44,8 @@ def body_box(scan: Image) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def cut_to_body(scan: Image, maps: Sequence[Map]) -> tuple[Image, tuple[int, ...], list[str]]:
     """The scan without the air around the body, where that spares much of a big volume; where it starts; and what to tell of it.
 
-    The strongest place of every map stays inside.
+    As much is cut at both ends of an axis, so that each half of what is drawn shows that half of the scan: what is told of a place by the
+    nearer edge holds for both. The strongest place of every map stays inside.
     """
     whole, none = scan.grid.shape, (0,) * scan.grid.ndim
     if scan.grid.ndim != 3 or math.prod(whole) <= MOST:
@@ -54,12 +55,15 @@ def cut_to_body(scan: Image, maps: Sequence[Map]) -> tuple[Image, tuple[int, ...
         at = m.grid.map_to(scan.grid) @ np.array([*_peak(m), 1.0])
         start = tuple(min(a, max(0, math.floor(p) - 1)) for a, p in zip(start, at, strict=False))
         stop = tuple(max(b, min(n, math.ceil(p) + 2)) for b, p, n in zip(stop, at, whole, strict=False))
+    start = tuple(min(a, n - b) for a, b, n in zip(start, stop, whole, strict=True))
+    stop = tuple(n - a for a, n in zip(start, whole, strict=True))
     kept = [b - a for a, b in zip(start, stop, strict=True)]
     if math.prod(kept) > WORTH * math.prod(whole):
         return scan, none, []
     outside = max((_outside(m, scan, start, stop) for m in maps), default=0.0)
     size, full = (" × ".join(map(str, s)) for s in (kept, whole))
-    told = f"Cropped for display to the part that holds the body: {size} of {full} voxels. "
+    told = f"Cropped for display around its middle to the part that holds the body: {size} of {full} voxels. "
+    told += "Places and distances are those in the whole scan. "
     told += (
         "No relevance lies outside it." if outside == 0 else f"At most {percent(max(outside, 0.001))} of a map's relevance lies outside it."
     )

@@ -14,7 +14,7 @@ from pellucid.files import put
 from pellucid.report.html import check, gradient, guard, page
 from pellucid.report.meaning import meaning
 from pellucid.report.pictures import still_of
-from pellucid.report.words import VERDICTS, class_names, date, exclusive, findings, none_found, number, percent, scored, short_target
+from pellucid.report.words import VERDICTS, class_names, date, exclusive, findings, none_of, number, percent, scored, short_target
 
 LIMIT = 25_000_000  # bytes of a page
 THUMB = 132  # pixels along the longer side
@@ -95,10 +95,11 @@ def _answer(m: Map, truth: str) -> tuple[str, str, float, bool | None]:
         return "", "", 0.0, None
     names, found, top = class_names(m), findings(p, exclusive(m)), max(range(len(p)), key=lambda k: p[k])
     shown = found or [top]
-    none = f"{none_found(names)}; the highest: {names[top]}" if len(names) > 1 else f"{none_found(names)} ({names[top]})"
+    none = none_of(names) + (f"; the highest: {names[top]}" if len(names) > 1 else "")
     predicted = ", ".join(names[k] for k in found) or none
     comparable = truth and (exclusive(m) or truth in names)
-    return predicted, ", ".join(percent(p[k]) for k in shown), p[top], truth in [names[k] for k in found] if comparable else None
+    of = f"{names[top]} " if not found and len(names) == 1 else ""  # "not benign" and 1 %: of what, is said
+    return predicted, of + ", ".join(percent(p[k]) for k in shown), p[top], truth in [names[k] for k in found] if comparable else None
 
 
 def _reason(m: Map) -> str:

@@ -74,7 +74,8 @@ class Pictures:
     inverted: bool
     layers: tuple[Layer, ...]
     remarks: tuple[str, ...]
-    start: tuple[int, ...]  # the first voxel of the scan that is shown
+    whole: Grid  # of the scan as it is stored
+    start: tuple[int, ...]  # its first voxel that is shown; as many are cut off at the other end
     stills: tuple[tuple[Plane, str, str], ...]  # plane, bare PNG and overlaid PNG, as data URIs
 
 
@@ -82,7 +83,7 @@ def pictures(scan: Image, maps: Sequence[Map]) -> Pictures:
     """Lay out, reduce where a page would grow too large, pack. Every reduction is told in ``remarks``."""
     layout = lay_out(scan)
     color = scan.channels == RGB
-    kept = scan.channels[: len(RGB) if color else MOST_CHANNELS]
+    kept, whole = scan.channels[: len(RGB) if color else MOST_CHANNELS], scan.grid
     scan, start, cut = cut_to_body(scan, maps)
     remarks = [*layout.remarks, *cut]
     if len(kept) < len(scan.channels):
@@ -90,7 +91,7 @@ def pictures(scan: Image, maps: Sequence[Map]) -> Pictures:
     inverted = scan.facts.get("photometric") in ("MONOCHROME1", "MINISWHITE")
     if inverted:
         remarks.append("High values are stored as dark (MONOCHROME1) and are shown so.")
-    factors = _first_factors(scan.grid, len(kept) + len(maps))
+    factors = first_factors(scan.grid, len(kept) + len(maps))
     while True:
         base = [layout.array(c) for c in pooled(scan.values[: len(kept)].detach().cpu().float(), factors).numpy()]
         flat = [layout.array(relevance_on(m, scan.grid, factors)) for m in maps]
@@ -101,7 +102,7 @@ def pictures(scan: Image, maps: Sequence[Map]) -> Pictures:
     shown = layout.grid(reduced(scan.grid, factors))
     remarks += _precision(scan, factors, channels, layers)
     stills = tuple((p, *_still(p, base, channels, flat[0], layers[0], shown, color, inverted)) for p in layout.planes)
-    return Pictures(layout, shown, factors, tuple(channels), color, inverted, tuple(layers), tuple(remarks), start, stills)
+    return Pictures(layout, shown, factors, tuple(channels), color, inverted, tuple(layers), tuple(remarks), whole, start, stills)
 
 
 def _packed(
@@ -118,7 +119,7 @@ def _packed(
 
 
 # ---------------------------------------------------------------------------------------------------- reduction
-def _first_factors(grid: Grid, arrays: int) -> tuple[int, ...]:
+def first_factors(grid: Grid, arrays: int) -> tuple[int, ...]:
     """Flat images are shown with at most LONGEST samples along an axis; volumes that no packing could save are reduced at once."""
     if grid.ndim == 2:
         return tuple(math.ceil(n / LONGEST) for n in grid.shape)
@@ -368,12 +369,12 @@ def for_script(shown: Pictures, scan: Image) -> dict[str, Any]:
         "unit": grid.unit,
         "axes": [asdict(axis) for axis in grid.axes],
         "sided": shown.layout.sided,
+        "coordinates": shown.layout.coordinates,
         "scan": {
             "shape": list(scan.grid.shape),
             "order": list(shown.layout.order),
             "flip": list(shown.layout.flip),
-            "factors": list(shown.factors),
-            "start": list(shown.start),
+            "factors": list(shown.factors), "start": list(shown.start),
         },
         "planes": [{"name": p.name, "x": p.x, "y": p.y, "through": p.through, "flipY": p.flip_y, "edges": list(p.edges)} for p in shown.layout.planes],
         "color": shown.color,

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from pellucid.table import percent
-
 CELLS = 32  # along each axis: marked cells that touch are one part
 COUNTS = 0.1  # of all that is marked: a part that is told
 HOLDS = 0.5  # of all that is marked: what the told parts hold at least
 MOST = 0.9  # below this share the words say "mostly"
-NEARLY = 0.75  # below this share they say how much lies in places that they do not tell
+NEARLY = 0.75  # below this share they say in how many more places the rest lies
 SEVERAL = 4  # more places than this are counted, not told
 Third = tuple[int, ...]  # for each axis -1, 0 or 1: its beginning, its middle, its end
 
@@ -30,7 +28,7 @@ def in_words(mass: np.ndarray, sided: bool) -> str:
     if mass.ndim == 3 and not sided:
         return f"in {len(told)} separate places" if len(told) > 1 else ""
     mostly = "mostly " if held < MOST else ""
-    rest = f", the other {percent(1 - held)} in {f'{others} more places' if others > 1 else 'one more place'}" if held < NEARLY else ""
+    rest = f", less of it in {f'{others} more places' if others > 1 else 'one more place'}" if held < NEARLY else ""
     names = [_edges(third) if mass.ndim == 3 else _corner(third) for third in sorted(told, key=lambda t: -told[t])]
     if len(names) > 1:
         return f"{mostly}in {len(names)} separate places: {'; '.join(names)}{rest}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,6 +39,7 @@ class Layout:
     planes: tuple[Plane, ...]
     sided: bool
     remarks: tuple[str, ...]
+    coordinates: str = ""  # whose millimeters are told: "DICOM" (they grow toward L, P, S), "RAS", or "" where no side is known
 
     def grid(self, grid: Grid) -> Grid:
         """The same samples in viewing order."""
@@ -64,7 +65,10 @@ def lay_out(scan: Image) -> Layout:
     grid = scan.grid
     sided = grid.unit == "mm" and (grid.frame is not None or bool(scan.facts.get("sided")))
     if grid.ndim == 3:
-        return _patient(grid, sided) if grid.unit == "mm" else _stored(grid)
+        if grid.unit == "px":
+            return _stored(grid)
+        convention = "DICOM" if scan.facts.get("format") == "DICOM" else "RAS"
+        return replace(_patient(grid, sided), coordinates=convention if sided else "")
     return _flat(scan, sided)
 
 

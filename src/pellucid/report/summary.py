@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from pellucid.errors import BadParameter
 from pellucid.evidence.predictions import Calibration, Temperature
 from pellucid.explanation import Map
 from pellucid.report.meaning import meaning
+from pellucid.report.pictures import first_factors, relevance_on
 from pellucid.report.places import in_words
 from pellucid.report.planes import lay_out
 from pellucid.report.words import (
@@ -24,7 +25,7 @@ from pellucid.report.words import (
     exclusive,
     findings,
     named,
-    none_found,
+    none_of,
     number,
     of_samples,
     percent,
@@ -167,14 +168,14 @@ def _says(m: Map, temperature: Temperature | None) -> tuple[str, str]:
         more = f"Of the {len(p)} answers that it can give, the next is {names[ranked[1]]} with {percent(p[ranked[1]])}."
     else:
         found = ", ".join(f"{names[k]} {percent(p[k])}" for k in findings(p, excluding)[:4])
-        none = none_found(names).capitalize()
+        none = none_of(names)
         highest = (
             f"; the highest: {names[best]}, {percent(p[best])}"
             if len(p) > 1
             else f": the probability of {names[best]} is {percent(p[best])}"
         )
-        strong = found or none + highest
-        more = "Each finding is judged by itself; several can hold at once." if len(p) > 1 else "It knows this one answer only."
+        strong = found or none[:1].upper() + none[1:] + highest
+        more = "Each answer is judged by itself; several can hold at once." if len(p) > 1 else "It knows this one answer only."
     if target not in names or (excluding and target != names[best]):
         more += f" Explained below is {target}" + (f", which it gives {percent(p[names.index(target)])}." if target in names else ".")
     return strong, more
@@ -204,19 +205,20 @@ def _certain(top: float) -> str:
 
 
 def _certain_of(names: Sequence[str], p: Sequence[float]) -> str:
-    """How sure it is of findings that are judged each by itself, and of what: of several, the least certain counts."""
+    """How sure it is of answers that are judged each by itself, and of what: of several, the least certain counts."""
     least = min(range(len(p)), key=lambda k: abs(p[k] - 0.5))
     word, name = _level(max(p[least], 1 - p[least])), names[least]
-    none = max(p) < 0.5
-    if word in ("very sure", "fairly sure"):
-        return f"It is {word} {'that there is none' if none else f'of each of the {len(p)} findings, there or not' if len(p) > 1 else f'of {name}'}."
+    sure, lean = f"It is {word}", "It leans toward"
     if word == "undecided":
-        return f"It is undecided about {name}."
-    if none:
-        return "It leans toward none, not more."
+        return f"{sure} about {name}."
     if len(p) == 1:
-        return f"It leans toward {name}, not more."
-    return f"It is least sure of {name}: it leans toward {'that' if p[least] >= 0.5 else 'its absence'}, not more."
+        of, toward = (f"of {name}", name) if p[0] >= 0.5 else (f"that it is not {name}", f"not {name}")
+    elif max(p) < 0.5:
+        of, toward = "that none of them holds", "none of them"
+    else:
+        of, toward = f"of each of the {len(p)} answers, whether it holds or not", name if p[least] >= 0.5 else f"not {name}"
+        lean = f"It is least sure of {name}: it leans toward"
+    return f"{lean} {toward}, not more." if word == "leaning" else f"{sure} {of}."
 
 
 def _say_all(maps: Sequence[Map], temperature: Temperature | None) -> tuple[str, str]:
@@ -227,21 +229,23 @@ def _say_all(maps: Sequence[Map], temperature: Temperature | None) -> tuple[str,
 
 
 def where(m: Map) -> Place:
-    """The smallest part of the map that holds half of what it marks, as its method declares what its values are."""
-    layout = lay_out(m.image)  # whose axes the map's grid follows
+    """The smallest part of the scan, as it is drawn, that holds half of what a map marks, as its method declares what its values are."""
+    layout, grid = lay_out(m.scan), m.scan.grid
     p = m.provenance
     means = meaning(p.method, *short_target(p), scored(p))
-    values = m.values.detach().cpu().sum(0).double()
+    values = m.values.detach().cpu().sum(0)
     size = means.size or not bool((values > 0).any())
     marks = means.marks if size == means.size else f"what {'lowers' if scored(p) == 'value' else 'speaks against'} {short_target(p)[0]}"
     if values.numel() and float(values.min()) == float(values.max()):
         return Place(
             None, 1.0, "", marks, nowhere="the map is zero everywhere" if not float(values.max()) else "the map is the same everywhere"
         )
-    mass = (values.abs() if size else values.clamp(min=0)).numpy()
-    mass = layout.array(mass) if mass.ndim == m.image.grid.ndim else mass
+    drawn = layout.array(relevance_on(m, grid, first_factors(grid, 1))).astype(np.float64)
+    mass = np.abs(drawn) if size else drawn.clip(min=0)
     down = np.sort(mass.reshape(-1))[::-1]
     total = float(down.sum())
+    if not total:
+        return Place(None, 1.0, "", marks, nowhere="all that it marks lies outside the scan")
     least = float(down[int(np.searchsorted(np.cumsum(down), 0.5 * total))]) * (1 - TIE)
     part = mass >= least  # samples that tie with the last one belong to it: of two equal places both are told
     return Place(part, float(part.mean()), in_words(mass * part, layout.sided), marks, float(mass[part].sum()) / total)
@@ -278,16 +282,16 @@ def _confirmed(maps: Sequence[Map], places: Sequence[Place], n: int) -> str:
     ]  # fmt: skip
     if not others:
         return ""
-    near = sum(_same(maps, places, n, k) for k in others)
+    near = sum(_same(places, n, k) for k in others)
     if len(others) == 1:
         return "The other supported map points to about the same place." if near else "The other supported map points elsewhere."
     count = {0: "None", len(others): "All"}.get(near, str(near))
     return f"{count} of the {len(others)} other supported maps point{'s' if near == 1 else ''} to about the same place."
 
 
-def _same(maps: Sequence[Map], places: Sequence[Place], n: int, k: int) -> bool:
+def _same(places: Sequence[Place], n: int, k: int) -> bool:
     """Whether two maps mark about the same place: neither is spread out, and most of each lies within a cell of the other."""
-    a, b = (_cells(maps[i], places[i]) for i in (n, k))
+    a, b = (_cells(places[i]) for i in (n, k))
     if a is None or b is None or a.shape != b.shape or max(places[n].share, places[k].share) > DIFFUSE:
         return False
     near_a, near_b = _widened(a), _widened(b)
@@ -296,14 +300,11 @@ def _same(maps: Sequence[Map], places: Sequence[Place], n: int, k: int) -> bool:
     return all(float((one * near).sum()) >= 0.5 * float(one.sum()) for one, near in ((a, near_b), (b, near_a)))
 
 
-def _cells(m: Map, place: Place) -> Tensor | None:
-    """The marked part on the scan's own grid, as cells of at least 1/32 of each axis."""
-    if place.part is None or place.part.ndim != m.scan.grid.ndim:
+def _cells(place: Place) -> Tensor | None:
+    """The marked part as cells of at least 1/32 of each axis."""
+    if place.part is None:
         return None
-    layout = lay_out(m.image)
-    turned = tuple(n for n, f in enumerate(layout.flip) if f)
-    back = np.transpose(np.flip(place.part, turned), np.argsort(layout.order))
-    part = replace(m, values=torch.from_numpy(np.ascontiguousarray(back))[None].float()).on(m.scan.grid).values
+    part = torch.from_numpy(np.ascontiguousarray(place.part))[None].float()
     pool = functional.adaptive_max_pool3d if part.ndim == 4 else functional.adaptive_max_pool2d
     return (pool(part, [min(n, CELLS) for n in part.shape[1:]]) > 0.5).float()
 
@@ -322,7 +323,7 @@ def _all_looked(maps: Sequence[Map], places: Sequence[Place]) -> tuple[str, str]
     if len(good) == 1:
         return _spot(maps[good[0]], places[good[0]]), "So says the one supported map; the others do not count."
     pairs = [(a, b) for a in good for b in good if a < b and short_target(maps[a].provenance) == short_target(maps[b].provenance)]
-    near = sum(_same(maps, places, a, b) for a, b in pairs)
+    near = sum(_same(places, a, b) for a, b in pairs)
     if pairs and near == len(pairs):
         return _spot(maps[good[0]], places[good[0]]), f"All {len(good)} supported maps point to about the same place."
     return "Choose one map to read where it points.", f"The {len(good)} supported maps do not all answer one question with one place."

@@ -16,7 +16,6 @@ from pellucid.io.caption import UNDECLARED as UNDECLARED
 from pellucid.io.caption import target_of
 from pellucid.report.meaning import meaning
 from pellucid.report.pictures import Layer, Pictures
-from pellucid.report.planes import Layout
 from pellucid.table import percent as percent
 
 VERDICTS = {
@@ -32,6 +31,11 @@ TELLABLE = {
     "modality": "Modality", "body_part": "Body part", "view": "View", "laterality": "Laterality", "format": "File format",
     "photometric": "Photometric interpretation", "slices": "Slices", "bits": "Bits per sample", "transfer_syntax": "Transfer syntax",
 }  # fmt: skip
+CONVENTIONS = {  # whose millimeters they are: read by another convention, they lead to the other side
+    "DICOM": "DICOM patient coordinates x {}, y {}, z {} mm",
+    "RAS": "RAS coordinates x {}, y {}, z {} mm",
+    "": "coordinates x {}, y {}, z {} mm, sides unknown",
+}
 TOP_CLASSES = 10
 SPELLED = {
     "cam": "CAM", "ig": "IG", "rise": "RISE", "lrp": "LRP", "shap": "SHAP", "lime": "LIME", "xrai": "XRAI", "hires": "HiRes", "xgrad": "XGrad",
@@ -72,14 +76,14 @@ def exclusive(m: Map) -> bool:
 
 
 def findings(p: Sequence[float], excluding: bool) -> list[int]:
-    """The classes that a network says there are, most likely first: the one of several that exclude each other, else all from a half on."""
+    """The classes that a network says hold, most likely first: the one of several that exclude each other, else all from a half on."""
     ranked = sorted(range(len(p)), key=lambda k: -p[k])
     return ranked[:1] if excluding else [k for k in ranked if p[k] >= 0.5]
 
 
-def none_found(names: Sequence[str]) -> str:
-    """What a network says that finds none of ``names``, each judged by itself."""
-    return f"none of {len(names)} findings reaches 50 %" if len(names) > 1 else "none found"
+def none_of(names: Sequence[str]) -> str:
+    """What a network says that gives none of ``names``, each judged by itself: never that nothing is found, for a name may be a good one."""
+    return f"none of its {len(names)} answers reaches 50 %" if len(names) > 1 else f"not {names[0]}"
 
 
 def of_samples(m: Map) -> bool:
@@ -264,30 +268,41 @@ def _peak(layer: Layer, shown: Pictures) -> str:
     value = layer.positive if layer.positive >= -layer.negative else layer.negative
     if not value:
         return "none: the map is zero everywhere"
-    return f"{number(value, sign=True)} at {position(shown.layout, shown.grid, layer.peak)}"
+    return f"{number(value, sign=True)} at {position(shown, layer.peak)}"
 
 
-def position(layout: Layout, grid: Grid, index: Sequence[int]) -> str:
-    """A place in words, ``grid`` and ``index`` in viewing order: mm from the edges that the reader sees, else mm or samples.
+def position(shown: Pictures, index: Sequence[int]) -> str:
+    """A place in words, ``index`` in viewing order: mm from the edges of the whole scan, however little of it is drawn; else mm or samples.
 
     The origin of a scan's coordinates lies where the scanner or the file put it, not in the middle of the patient: their signs say no side. So
-    a side is told as the nearer edge with its letter, and the coordinates stand behind it as they are. ``place`` of scene.js says the same.
+    a side is told as the nearer edge with its letter, and the coordinates stand behind it, by the name of their convention. ``place`` of
+    scene.js says the same.
     """
+    layout, grid, at = shown.layout, shown.whole, _stored(shown, index)
     if grid.unit == "px":
-        return ", ".join(grid.say(index)) or "sample " + ", ".join(map(str, index))
+        return ", ".join(grid.say(at)) or "sample " + ", ".join(f"{p:g}" for p in at)
+    from_first = [grid.shape[a] - 1 - at[a] if f else at[a] for a, f in zip(layout.order, layout.flip, strict=True)]
+    far = [_tenths((min(p, grid.shape[a] - 1 - p) + 0.5) * grid.spacing[a]) for a, p in zip(layout.order, from_first, strict=True)]
     if grid.ndim == 2:
-        down, across = (_tenths((i + 0.5) * s) for i, s in zip(index, grid.spacing, strict=True))
+        down, across = (_tenths((p + 0.5) * grid.spacing[a]) for a, p in zip(layout.order, from_first, strict=True))
         return f"{across} mm from the left edge, {down} mm from the top"
-    coordinates = f"scan coordinates {', '.join(map(_tenths, grid.world(index)))} mm"
+    world = [w * (-1 if layout.coordinates == "DICOM" and n < 2 else 1) for n, w in enumerate(grid.world(at))]
+    coordinates = CONVENTIONS[layout.coordinates].format(*map(_tenths, world))
     if not layout.sided:
         return coordinates
-    near: list[str] = []
-    for i, n, size, (first, last) in zip(index, grid.shape, grid.spacing, layout.ends(), strict=True):
-        begins = 2 * i + 1 <= n
-        near.append(
-            f"{_tenths(((i if begins else n - 1 - i) + 0.5) * size)} mm from {'' if near else 'the edge '}{first if begins else last}"
-        )
-    return f"{', '.join(near)}; {coordinates}"
+    letters = [ends[2 * p + 1 > grid.shape[a]] for a, p, ends in zip(layout.order, from_first, layout.ends(), strict=True)]
+    near = ", ".join(f"{mm} mm from {'' if n else 'the scan’s edge '}{side}" for n, (mm, side) in enumerate(zip(far, letters, strict=True)))
+    return f"{near}; {coordinates}"
+
+
+def _stored(shown: Pictures, index: Sequence[int]) -> list[float]:
+    """Where in the scan as it is stored the middle of a drawn sample lies: a block of samples, smaller at the end of what is shown."""
+    found = [0.0] * len(index)
+    for i, n, axis, turned in zip(index, shown.grid.shape, shown.layout.order, shown.layout.flip, strict=True):
+        start, block = shown.start[axis], shown.factors[axis]
+        first = start + (n - 1 - i if turned else i) * block
+        found[axis] = (first + min(first + block, shown.whole.shape[axis] - start) - 1) / 2
+    return found
 
 
 def _tenths(value: float) -> str:

@@ -113,6 +113,7 @@ class Shown(BaseModel):
     unit: str
     axes: list[dict[str, Any]]
     sided: bool
+    coordinates: str
     scan: Laid
     planes: list[Plane]
     color: bool

@@ -65,6 +65,7 @@ class Display:
             "unit": self.grid.unit,
             "axes": [asdict(axis) for axis in self.grid.axes],
             "sided": self.layout.sided,
+            "coordinates": self.layout.coordinates,
             "scan": {
                 "shape": list(self.scan.grid.shape),
                 "order": list(self.layout.order),

@@ -26,6 +26,7 @@ class Scene {
     this.spacing = this.shape.map((_, a) => Math.hypot(...[0, 1, 2].map((w) => this.affine[w][a])));
     this.planes = this.planes.map((p) => this.#plane(p));
     this.ends = this.shape.map((_, a) => this.#ends(a));
+    this.whole = this.scan.order.map((a, n) => ({ shape: this.scan.shape[a], spacing: this.spacing[n] / this.scan.factors[a] }));
     this.first = this.maps.length ? this.maps[0].peak : this.shape.map((n) => Math.floor(n / 2));
     this.listeners = [];
     this.panels = [];
@@ -94,18 +95,37 @@ class Scene {
     return this.affine.slice(0, 3).map((r) => r[0] * full[0] + r[1] * full[1] + r[2] * full[2] + r[3]);
   }
 
-  // A side is the nearer edge with its letter, never the sign of a coordinate: the origin lies where the scanner or the file put it, not in
-  // the middle of the patient. The same words as `position` of report/words.py.
+  // A side is the nearer edge of the whole scan with its letter, never the sign of a coordinate: the origin lies where the scanner or the
+  // file put it, not in the middle of the patient. The same words as `position` of report/words.py.
   place(at) {
-    const w = this.world(at);
+    const blocks = this.#blocks(at);
+    const w = this.world(blocks.map(({ middle }) => middle));
     if (this.unit === "px") return this.axes.map((axis, a) => this.#quantity(axis, w[a])).join(", ");
-    const begins = at.map((p, a) => 2 * p + 1 <= this.shape[a]);
-    const far = (a, first) => tenths(((first ? at[a] : this.shape[a] - 1 - at[a]) + 0.5) * this.spacing[a]);
+    const far = (a, first) => tenths(((first ? blocks[a].inWhole : this.whole[a].shape - 1 - blocks[a].inWhole) + 0.5) * this.whole[a].spacing);
     if (!this.volume) return `${far(1, true)} mm from the left edge, ${far(0, true)} mm from the top`;
-    const coordinates = `scan coordinates ${w.map(tenths).join(", ")} mm`;
-    if (!this.sided) return coordinates;
-    const near = begins.map((first, a) => `${far(a, first)} mm from ${a ? "" : "the edge "}${this.ends[a][first ? 0 : 1]}`);
-    return `${near.join(", ")}; ${coordinates}`;
+    const signed = w.map((v, n) => tenths(this.coordinates === "DICOM" && n < 2 ? -v : v));
+    const xyz = `coordinates x ${signed[0]}, y ${signed[1]}, z ${signed[2]} mm`;
+    if (!this.sided) return `${xyz}, sides unknown`;
+    const near = blocks.map(({ inWhole }, a) => {
+      const first = 2 * inWhole + 1 <= this.whole[a].shape;
+      return `${far(a, first)} mm from ${a ? "" : "the scan’s edge "}${this.ends[a][first ? 0 : 1]}`;
+    });
+    return `${near.join(", ")}; ${this.coordinates === "DICOM" ? "DICOM patient" : "RAS"} ${xyz}`;
+  }
+
+  // For each axis the voxels of the scan as stored that a sample stands for, their middle among the samples, and in the whole scan as drawn.
+  #blocks(at) {
+    const { order, flip, factors, shape, start } = this.scan;
+    return order.map((axis, n) => {
+      const begin = start ? start[axis] : 0;
+      const first = begin + (flip[n] ? this.shape[n] - 1 - at[n] : at[n]) * factors[axis];
+      const last = Math.min(first + factors[axis], shape[axis] - begin) - 1; // as much is cut off at both ends
+      const share = (first + last - 2 * begin - factors[axis] + 1) / (2 * factors[axis]);
+      const stored = (first + last) / 2;
+      return {
+        axis, first, last, middle: flip[n] ? this.shape[n] - 1 - share : share, inWhole: flip[n] ? shape[axis] - 1 - stored : stored,
+      };
+    });
   }
 
   #quantity(axis, at) {
@@ -115,14 +135,8 @@ class Scene {
 
   // The voxel of the scan as it is stored; a range where one sample stands for several.
   inScan(at) {
-    const { order, flip, factors, shape, start } = this.scan;
     const found = Array(this.rank);
-    order.forEach((axis, n) => {
-      const k = flip[n] ? this.shape[n] - 1 - at[n] : at[n];
-      const first = (start ? start[axis] : 0) + k * factors[axis];
-      const last = Math.min(first + factors[axis], shape[axis]) - 1;
-      found[axis] = last > first ? `${first}–${last}` : `${first}`;
-    });
+    for (const { axis, first, last } of this.#blocks(at)) found[axis] = last > first ? `${first}–${last}` : `${first}`;
     return found.join(", ");
   }
 
