@@ -215,3 +215,18 @@ def test_baselines_and_backgrounds_keep_what_they_were_given():
     image = pl.Image(torch.rand(1, 16, 16), background=outside)
     outside[:] = True
     assert image.background is not None and not bool(image.background.any())
+
+
+STATISTICS = {  # of images in [0, 1], as published
+    "fundus": ((0.4138, 0.2210, 0.0737), (0.2390, 0.1316, 0.0567)), "other fundus": ((0.40, 0.27, 0.18), (0.27, 0.18, 0.13)), "brain": (0.08, 0.13),
+    "chest": (0.5, 0.25), "photographs": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+@pytest.mark.parametrize("brightest", [0.05, 0.4, 1.0])
+def test_usual_statistics_leave_the_usual_range(name, brightest):
+    mean, std = STATISTICS[name]
+    image = torch.rand(3 if isinstance(mean, tuple) else 1, 8, 8, generator=torch.Generator().manual_seed(0)) * brightest
+    low, high = span(image, normalize=pl.Normalize(mean, std))
+    assert (low == 0).all() and (high == 1).all()

@@ -13,7 +13,7 @@ from pellucid.evidence.panel import check_network
 from pellucid.evidence.verdict import verdict
 from pellucid.explanation import Evidence, Map, Measurement
 from pellucid.method import Ask
-from pellucid.model import Model, as_model
+from pellucid.model import as_model
 from pellucid.probe.ledger import untouched
 from pellucid.run import Run
 
@@ -46,8 +46,7 @@ def examine(net: Any, image: Any, why: Map, level: Level = "quick", *, ask: Ask 
     model, asked = as_model(net), ask or why.ask
     if asked is None:
         raise BadParameter("the question of the map", "a map read from disk, which names it in words alone", "Give ask=pl.ask(...).")
-    _same_image(model, image, why)
-    check_network(model, why)
+    check_network(model, why, as_image(image))
     case = Case.of(model, why, asked, run or Run(seed=why.provenance.seed), EFFORTS[level])
     with untouched(model.module):
         found = tuple(checked(case))
@@ -65,10 +64,3 @@ def _empty(why: Map) -> Measurement | None:
         return None
     return Measurement("content", 0.0, "distinct values", "up", "void", text)
 
-
-def _same_image(model: Model, image: Any, why: Map) -> None:
-    given = as_image(image)
-    if given.fingerprint in (why.provenance.scan, why.provenance.image):
-        return
-    if model.ready(given)[0].fingerprint != why.provenance.image:
-        raise BadParameter("the image that the map explains", "another one", "Examine a map with its own image.")

@@ -189,9 +189,7 @@ def _one_target(asks: list[Ask]) -> list[Ask]:
 
 
 def _fits(name: str, why: Map, first: Map, scan: Image, model: Model) -> None:
-    if scan.fingerprint not in (why.provenance.scan, why.provenance.image) and why.provenance.image != model.ready(scan)[0].fingerprint:
-        raise BadParameter(f"the map {name!r} to be of the image that is given", "one of another image", "Grade a map with its own image.")
-    check_network(model, why)
+    check_network(model, why, scan, name)
     if why.provenance.target != first.provenance.target:
         got = f"{first.provenance.target} and {why.provenance.target}"
         raise BadParameter("maps of one target", got, "Grade them in two calls.")

@@ -230,12 +230,12 @@ class Panel:
         return float(-(p * p.clamp_min(1e-300).log2()).sum()) / math.log2(len(p))
 
 
-def check_network(model: Model, why: Map) -> None:
-    """Whether a network is the one that a map is about: weights, classes (by which a target from disk is read), normalization. What the map was
-    never told of it may be any.
+def check_network(model: Model, why: Map, scan: Image, name: str = "") -> None:
+    """Whether a map is about this scan as this network sees it: weights, classes (by which a target from disk is read), how the network is described,
+    and what its ``prepare`` makes of the scan. What the map was never told may be any.
 
     Raises:
-        BadParameter: another network, or one described otherwise.
+        BadParameter: another network, one described otherwise, or another image.
     """
     made, weights = why.provenance, model.fingerprint
     if re.fullmatch(r"[0-9a-f]{64}", made.weights) and made.weights != weights:
@@ -253,3 +253,8 @@ def check_network(model: Model, why: Map) -> None:
         if was != now:
             got = f"{now or 'no'} {name}; the map was made with {was or 'none'}"
             raise BadParameter(asked, got, f"Give {name}= (--{name.replace('_', '-')}) as it was.")
+    if scan.fingerprint != made.image and model.ready(scan)[0].fingerprint != made.image:
+        called = f"the map {name!r}" if name else "the map"
+        if scan.fingerprint != made.scan:
+            raise BadParameter(f"{called} to be of the image that is given", "one of another image", "Give the image that was explained.")
+        raise BadParameter(asked, f"another prepare; the map was made with {made.prepare or 'none'}", "Give prepare= (--prepare) as it was.")
