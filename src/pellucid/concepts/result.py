@@ -73,7 +73,8 @@ class ConceptRow:
     def sentence(self) -> str:
         """The finding for people."""
         low, high = self.random_range
-        chance = f"random concepts {100 * self.random:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
+        dealt = "random concepts" if self.against == "random" else "concepts dealt anew"
+        chance = f"{dealt} {100 * self.random:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
         name, where = self.concept, f"(at {self.site})"
         if self.verdict == "not told apart":
             kind = "images" if self.against == "random" else "the other concepts"

@@ -75,7 +75,8 @@ def tcav(
         model: the network, described or bare.
         bank: concepts and random images of the same source.
         scans: images of the class that is asked about, not those of the bank.
-        target: a class, a Target, or a list of them; the score is its logit.
+        target: a class (its logit), a Target, or a list of them. Of exclusive classes one logit may rise while the others rise more:
+            ``logit("DME") - logit("no DME")`` is what moves the probability.
         sites: a site or several, each tested by itself.
         direction: ``pattern``, ``logistic``, ``ridge``, ``sgd``: see ``cav``.
         pool: activations as the ``mean`` or ``max`` over cells, or whole (``none``, where images have one shape); None: whole if possible.
