@@ -81,17 +81,18 @@ def _ridge(rows: Floats, label: NDArray[np.int64]) -> tuple[Floats, float]:
 
 
 def _by_sklearn(rows: Floats, label: NDArray[np.int64], direction: Direction, seed: int) -> tuple[Floats, float]:
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression, SGDClassifier
 
+    basis = np.linalg.qr(rows.T)[0] if rows.shape[1] > len(rows) else None  # both losses have their least in the span of the rows
     if direction == "sgd":
         model = SGDClassifier(alpha=0.01, max_iter=1000, tol=1e-3, class_weight="balanced", random_state=seed)
     else:
-        model = LogisticRegression(C=1.0, max_iter=1000, class_weight="balanced")
+        model = LogisticRegression(C=1.0, max_iter=100, class_weight="balanced", solver="newton-cholesky")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the last step is a direction like any other, and is tested like one
-        model.fit(rows, label)
-    return np.asarray(model.coef_[0], dtype=np.float64), float(model.intercept_[0])
+        warnings.simplefilter("ignore")  # no convergence: the last step is a direction like any other, and is tested like one
+        model.fit(rows if basis is None else rows @ basis, label)
+    weight = np.asarray(model.coef_[0], dtype=np.float64)
+    return weight if basis is None else basis @ weight, float(model.intercept_[0])
 
 
 def folds(
