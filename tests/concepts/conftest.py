@@ -9,13 +9,13 @@ import pellucid as pl
 SIZE = 12
 
 
-def picture(spot, seed, stripes=None, dims=2):
+def picture(spot, seed, stripes=None, dims=2, size=SIZE):
     chance = torch.Generator().manual_seed(seed)
-    x = 0.5 * torch.randn(1, *[SIZE] * dims, generator=chance)
+    x = 0.5 * torch.randn(1, *[size] * dims, generator=chance)
     striped = bool(torch.rand((), generator=chance) < 0.5) if stripes is None else stripes
     if striped:
         x[..., ::3] += 1.0
-    at = torch.randint(1, SIZE - 4, (dims,), generator=chance).tolist()
+    at = torch.randint(1, size - 4, (dims,), generator=chance).tolist()
     if spot:
         x[(0, *[slice(a, a + 3) for a in at])] += 2.0
     return x

@@ -131,8 +131,10 @@ def test_patients_on_both_sides_are_left_out_or_refused():
     random = Examples("random", tuple(noise(200, 1)), tuple("abc"[i % 3] if i < 30 else f"r{i}" for i in range(200)))
     drawn = draw(concept, random, 50, 0)
     assert all(i >= 30 for s in drawn.sets for i in s) and "30 random images of patients who are in 'c'" in drawn.notes[0]
+    few = draw(concept, Examples("random", random.scans[:36], random.patients[:36]), 50, 0)
+    assert few.matched and len(few.sets) == 3, "a test without power, but of the right patients"
     with pytest.raises(BadImage, match="patients on one side"):
-        draw(concept, Examples("random", random.scans[:36], random.patients[:36]), 50, 0)
+        draw(concept, Examples("random", random.scans[:9], random.patients[:9]), 50, 0)
     with pytest.raises(BadImage, match="random images for two sets"):
         draw(Examples("c", concept.scans), Examples("random", random.scans[:9]), 50, 0)
 

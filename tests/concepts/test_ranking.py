@@ -41,7 +41,7 @@ def test_weighing_is_the_slow_formula():
 @pytest.mark.parametrize("how", ["logistic", "ridge", "sgd"])
 def test_other_directions_take_the_same_way(how):
     rng = np.random.default_rng(0)
-    rows, slopes = rng.normal(size=(48, 4)), rng.normal(size=(9, 4)) + [2, 0, 0, 0]
+    rows, slopes = rng.normal(size=(48, 4)), rng.normal(size=(9, 4)) + 2 * np.eye(4)[0]
     rows[:8, 0] += 6
     found = weigh(cavs(rows, [np.arange(8 * k, 8 * k + 8) for k in range(6)], how, 0), slopes)
     assert found.score[0] > 0.9 and found.effect[0] == found.effect.max()

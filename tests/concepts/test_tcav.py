@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from tests.concepts.conftest import pictures
 from torch import nn
 
 import pellucid as pl
@@ -14,7 +15,6 @@ from pellucid.concepts.ranking import cavs, weigh
 from pellucid.concepts.vectors import Span, slopes_of
 from pellucid.errors import BadImage, BadModel, BadParameter, BadSite, BadTarget, Cancelled
 from pellucid.run import Run
-from tests.concepts.conftest import pictures
 
 
 def flat(dims, seed=0):
@@ -118,7 +118,9 @@ def test_level_and_power_on_a_trained_network(trained, difference):
 
 
 def test_the_planted_concept_is_found_and_stripes_are_not(trained, difference):
-    bank = ConceptBank.of({"spot": pictures(12, True, 100), "stripes": pictures(12, False, 200, stripes=True)}, random=pictures(240, False, 1000))
+    bank = ConceptBank.of(
+        {"spot": pictures(12, True, 100), "stripes": pictures(12, False, 200, stripes=True)}, random=pictures(240, False, 1000)
+    )
     found = tcav(trained, bank, pictures(30, True, 3000), [difference], sites=["1", "3"], randoms=30)
     assert [r.concept for r in found] == ["spot", "stripes"] * 2
     spot = found.row("spot", "3")
@@ -129,13 +131,15 @@ def test_the_planted_concept_is_found_and_stripes_are_not(trained, difference):
     assert [r.t_bonferroni for r in found] == pytest.approx([min(1, 4 * r.t_p) for r in found])
     assert all(r.p_holm >= r.p and r.t_holm >= r.t_p for r in found)
     assert len(found.table()) == 4 and found.evidence.verdict == "supported" and len(found.evidence) == 4
-    assert [c["name"] for c in found.report_concepts("3")][0] == "spot"
+    assert found.report_concepts("3")[0]["name"] == "spot"
     from pellucid.report.related import Concept
 
     shown = Concept(**found.report_concepts("3")[0])
     assert shown.effect == spot.effect and len(shown.examples) == 4
     said = found.provenance.as_dict()
-    assert said["site"] == "1, 3" and said["weights"] == trained.fingerprint and said["forward"] == 2 * (264 + 30) and said["backward"] == 60
+    assert (
+        said["site"] == "1, 3" and said["weights"] == trained.fingerprint and said["forward"] == 2 * (264 + 30) and said["backward"] == 60
+    )
 
 
 @pytest.mark.parametrize("how", ["logistic", "ridge", "sgd"])
@@ -160,7 +164,11 @@ def test_too_few_random_sets_are_said(trained, difference):
 
 
 def test_a_concept_against_the_union_of_the_others(trained, difference):
-    sets = {"spot": pictures(12, True, 100), "stripes": pictures(12, False, 200, stripes=True), "plain": pictures(12, False, 300, stripes=False)}
+    sets = {
+        "spot": pictures(12, True, 100),
+        "stripes": pictures(12, False, 200, stripes=True),
+        "plain": pictures(12, False, 300, stripes=False),
+    }
     found = tcav(trained, ConceptBank.of(sets), pictures(30, True, 3000), difference, sites="3", relative=True, randoms=99)
     spot = found.row("spot")
     assert spot.against == "the others" and spot.verdict == "raises" and spot.p == 0.01 and np.isnan(spot.t_p)
@@ -254,7 +262,7 @@ def test_what_cannot_be_is_told():
         (BadParameter, "at least one site", {"sites": []}),
         (BadParameter, "at least one target", {"target": []}),
         (BadSite, "does not exist", {"sites": "nowhere"}),
-        (BadTarget, "", {"target": "disease"}),
+        (BadTarget, "disease", {"target": "disease"}),
     ):
         change = {"scans": scans, "target": 1, "sites": "1", **change}
         with pytest.raises(error, match=said):

@@ -39,14 +39,17 @@ def draw(concept: Examples, random: Examples, most: int, seed: int, *, shared: b
     rng = np.random.default_rng(seed)
     mine = set(concept.fingerprints) if shared else set()
     usable = [i for i in range(len(random)) if not mine or random.fingerprints[i] not in mine]
-    if concept.patients and (found := _matched(concept, random, usable, most, rng)) is not None:
-        return found
+    matched = _matched(concept, random, usable, most, rng) if concept.patients else None
+    if matched is not None and len(matched.sets) >= min(most, SETS):
+        return matched
     notes: list[str] = []
     own = set(concept.patients)
     free = [i for i in usable if not random.patients or random.patients[i] not in own]
     if len(free) < len(usable):
         notes.append(f"{len(usable) - len(free)} random images of patients who are in {concept.name!r} were left out")
     if len(free) < 2 * FEWEST:
+        if matched is not None:
+            return matched
         if len(free) < len(usable):
             got = f"{len(usable) - len(free)} of {len(usable)} random images are of its patients, too few of each to match them"
             raise BadImage(f"patients on one side: random images of others than {concept.name!r}", got, "Add random images.")
@@ -74,7 +77,7 @@ def _matched(concept: Examples, random: Examples, usable: Sequence[int], most: i
     for i in usable:
         pool.setdefault(random.patients[i], []).append(i)
     count = min(most, *(len(pool.get(p, ())) // n for p, n in wanted.items()))
-    if count < min(most, SETS):
+    if count < 2:
         return None
     sets: list[list[int]] = [[] for _ in range(count)]
     for p in sorted(wanted, key=repr):

@@ -38,8 +38,8 @@ class RegressionRow:
 
     ``r2``: of the measure, told from activations of patients who were held out; ``r2_p`` against the measure dealt anew among patients.
     ``sensitivity`` and ``spread``: mean and standard deviation over the images of the derivative of the score along the direction in which the
-    measure grows (length 1). ``br = max(r2, 0) * sensitivity / spread``: bidirectional relevance. ``p``: two-sided rank of sensitivity / spread among
-    those of the directions of measures dealt anew; ties are told apart by ``effect``, the change of the score for one standard deviation of the measure.
+    measure grows (length 1). ``br = max(r2, 0) * sensitivity / spread``: bidirectional relevance. ``effect``: change of the
+    score for one standard deviation of the measure; ``p``: its two-sided rank among those of measures dealt anew (**the verdict**).
     """
 
     measure: str
@@ -128,7 +128,8 @@ def regression_concept(
         BadImage: fewer than 10 images, fewer than three patients.
         BadParameter: not a finite value for each image, or one that never changes.
 
-    **Misleads when**: the measure goes with something else that the network uses; a direction that is told does not say that it is used.
+    **Misleads when**: the measure goes with something else that the network uses. Br alone says how steady an effect is, not how large: a measure that
+    does next to nothing in all images alike has a large one. The verdict is that of the effect.
 
     **Source**: Graziani et al. 2018. Differs: ridge with a penalty chosen by leave-one-out, R2 of held-out patients, permutations as null.
     """
@@ -243,9 +244,7 @@ def _row(name: str, site: str, target: str, s: Floats, step: Floats, r2: Floats,
     mean, spread = s.mean(0), s.std(0)
     ratio = mean / np.maximum(spread, np.maximum(STEADY * np.abs(mean), 1e-300))
     effect = mean * step
-    far, size = np.abs(ratio), np.abs(effect)
-    beyond = (far > far[0] * (1 + 1e-9)) | ((np.abs(far - far[0]) <= 1e-9 * far[0]) & (size >= size[0] * (1 - 1e-12)))
-    beyond[0] = True
+    beyond = np.abs(effect) >= abs(effect[0]) * (1 - 1e-12)
     p, r2_p = float(beyond.mean()), float((r2 >= r2[0] - 1e-12).mean())
     verdict: Found = "raises" if mean[0] > 0 else "lowers"
     verdict = "not told apart" if r2_p > alpha + 1e-12 or r2[0] <= 0 else "no more than random" if p > alpha + 1e-12 else verdict
