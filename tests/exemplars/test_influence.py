@@ -74,16 +74,14 @@ def test_leave_one_out_is_a_head_fitted_without_it():
 
 def test_the_sign():
     """A copy of the query with the target's label speaks for it, one with another label against it, and the removal of either says so."""
-    x, y = cloud(30, classes=2)
+    x, y = cloud(150, classes=2)
     query = np.zeros(x.shape[1])
     x, y = np.concatenate([x, query[None] + 0.01, query[None] - 0.01]), [*y, "c1", "c0"]
-    head = fit_head(x, y, penalty=1e-2)
+    head = fit_head(x, y, penalty=0.1)
     values = head_influence(head, query, "c1")
-    assert values[30] > 0 > values[31]
-    slow = leave_one_out(head, query, "c1", [30, 31])
-    assert slow[0] > 0 > slow[1] and np.allclose(values[30:], slow, rtol=0.35)
-    assert np.allclose(values, -head_influence(head, query, "c0") * math.exp(head.log_probabilities(head.standard(query[None]))[0, 1])
-                       / math.exp(head.log_probabilities(head.standard(query[None]))[0, 0]) ** -1 * 0 + values)  # fmt: skip
+    assert values[150] > 0 > values[151]
+    slow = leave_one_out(head, query, "c1", [150, 151])
+    assert slow[0] > 0 > slow[1] and np.allclose(values[150:], slow, rtol=0.35)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -194,14 +192,14 @@ def dense(module, images, labels):
 def test_conjugate_gradients_are_the_dense_solution(dims):
     module, images = net(dims), scans(dims, 20)
     labels = [i % 3 for i in range(20)]
-    found = influence_by_cg(module, images, labels, images[4], 2, damping=0.1, tolerance=1e-10)
+    found = influence_by_cg(module, images, labels, images[4], 2, damping=2.0, tolerance=1e-10)
     h, each, slope = dense(net(dims), images, labels)
-    solved = torch.linalg.solve(h + 0.1 * torch.eye(len(h), dtype=torch.float64), slope(4, 2))
+    solved = torch.linalg.solve(h + 2 * torch.eye(len(h), dtype=torch.float64), slope(4, 2))
     expected = (each @ solved / 20).numpy()
     assert np.allclose(found.values, expected, rtol=1e-6, atol=1e-10)
-    some = influence_by_cg(module, images, labels, images[4], 2, damping=0.1, solver="lissa", steps=400, scale=4.0, repeats=4)
+    some = influence_by_cg(module, images, labels, images[4], 2, damping=2.0, solver="lissa", steps=200, scale=8.0, repeats=4)
     assert np.corrcoef(some.values, expected)[0, 1] > 0.98
-    same = influence_by_cg(module, images, labels, images[4], 2, damping=0.1, solver="lissa", steps=400, scale=4.0, repeats=4)
+    same = influence_by_cg(module, images, labels, images[4], 2, damping=2.0, solver="lissa", steps=200, scale=8.0, repeats=4)
     assert np.array_equal(some.values, same.values)
 
 
@@ -255,7 +253,7 @@ class Wrapped(nn.Module):
 
 def test_layers_that_cannot_be_asked_are_refused_and_never_left_out():
     images, layers = scans(n=4), ("conv", "fc")
-    given = dict(training=images, labels=[0, 1, 0, 1], image=images[0], target=1)
+    given = {"training": images, "labels": [0, 1, 0, 1], "image": images[0], "target": 1}
     with pytest.raises(Unsupported, match=r"unused.weight.*without a gradient"):
         influence_by_cg(Wrapped(None), **given)
     with pytest.raises(Unsupported, match=r"unused.weight"):
@@ -263,10 +261,12 @@ def test_layers_that_cannot_be_asked_are_refused_and_never_left_out():
     assert influence_by_cg(Wrapped(torch.tanh), **given, layers=layers, damping=1.0).values.any()
     with pytest.raises(Unsupported, match="second derivative"):
         influence_by_cg(Wrapped(Detached.apply), **given, layers=layers)
-    with pytest.raises(Unsupported, match="differentiated twice"):
+    with pytest.raises(Unsupported, match="twice|second derivative"):
         influence_by_cg(Wrapped(Once.apply), **given, layers=layers)
     with pytest.raises(Unsupported, match=r"conv.weight.*without a gradient"):
         influence_by_cg(Wrapped(lambda z: z.detach()), **given, layers=layers)
+    with pytest.raises(Unsupported, match=r"differentiated twice.*flash"):
+        influence_by_cg(Wrapped(lambda z: torch.nn.functional.scaled_dot_product_attention(z, z, z)), **given, layers=layers)
     with pytest.raises(Unsupported, match="TorchScript"):
         influence_by_cg(torch.jit.trace(net(), torch.rand(1, 1, 8, 8)), **given)
     with pytest.raises(Unsupported, match="positive"):
@@ -306,7 +306,7 @@ def test_what_influence_refuses():
         head_inputs(pl.Model(nn.Sequential(nn.Conv2d(1, 2, 8), nn.Flatten())), images)
     with pytest.raises(Unsupported, match="not the network's"):
         head_inputs(pl.Model(nn.Sequential(net(), nn.ReLU())), images)
-    given = dict(training=images, labels=[0, 1, 0, 1], image=images[0], target=1)
+    given = {"training": images, "labels": [0, 1, 0, 1], "image": images[0], "target": 1}
     state = module.state_dict()
     for change, said in (
         ({"labels": [0]}, "a label each"), ({"labels": [0, 1, 0, 9.5]}, None), ({"target": "sick"}, "a label that is a class"), ({"training": []}, "label each"),
@@ -335,7 +335,7 @@ def test_what_influence_refuses():
 
 def test_no_grad_and_inference_mode_of_the_caller_change_nothing():
     module, images = net(), scans(n=6)
-    given = dict(training=images, labels=[0, 1, 2, 0, 1, 2], image=images[0], target=1)
+    given = {"training": images, "labels": [0, 1, 2, 0, 1, 2], "image": images[0], "target": 1, "damping": 0.6}
     plain = influence_by_cg(module, **given).values
     with torch.inference_mode():
         assert np.allclose(influence_by_cg(module, **given).values, plain)

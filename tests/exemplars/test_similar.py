@@ -96,7 +96,7 @@ def test_weights_of_a_map_on_the_image_are_summed_into_the_cells():
     module, x = Left().eval(), torch.rand(1, 16, 16)
     other = x.clone()
     other[..., 8:] = torch.rand(1, 16, 8)
-    by = Weighted(site="conv", method="input_x_gradient()", target=0)
+    by = Weighted(site="conv", method="input_x_gradient()", target=3)
     one, two = build_index(pl.Model(module), [x, other], by=by).rows
     plain = build_index(pl.Model(module), [x, other], by=Features(site="conv")).rows
     assert np.allclose(one, two, atol=1e-4) and not np.allclose(plain[0], plain[1], atol=1e-3)

@@ -18,7 +18,7 @@ from pellucid.run import Run
 def blobs(seed=0, n=20, d=4):
     """Two blobs and one outlier, in the last row."""
     chance = np.random.default_rng(seed)
-    parts = [chance.normal(0, 0.3, (n, d)), chance.normal(0, 0.3, (n, d)) + 4, np.full((1, d), -6.0)]
+    parts = [chance.normal(0, 0.05, (n, d)), chance.normal(0, 0.05, (n, d)) + 4, np.full((1, d), -6.0)]
     return np.concatenate(parts)
 
 

@@ -264,7 +264,7 @@ def weights_at(why: Map, grid: Grid, space: tuple[int, ...]) -> Tensor:
         raise BadSite(f"a site whose cells have the {positive.ndim} axes of the image", f"{space}", "Choose another site.")
     matrix = torch.from_numpy(why.grid.map_to(grid)).double()
     at = torch.stack(torch.meshgrid(*[torch.arange(n, dtype=torch.float64) for n in positive.shape], indexing="ij")).flatten(1)
-    cells = (matrix[: len(space), : len(space)] @ at + matrix[: len(space), 3:]).round()
+    cells = (matrix[:-1, :-1] @ at + matrix[:-1, -1:]).round()
     flat = torch.zeros(at.shape[1], dtype=torch.long)
     for n, axis in zip(space, cells, strict=True):
         flat = flat * n + axis.clamp(0, n - 1).long()

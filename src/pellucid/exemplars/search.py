@@ -16,7 +16,8 @@ Metric = Literal["cosine", "euclidean"]
 Rows = NDArray[np.float32]
 AT_ONCE = 2**22  # products held at a time (16 MiB: they stay in the cache)
 LEADING = 31  # directions of a screen; with the length of the rest 32 numbers a row
-SCREENED = 2**21  # numbers in a table from which a single query is screened first
+SCREENED = 2**21  # numbers in a table from which a single query is screened first,
+WIDE = 2048  # in rows of up to so many: finding directions takes the third power
 SAMPLE = 4096  # rows that the directions of a screen are found from
 FEW = 64  # rows looked at in full before the screen is read
 SHARE = 8  # a screen that leaves more than one row in so many is not worth its gathering
@@ -101,7 +102,7 @@ class Search:
         k = min(k, len(self.rows) - (0 if leave is None else int(leave.sum())))
         if k < 1:
             return [Found(np.empty(0, np.int64), np.empty(0)) for _ in q]
-        if len(q) == 1 and self.rows.size >= SCREENED and self.rows.shape[1] > 2 * LEADING:
+        if len(q) == 1 and self.rows.size >= SCREENED and 2 * LEADING < self.rows.shape[1] <= WIDE:
             found = self._screened(q[0], k, leave)
             if found is not None:
                 return [found]
