@@ -82,6 +82,21 @@ def test_equal_rows_come_by_place_and_k_is_cut():
     assert Search.over(rows).nearest(rows[:1], 2, leave=np.ones(4, bool))[0].places.size == 0
 
 
+def test_a_table_in_a_file_is_searched(tmp_path):
+    np.save(tmp_path / "rows.npy", data("isotropic"))
+    rows = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    for metric in ("cosine", "euclidean"):
+        assert Search.over(rows, metric).nearest(rows[7:8], 1)[0].places.tolist() == [7]
+
+
+def test_wide_rows_are_not_screened(monkeypatch):
+    """Finding directions takes the third power of the width: minutes for the cells of several sites."""
+    monkeypatch.setattr(searching, "SCREENED", 0)
+    monkeypatch.setattr(Search, "_screened", lambda *a: pytest.fail("screened"))
+    rows = data("isotropic", 3, 3000)
+    assert Search.over(rows).nearest(rows[1:2], 1)[0].places.tolist() == [1]
+
+
 def test_what_search_refuses():
     rows = np.ones((4, 3), np.float32)
     with pytest.raises(BadParameter, match="cosine or euclidean"):

@@ -281,6 +281,8 @@ def test_what_cannot_be_is_told():
         similar(model, images[0], images, by="likeness")
     with pytest.raises(BadParameter, match="at least one image"):
         similar(model, images[0], [])
+    with pytest.raises(BadParameter, match="at least one image"):
+        build_index(model, images).add(model, [])
     with pytest.raises(BadParameter, match="labels for 9 images"):
         build_index(model, images, labels=["a"])
     with pytest.raises(BadParameter, match="k is a whole number"):

@@ -132,10 +132,12 @@ class Index:
         """This index with more images; in its folder too, whole or not at all.
 
         Raises:
-            BadParameter: another network, or not as many labels, patients or names as images.
+            BadParameter: another network, no image, or not as many labels, patients or names as images.
             BadImage: an image whose row has another length.
             BadFile: the folder was changed by somebody else since this index was opened.
         """
+        if not len(scans):
+            raise BadParameter("at least one image", "none", "Give the images.")
         self.key.check(Key.of(model, self.measure))
         facts = _facts(len(scans), labels, patients, names)
         rows, entries, shape, notes = _table(self, described(model, scans, self.measure, run or Run()), facts)
@@ -241,9 +243,7 @@ def _table(
         rows[i] = one.row
         entries.append(Entry(one.image, label, index.hashed(patient), name))
         notes |= {one.note: notes.get(one.note, 0) + 1} if one.note else {}
-    if rows is None:
-        rows = np.empty((0, index.rows.shape[1]), np.float32)
-        shape = index.shape
+    assert rows is not None
     return rows, tuple(entries), shape, tuple(f"{note} (of {n} images)" for note, n in notes.items())
 
 

@@ -66,7 +66,7 @@ class Search:
             raise BadParameter("rows (n, d), at least one", f"shape {rows.shape}", "Give a table, a row an image.")
         if not np.isfinite(rows).all():
             raise BadImage("finite features", "NaN or infinity", "Look at the images' values.")
-        return cls(np.ascontiguousarray(unit_rows(rows) if metric == "cosine" else rows, dtype=np.float32), metric)
+        return cls(_own(unit_rows(rows) if metric == "cosine" else rows), metric)
 
     @cached_property
     def squares(self) -> Rows:
@@ -98,7 +98,7 @@ class Search:
             raise BadParameter("k is a whole number of at least 1", repr(k), "Say how many.")
         if queries.ndim != 2 or queries.shape[1] != self.rows.shape[1]:
             raise BadParameter(f"queries (q, {self.rows.shape[1]})", f"shape {queries.shape}", "Describe them by the same measure.")
-        q = unit_rows(queries) if self.metric == "cosine" else np.asarray(queries, np.float32)
+        q = _own(unit_rows(queries) if self.metric == "cosine" else queries)
         k = min(k, len(self.rows) - (0 if leave is None else int(leave.sum())))
         if k < 1:
             return [Found(np.empty(0, np.int64), np.empty(0)) for _ in q]
@@ -148,6 +148,11 @@ class Search:
         order = np.lexsort((places, squared))[:k]
         best = squared[order]
         return Found(places[order], best / 2 if self.metric == "cosine" else np.sqrt(best))
+
+
+def _own(rows: NDArray[np.floating]) -> Rows:
+    """Float32, row after row, and writable, as torch wants it: a table in a file that is open for reading only is copied."""
+    return np.require(rows, np.float32, ["C", "W"])
 
 
 def _squares(rows: Rows) -> Rows:
