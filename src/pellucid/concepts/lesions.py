@@ -60,22 +60,27 @@ def elsewhere(avoid: Tensor, allowed: Tensor, edge: Sequence[int], n: int, rng: 
 
 
 def moved(mask: Tensor, avoid: Tensor, allowed: Tensor, n: int, rng: np.random.Generator) -> list[Tensor]:
-    """Up to ``n`` masks of the same form, mirrored by chance and moved to where all is ``allowed`` and nothing to ``avoid``."""
-    at = mask.nonzero()
-    if not len(at):
-        return []
-    low = at.amin(0)
-    form, extent = at - low, at.amax(0) - low + 1
-    fit, found = allowed & ~avoid, list[Tensor]()
-    for _ in range(n * TRIES):
-        if len(found) == n:
-            break
-        shift = torch.tensor([int(rng.integers(0, s - int(e) + 1)) for s, e in zip(mask.shape, extent, strict=True)])
-        turn = torch.from_numpy(rng.integers(0, 2, mask.ndim)).bool()
-        placed = torch.where(turn, extent - 1 - form, form) + shift
-        index = tuple(placed.T)
-        if bool(fit[index].all()):
-            one = torch.zeros_like(mask)
-            one[index] = True
-            found.append(one)
-    return found
+    """Up to ``n`` masks of the same lesions, each moved by itself, and mirrored by chance, to where all is ``allowed`` and nothing to ``avoid``.
+
+    A lesion that fits nowhere is left out; a mask that would keep less than half of the area is not made.
+    """
+    from scipy.ndimage import label
+
+    parts, count = label(mask.numpy(), np.ones((3,) * mask.ndim))
+    fit = (allowed & ~avoid).numpy()
+    found = np.zeros((n, *mask.shape), dtype=bool)
+    for k in range(1, count + 1):
+        form = np.argwhere(parts == k)
+        form -= form.min(0)
+        extent = form.max(0) + 1
+        shifts = rng.integers(0, np.array(mask.shape) - extent + 1, (n * TRIES, mask.ndim))
+        turns = rng.integers(0, 2, (n * TRIES, mask.ndim)).astype(bool)
+        made = 0
+        for at in range(0, n * TRIES, n):  # n tries at a time
+            placed = np.where(turns[at : at + n, None], extent - 1 - form, form) + shifts[at : at + n, None]
+            for one in placed[fit[tuple(np.moveaxis(placed, -1, 0))].all(1)][: n - made]:
+                found[made][tuple(one.T)] = True
+                made += 1
+            if made == n:
+                break
+    return [torch.from_numpy(m) for m in found if 2 * int(m.sum()) >= int(mask.sum())]
