@@ -227,6 +227,10 @@ def influence(first):
 HEAD = """# Explanations by example
 
 Measured by `studies/retrieval.py` on phantoms of seeds that no training and no choice has seen. Intervals are 95 %, over patients.
+
+Guided by a map are the features weighted by Grad-CAM or integrated gradients, and the features of the map. The mean activation (plain) and the
+highest activation of each channel look at no map: where the highest does as well as a guided measure, small findings were found without one, and
+the gain over the mean is not the map's. SSIM and the perceptual distance are baselines.
 """
 PROTOCOL = f"""Queries: patients with one finding each; relevant: {EACH} other patients with that finding; against them the same patient {EACH} times
 without it (same anatomy, with other findings, marks and devices) and {EACH} other patients without it. Chance: P@{EACH} 0.33.
