@@ -22,6 +22,7 @@ LOOKS: dict[Agreement, tuple[str, str, str]] = {
     "no opinion": ("#c9d1d9", "", ""),
     "not tested": ("#ffffff", "–", ""),
 }
+INKS: dict[Agreement, str] = {"agrees": "#12795a", "as expected": "#12795a", "contradicts": "#b83446"}
 INK, SOFT, LINE = "#18232e", "#566473", "#dde3e9"
 
 
@@ -96,7 +97,8 @@ def judged(row: ConceptRow, wanted: bool | None) -> Agreement:
 def matrix_figure(
     concepts: Concepts, expected: Expected, path: str | Path | None = None, *, site: str | None = None, title: str = ""
 ) -> Any:
-    """The matrix of classes (rows) and concepts (columns): TCAV scores as bars, the random sets' range as a gray band behind them.
+    """The matrix of classes (rows) and concepts (columns): TCAV scores as bars from one half, where nothing matters, up or down; the random sets' range
+    is a gray band behind them.
 
     Green with a check agrees with the expert, red with a cross contradicts; a question mark is a concept that belongs to the class but was not seen, a
     dash one that was not tested. Faint bars are no more than random.
@@ -150,10 +152,9 @@ def _strip(at: Any, target: str, names: Sequence[str], own: Mapping[str, Concept
         at.spines[side].set_visible(False)
     at.spines["bottom"].set_color(LINE)
     at.tick_params(colors=SOFT, labelsize=8, length=0)
-    at.set_ylim(0, 1.24)
+    at.set_ylim(-0.02, 1.3)
     at.set_xlim(-0.6, len(names) - 0.4)
-    at.set_yticks([0, 0.5, 1])
-    at.axhline(0.5, color=LINE, linewidth=0.8, zorder=0)
+    at.set_yticks([0, 0.5, 1], ["lowers in all", "half", "raises in all"])
     at.set_ylabel(target, color=INK, fontsize=9.5, rotation=0, ha="right", va="center", labelpad=10)
     for x, name in enumerate(names):
         row = own.get(name)
@@ -163,24 +164,27 @@ def _strip(at: Any, target: str, names: Sequence[str], own: Mapping[str, Concept
         color, mark, hatch = LOOKS[look]
         low, high = row.random_range
         at.bar(x, high - low, 0.82, low, color="#eceff2", zorder=1)
-        dropped, sure = look == "not tested", row.verdict in ("raises", "lowers")
-        if not dropped:
+        sure = row.verdict in ("raises", "lowers")
+        if look != "not tested":
+            edge = "white" if sure else color
             at.bar(
-                x,
-                row.score,
-                0.5,
-                color=color,
-                alpha=1.0 if sure else 0.45,
-                hatch=hatch,
-                edgecolor="white" if sure else color,
-                linewidth=0.6,
-                zorder=2,
+                x, row.score - 0.5, 0.5, 0.5, color=color, alpha=1.0 if sure else 0.45, hatch=hatch, edgecolor=edge, linewidth=0.6, zorder=2
             )
             if row.low == row.low:
-                at.plot([x, x], [row.low, row.high], color=INK, linewidth=1, zorder=3)
-        top = 0.5 if dropped else max(row.score, row.high if row.high == row.high else 0.0)
-        ink = SOFT if look in ("not tested", "not seen", "no opinion") else color if look != "as expected" else "#1b7f60"
-        at.text(x, top + 0.03, mark, ha="center", va="bottom", color=ink, fontsize=12, fontweight="bold", family="DejaVu Sans", zorder=4)
+                at.plot([x, x], [row.low, row.high], color=INK, linewidth=1, zorder=4)
+        at.text(
+            x,
+            1.06,
+            mark,
+            ha="center",
+            va="bottom",
+            color=INKS.get(look, SOFT),
+            fontsize=12,
+            fontweight="bold",
+            family="DejaVu Sans",
+            zorder=5,
+        )
+    at.axhline(0.5, color=SOFT, linewidth=0.8, zorder=3)
 
 
 def _legend(figure: Any, looks: set[Agreement]) -> None:

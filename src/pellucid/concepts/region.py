@@ -148,7 +148,7 @@ def concept_region(
     places = [sites] if isinstance(sites, str) else list(sites)
     starts = np.cumsum([0, *map(len, sets)])
     for site in places:
-        span = Span.of(rows_of(net, sets, site, chosen, folder, run))
+        span = Span.of(rows_of(net, sets, site, chosen, folder, run, notes))
         seen = {name: _look(net, scans, site, t, span, chosen, run) for name, t in targets.items()}
         for k, concept in enumerate(bank.concepts):
             hear(run, f"{concept.name!r} at {site!r} not tested yet")

@@ -145,10 +145,11 @@ def regression_concept(
     columns = np.stack([y, *(_dealt(y, who, rng) for _ in range(permutations))], 1)
     fold = _folds(who, rng)
     rows: list[RegressionRow] = []
+    notes: list[str] = []
     targets = {label(net, t): t for t in (list(target) if isinstance(target, (list, tuple)) else [target])}
     places = [sites] if isinstance(sites, str) else list(sites)
     for site in places:
-        span = Span.of(rows_of(net, [given], site, chosen, folder, run))
+        span = Span.of(rows_of(net, [given], site, chosen, folder, run, notes))
         x = span.coordinates
         r2 = _held_out(x, columns, fold, run)
         weights = ridge(x, columns)
@@ -156,13 +157,13 @@ def regression_concept(
         scale = columns.std(0)
         step = ((x - x.mean(0)).T @ (columns - columns.mean(0)) / len(x) / scale * weights).sum(0)  # along the direction, for one deviation
         for called, t in targets.items():
-            slopes = slopes_of(net, asked, site, t, span, chosen, run)
+            slopes = slopes_of(net, asked, site, t, span, chosen, run, notes)
             rows.append(_row(name, site, called, slopes @ weights, step, r2, alpha))
     corrected = holm([r.p for r in rows])
     marks = digest(*(as_image(s).fingerprint for s in (*scans, *asked)), repr(y.tolist()))
     method = f"regression_concept(pool={chosen!r}, permutations={permutations}, images={len(scans)})"
     seconds = time.perf_counter() - began
-    provenance = signed(net, run, method, ", ".join(targets), ", ".join(places), marks, seconds, CITE, ())
+    provenance = signed(net, run, method, ", ".join(targets), ", ".join(places), marks, seconds, CITE, notes)
     return Regression(tuple(replace(r, p_holm=h) for r, h in zip(rows, corrected, strict=True)), net.identity, provenance)
 
 

@@ -168,9 +168,9 @@ def _overlap(asked: _Asked) -> Sequence[str]:
 
 def _at_site(asked: _Asked, site: str, rows: list[ConceptRow], compasses: dict[tuple[str, str], Compass], notes: list[str]) -> None:
     sets = [*asked.bank.concepts, *([] if asked.relative else [asked.bank.random])]
-    span = Span.of(rows_of(asked.model, sets, site, asked.pool, asked.folder, asked.run))
+    span = Span.of(rows_of(asked.model, sets, site, asked.pool, asked.folder, asked.run, notes))
     starts = np.cumsum([0, *map(len, sets)])
-    slopes = {name: slopes_of(asked.model, asked.scans, site, t, span, asked.pool, asked.run) for name, t in asked.targets.items()}
+    slopes = {name: slopes_of(asked.model, asked.scans, site, t, span, asked.pool, asked.run, notes) for name, t in asked.targets.items()}
     test = _against_union if asked.relative else _against_random
     for k, concept in enumerate(asked.bank.concepts):
         hear(asked.run, f"{concept.name!r} at {site!r} not tested yet")

@@ -49,12 +49,17 @@ def choose_pool(model: Model, sets: Sequence[Examples], scans: Sequence[Scan], p
     return "none" if len(shapes) == 1 else "mean"
 
 
-def rows_of(model: Model, sets: Sequence[Examples], site: str, pool: Pool, folder: str | Path | None, run: Run) -> NDArray[np.float32]:
+def rows_of(
+    model: Model, sets: Sequence[Examples], site: str, pool: Pool, folder: str | Path | None, run: Run, notes: list[str] | None = None
+) -> NDArray[np.float32]:
     """A row (d,) for each example of all sets, in order: (n, d). A scan that several masks look at passes once."""
     scans = [s for e in sets for s in e.scans]
     masks = [m for e in sets for m in (e.masks or (None,) * len(e))]
     if all(m is None for m in masks):
-        return gather(model, scans, site, pool=pool, folder=folder, run=run).rows
+        table = gather(model, scans, site, pool=pool, folder=folder, run=run)
+        if notes is not None:
+            notes.extend(table.notes)
+        return table.rows
     marks = [as_image(s).fingerprint for s in scans]
     asked: dict[str, list[int]] = {}
     for i, mark in enumerate(marks):
@@ -62,7 +67,7 @@ def rows_of(model: Model, sets: Sequence[Examples], site: str, pool: Pool, folde
     rows: NDArray[np.float32] | None = None
     first = [at[0] for at in asked.values()]
     with untouched(model.module):
-        for at, seen in zip(asked.values(), look(model, [scans[i] for i in first], site, run=run), strict=True):
+        for at, seen in zip(asked.values(), look(model, [scans[i] for i in first], site, run=run, notes=notes), strict=True):
             place = Cells(model, scans[at[0]], site)
             for i in at:
                 row = place.row(seen.activation, masks[i], pool)
@@ -181,10 +186,12 @@ def slope_of(gradient: Tensor, pool: Pool) -> NDArray[np.float32]:
     return np.asarray(vector.float().numpy(), dtype=np.float32)
 
 
-def slopes_of(model: Model, scans: Sequence[Scan], site: str, target: Any, span: Span, pool: Pool, run: Run) -> Floats:
+def slopes_of(
+    model: Model, scans: Sequence[Scan], site: str, target: Any, span: Span, pool: Pool, run: Run, notes: list[str] | None = None
+) -> Floats:
     """Gradients of the target at the site for each scan, in the span's coordinates (n, r); a few at a time."""
     found = []
-    stream = look(model, scans, site, target, gradient=True, run=run)
+    stream = look(model, scans, site, target, gradient=True, run=run, notes=notes)
     while part := list(islice(stream, 32)):
         slopes = [slope_of(cast(Tensor, s.gradient), pool) for s in part]
         wrong = next((s for s in slopes if len(s) != span.rows.shape[1]), None)
