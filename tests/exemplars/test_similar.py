@@ -155,6 +155,14 @@ def test_the_index_in_a_folder_is_the_index_in_memory(tmp_path):
         assert similar(model, images[7], home, 4).places == whole.places == similar(model, images[7], again, 4, by=by).places
 
 
+def test_the_span_of_structural_similarity_is_the_indexes():
+    model, images = pl.Model(net(2)), [1000 * x - 500 for x in scans(2)]
+    index = build_index(model, images, by=Structural(size=12))
+    assert similar(model, 2 * images[1], index, 3, by=Structural(size=12)).measure == repr(index.measure)
+    with pytest.raises(BadParameter, match="measure or site"):
+        similar(model, images[1], index, by=Structural(size=12, span=1.0))
+
+
 def test_no_name_is_printed_and_patients_are_hashed(tmp_path):
     model, images = pl.Model(net(2)), scans(2, 4)
     index = build_index(

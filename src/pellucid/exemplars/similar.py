@@ -7,7 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import nn
 from pellucid.asking import Scan, as_image, versions
 from pellucid.errors import BadParameter
 from pellucid.exemplars.index import Index, Key, build_index, open_index
-from pellucid.exemplars.measures import Measure, described
+from pellucid.exemplars.measures import Measure, Structural, as_measure, described
 from pellucid.exemplars.search import Found
 from pellucid.explanation import Evidence, Explanation, Provenance, evidence_facts, image_facts
 from pellucid.files import put
@@ -186,11 +186,11 @@ def _index(model: Model, cases: Any, by: Any, labels: Any, patients: Any, names:
 
 def _settled(index: Index, by: Measure | str, model: Model, scan: Image) -> Measure:
     """What was asked for, settled; a short name means its kind, so that it finds an index with parameters of its own."""
-    from pellucid.exemplars.measures import as_measure
-
     asked = as_measure(by)
     if isinstance(by, str) and type(asked) is type(index.measure):
         return index.measure
+    if isinstance(asked, Structural) and isinstance(index.measure, Structural) and asked.span is None:
+        asked = replace(asked, span=index.measure.span)  # of the index's first image, not of this one
     return index.measure if asked == index.measure else asked.settled(model, scan)
 
 
