@@ -35,7 +35,7 @@ def trained():
     x = torch.stack(pictures(256, True, 10_000) + pictures(256, False, 20_000))
     y = torch.tensor([1] * 256 + [0] * 256)
     adam = torch.optim.Adam(net.parameters(), 0.01)
-    for step in range(120):
+    for step in range(100):
         at = torch.randperm(512, generator=torch.Generator().manual_seed(step))[:128]
         loss = nn.functional.cross_entropy(net(x[at]), y[at])
         adam.zero_grad()

