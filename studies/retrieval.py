@@ -231,6 +231,16 @@ Measured by `studies/retrieval.py` on phantoms of seeds that no training and no 
 Guided by a map are the features weighted by Grad-CAM or integrated gradients, and the features of the map. The mean activation (plain) and the
 highest activation of each channel look at no map: where the highest does as well as a guided measure, small findings were found without one, and
 the gain over the mean is not the map's. SSIM and the perceptual distance are baselines.
+
+```python
+from pellucid.exemplars import Weighted, build_index, influence, similar
+
+index = build_index(net, scans, by=Weighted(site="features"), labels=labels, patients=patients, folder="index")
+found = similar(net, image, "index", 5, patient="who the image is of")  # refused for another network, site, measure or preparation
+print(found.sentence, found.table())
+why = influence(net, scans, labels, image, "DME", check=20)  # training images for and against, checked by retraining
+print(why.table(), why.evidence.reasons)
+```
 """
 PROTOCOL = f"""Queries: patients with one finding each; relevant: {EACH} other patients with that finding; against them the same patient {EACH} times
 without it (same anatomy, with other findings, marks and devices) and {EACH} other patients without it. Chance: P@{EACH} 0.33.
