@@ -124,7 +124,7 @@ images, which is what `tcav` says. Intervals are 95 %.
 In every trial exactly one of the twenty sets has p = 1/20 (ties are told apart by the effect), and each is as likely to be it: the level is exact by
 construction, and what is measured is that the program does so. A direction that is told from random photographs and whose score is beyond theirs is a finding; on the first site the rank test sees the planted concept, but its
 direction is at chance on held-out images, and `tcav` drops it. Mean activations lose a few bright spots among all cells, and the gradient for a step of all
-cells at once points elsewhere: with `pool="mean"` the concept is mostly missed, with whole or highest activations it never is. The t-test's rejections of null
+cells at once points elsewhere: with `pool="mean"` the concept is mostly missed, with whole or highest activations it hardly ever is. The t-test's rejections of null
 concepts are no findings.
 
 {stamp("studies/concepts_null.py", seconds)}
