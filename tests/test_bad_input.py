@@ -442,7 +442,40 @@ def test_a_softmax_by_hand_behind_a_standardization_and_a_sure_first_image():
         asked(sure, target=0)
 
 
+def _written(out):
+    prepared = torch.zeros(len(out), 3)
+    for k in range(3):
+        prepared[:, k] = out[:, k].sigmoid()
+    return prepared
+
+
+def _copied(out):
+    prepared = out.new_zeros(len(out), 3)
+    prepared[:, :2].copy_(out[:, :2].sigmoid())
+    return prepared
+
+
+@pytest.mark.parametrize("do", [_written, _copied])
+def test_probabilities_that_are_written_into_what_was_prepared_are_seen(do):
+    with refused(BadModel, "ends in a sigmoid"):
+        asked(Around(lambda out, x, n: do(out)), target=0)
+
+
+def _mixed(out, x):
+    prepared = torch.zeros(len(out), 2)
+    prepared[:, 0], prepared[:, 1] = out[:, 0].sigmoid(), out[:, 1] * 1e-3 + 0.5
+    return prepared
+
+
+def _sliding(out, x):
+    prepared, counts = torch.zeros(len(out), 3), torch.ones(len(out), 3) * 2
+    prepared[:, :2] += out[:, :2].sigmoid()
+    prepared[:, 1:] += out[:, 1:].sigmoid()
+    return prepared / counts
+
+
 UNKNOWN = {
+    "mixed": _mixed, "sliding": _sliding, "the rest to one": lambda out, x: torch.ones_like(out) - out.sigmoid(),
     "masked": lambda out, x: out.sigmoid() * (x.mean((1, 2, 3)) > 0).float()[:, None], "squared": lambda out, x: out.sigmoid() ** 2,
     "scaled": lambda out, x: out.sigmoid() * 0.5, "shifted": lambda out, x: out.sigmoid() * 0.5 + 0.1,
     "written into": lambda out, x: (out.sigmoid() ** 2).add_(0.01),

@@ -39,8 +39,9 @@ TOLD_APART = {"module", "name", "source"}  # fields of a Model: the first by wei
 CONTRADICTIONS = {  # a softmax's classes exclude each other and are several, a sigmoid's do not, a regression has none
     ("multi-label", "softmax"), ("single logit", "softmax"), ("regression", "softmax"), ("logits", "sigmoid"), ("regression", "sigmoid"),
 }  # fmt: skip
+SPREADS, WHITE = 10.0, 255.0  # how far standard deviations of channels in one unit lie apart; the most that a picture holds
 NEAR, FAINT = 30.0, 0.1  # of ``span``: 1 lies at 16 for the blue of fundus photographs, at 1250 for a diffusivity in mm2/s
-SPREADS, SIZES = 10.0, 30.0  # how far standard deviations, or else largest values, of channels in one unit lie apart
+
 Pairs = tuple[float, float] | tuple[tuple[float, float], ...]  # lowest and highest value, or those of each channel
 FEW = 64  # values of a weight by which a write through .data is noticed
 _hashes: weakref.WeakKeyDictionary[nn.Module, tuple[Hashable, str]] = weakref.WeakKeyDictionary()
@@ -194,9 +195,14 @@ class Model:
         """Lowest and highest value that an image like this (c, *space) may have, by channel: see ``span``."""
         return span(values, self.range, self.normalize)
 
+    def width(self, values: Tensor) -> Tensor:
+        """Highest less lowest value in an image (c, *space), (c, 1, ..., 1) in float64, subtracted as the image's own values are."""
+        low, high, _ = ends(values, self.range, self.normalize)
+        return (high - low).to(values.dtype).double()
+
     def comparable(self, values: Tensor) -> Tensor:
         """The image (c, *space) itself if its channels share a unit; else each channel from 0 to 1 over its span."""
-        if ends(values, self.normalize)[2]:
+        if ends(values, self.range, self.normalize)[2]:
             return values
         low, high = self.span(values)
         return ((values - low.to(values)) / torch.where(high > low, high - low, 1.0).to(values)).to(values)
@@ -305,31 +311,26 @@ def _pairs(given: Any) -> Pairs | None:
     return several if isinstance(given[0], Sequence) else several[0]
 
 
-def ends(values: Tensor, normalize: Normalize | None = None) -> tuple[Tensor, Tensor, bool]:
+def ends(values: Tensor, stated: Pairs | None = None, normalize: Normalize | None = None) -> tuple[Tensor, Tensor, bool]:
     """Lowest and highest value in an image (c, *space), both (c, 1, ..., 1) in float64, and whether its channels share one unit.
 
-    If they do, both are those of all channels together. They do if ``normalize`` has one standard deviation for each channel, and these lie
-    within a factor of ``SPREADS``; or, without that, if they are the three of a picture in [0, 1], where a dark channel is no unit of its own,
-    or if their largest absolute values lie within a factor of ``SIZES``. A channel of zeros tells nothing.
+    If they do, both are those of all channels together. They do if one range was stated for all; else if ``normalize`` has one standard deviation
+    for each channel, and these lie within a factor of ``SPREADS``; else if they are the three of a picture, from 0 to at most 255, where a dark
+    channel is no unit of its own. All others (CT beside PET, the sequences of an MRI) have each its own.
     """
     column = (-1, *[1] * (values.ndim - 1))
     flat = values.detach().flatten(1)
     low, high = (end.cpu().double().view(column) for end in (flat.amin(1), flat.amax(1)))
-    if normalize is not None and isinstance(normalize.std, tuple):
-        sizes, most = [abs(s) for s in normalize.std], SPREADS
-    elif len(low) == 3 and float(low.min()) >= 0 and float(high.max()) <= 1:
-        sizes, most = [], SIZES
+    if len(low) == 1:
+        shared = True
+    elif stated is not None:
+        shared = not isinstance(stated[0], tuple) or len(set(stated)) == 1
+    elif normalize is not None and isinstance(normalize.std, tuple):
+        sizes = [abs(s) for s in normalize.std]
+        shared = max(sizes) <= SPREADS * min(sizes)
     else:
-        sizes, most = torch.maximum(low.abs(), high.abs()).flatten().tolist(), SIZES
-    told = [s for s in sizes if s > 0]
-    shared = not told or max(told) <= most * min(told)
+        shared = len(low) == 3 and float(low.min()) >= 0 and float(high.max()) <= WHITE
     return (low.min().expand_as(low), high.max().expand_as(high), True) if shared else (low, high, False)
-
-
-def width(values: Tensor, normalize: Normalize | None = None) -> Tensor:
-    """Highest less lowest value in an image (c, *space), (c, 1, ..., 1) in float64, subtracted as the image's own values are."""
-    low, high, _ = ends(values, normalize)
-    return (high - low).to(values.dtype).double()
 
 
 def span(values: Tensor, stated: Pairs | None = None, normalize: Normalize | None = None) -> tuple[Tensor, Tensor]:
@@ -339,7 +340,7 @@ def span(values: Tensor, stated: Pairs | None = None, normalize: Normalize | Non
     without one, if the image is not darker than a tenth of it: what reaches from 0 to 0.003 is measured in a unit of its own. Channels with units of their
     own (CT beside PET, T2 beside ADC; see ``ends``) are judged one by one, all others together.
     """
-    low, high, shared = ends(values, normalize)
+    low, high, shared = ends(values, stated, normalize)
     if stated is not None:
         pairs = torch.tensor(stated, dtype=torch.float64).view(-1, 2).T
         first, last = (side.view(-1, *[1] * (values.ndim - 1)).expand_as(low) for side in pairs)
@@ -349,7 +350,7 @@ def span(values: Tensor, stated: Pairs | None = None, normalize: Normalize | Non
     else:
         ones = values.new_ones(1, len(values), *[1] * (values.ndim - 1))
         near = (normalize(ones)[0].abs() <= NEAR).cpu()
-    unit = (low >= 0) & (high <= 1) & (near.any() if shared else near)
+    unit = (low >= 0) & (high <= 1) & (near.any() if shared else near & (low < high))  # an empty channel among others has nothing
     return torch.where(unit, 0.0, low), torch.where(unit, 1.0, high)
 
 

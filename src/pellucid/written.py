@@ -34,7 +34,20 @@ from pellucid.image import digest
 SHORT = 12  # hex digits that stand for what cannot be read
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "skimage", "sklearn", "monai", "pellucid")  # their code is told by their version
 SIMPLE = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), slice, range, enum.Enum)
-PLAIN = (*SIMPLE, torch.dtype, torch.device, torch.layout, torch.memory_format, torch.finfo, torch.iinfo, datetime.time, pathlib.PurePath, re.Pattern, datetime.date, datetime.timedelta)  # their repr tells everything
+PLAIN = (
+    *SIMPLE,
+    torch.dtype,
+    torch.device,
+    torch.layout,
+    torch.memory_format,
+    torch.finfo,
+    torch.iinfo,
+    datetime.time,
+    pathlib.PurePath,
+    re.Pattern,
+    datetime.date,
+    datetime.timedelta,
+)  # their repr tells everything
 HEAP = 1 << 9  # the flag of classes that Python code made
 CONTENT = (tuple, list, dict, set, frozenset, OrderedDict, torch.Size)  # what these keep beside attributes is what they hold
 CHANCE = {"monai.transforms.compose.Compose": "R"}  # made anew in every process, and nothing is drawn from it unless a person seeds it

@@ -129,7 +129,10 @@ def test_a_saved_map_is_not_measured_with_other_names_or_another_scale(tmp_path)
         with pytest.raises(BadParameter, match="; the map was made with "):
             pl.grade(pl.Model(body, **now), scan, made, ["gini"], controls=())
     made = pl.load(pl.explain(pl.Model(body, prepare=pl.Prepare(range=(0, 1))), scan, 1, method="saliency").save(tmp_path / "r.npz"))
-    for ask in (lambda n: pl.examine(n, scan, made, ask=pl.ask("saliency", target=1)), lambda n: pl.grade(n, scan, made, ["gini"], controls=())):
+    for ask in (
+        lambda n: pl.examine(n, scan, made, ask=pl.ask("saliency", target=1)),
+        lambda n: pl.grade(n, scan, made, ["gini"], controls=()),
+    ):
         with pytest.raises(BadParameter, match="another prepare; the map was made with Prepare"):
             ask(pl.Model(body))
     bare = pl.Model(body, normalize=told["normalize"])

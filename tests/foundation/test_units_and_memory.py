@@ -90,8 +90,11 @@ def test_channels_share_a_unit_or_have_their_own():
     assert of(channels((0, 0.9), (0, 0.003))) == [(0, 1), (0, 0.003)]
     three = channels((0, 1), (0, 0.003), (0, 0.002))
     assert of(three, normalize=pl.Normalize((0.5, 0.001, 0.001), (0.25, 0.0007, 0.0005))) == [(0, 1), (0, 0.003), (0, 0.002)]
-    assert of(channels((-2, 3), (-1, 5))) == (-2, 5), "sequences of one scanner, standardized"
-    assert of(channels((0, 1000), (0, 0))) == (0, 1000), "a channel that is missing has no unit"
+    assert of(channels((-2, 3), (-1, 5))) == [(-2, 3), (-1, 5)], "sequences of an MRI have a scale each"
+    assert of(channels((0, 1000), (0, 0))) == [(0, 1000), (0, 0)], "a channel that is missing stays so"
+    for most in (5, 33, 34, 200):  # however much of the tracer there is
+        assert of(channels((-1000, 1000), (0, most))) == [(-1000, 1000), (0, most)]
+        assert of(channels((0, 1), (0, most))) == [(0, 1), (0, most)]
     assert of(channels((0, 3000), (0, 20)), stated=((-1000, 3000), (0, 20))) == [(-1000, 3000), (0, 20)]
 
 
@@ -108,6 +111,13 @@ def test_a_range_for_each_channel():
             pl.Model(net, range=wrong)
     with pytest.raises(pl.errors.BadImage, match="a pair for each of 3 channels"):
         pl.explain(pl.Model(net, range=((0, 1),) * 3), x, 0, method="saliency")
+
+
+def test_what_was_stated_is_heard_by_noise_and_segments_too():
+    image = channels((0, 1), (0, 20))
+    model, other = (pl.Model(nn.Identity(), range=r) for r in (((0, 1), (0, 20)), (0, 20)))
+    assert model.width(image).flatten().tolist() == [1, 20] and other.width(image).flatten().tolist() == [20, 20]
+    assert float(model.comparable(image)[1].max()) == 1 and torch.equal(other.comparable(image), image)
 
 
 UNITS = {"T2 and ADC": ((1.0, 0.003), (0.0, 0.0)), "CT and PET": ((2000.0, 20.0), (-1000.0, 0.0))}

@@ -11,7 +11,6 @@ from torch import Tensor
 from pellucid.errors import BadParameter
 from pellucid.grid import Grid
 from pellucid.method import BY_OTHERS, SIGNED, Cite, Cost, Inner, Method, Values, method, short
-from pellucid.model import width
 from pellucid.params import Count, Positive
 from pellucid.probe.probe import Drawn, Probe
 
@@ -64,7 +63,7 @@ def smooth(
     if statistic == "variance" and n < 2:
         raise BadParameter("a variance needs at least two noisy images", f"n={n}", "Give n=25.")
     image = probe.source
-    spread = (sigma * width(image, probe.engine.model.normalize)).to(image)
+    spread = (sigma * probe.engine.model.width(image)).to(image)
     noisy = (image + spread * torch.randn(image.shape, generator=probe.random, dtype=torch.float64).to(image) for _ in range(n))
     mean: Tensor | float = 0.0
     squares: Tensor | float = 0.0

@@ -63,4 +63,3 @@ def _empty(why: Map) -> Measurement | None:
     else:
         return None
     return Measurement("content", 0.0, "distinct values", "up", "void", text)
-

@@ -256,5 +256,9 @@ def check_network(model: Model, why: Map, scan: Image, name: str = "") -> None:
     if scan.fingerprint != made.image and model.ready(scan)[0].fingerprint != made.image:
         called = f"the map {name!r}" if name else "the map"
         if scan.fingerprint != made.scan:
-            raise BadParameter(f"{called} to be of the image that is given", "one of another image", "Grade or examine a map with its own image.")
-        raise BadParameter(asked, f"another prepare; the map was made with {made.prepare or 'none'}", "Give prepare= (--prepare) as it was.")
+            raise BadParameter(
+                f"{called} to be of the image that is given", "one of another image", "Grade or examine a map with its own image."
+            )
+        raise BadParameter(
+            asked, f"another prepare; the map was made with {made.prepare or 'none'}", "Give prepare= (--prepare) as it was."
+        )

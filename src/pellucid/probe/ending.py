@@ -30,11 +30,12 @@ KEEPS = frozenset(  # what probabilities survive: other shapes, choices, means
     "adaptive_avg_pool3d max_pool2d max_pool3d".split()
 )
 ZEROS = frozenset({"zeros", "zeros_like", "new_zeros"})
-SCORES = frozenset(  # what makes scores of anything: weights of the network, logarithms, differences
+SCORES = frozenset(  # what makes scores of anything: weights of the network, logarithms
     "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d _convolution matmul mm bmm addmm baddbmm einsum bilinear batch_norm "
-    "layer_norm group_norm instance_norm native_batch_norm native_layer_norm log logit log_softmax logsigmoid log1p sub cdist embedding "
+    "layer_norm group_norm instance_norm native_batch_norm native_layer_norm log logit log_softmax logsigmoid log1p cdist embedding "
     "scaled_dot_product_attention multi_head_attention_forward".split()
 )
+WRITES = frozenset({"__setitem__", "copy", "index_copy", "index_put", "fill", "masked_fill"})
 LOOKS = frozenset({"requires_grad_", "requires_grad", "register_hook", "is_complex"})
 CLOSE = 1e-4  # of the sum of probabilities to one
 
@@ -65,6 +66,9 @@ class _Follower(TorchFunctionMode):
         out = func(*args, **kwargs)
         if name in LOOKS:
             return out
+        if name in WRITES and isinstance(args[0], Tensor) and args[0].is_floating_point():
+            self._write(args[0], args[-1])
+            return out
         numbers = [v for v in (*args, *kwargs.values()) if isinstance(v, (int, float)) and not isinstance(v, bool)]
         for t in tensors(out):
             if not t.is_floating_point():
@@ -80,6 +84,19 @@ class _Follower(TorchFunctionMode):
                 elif t in book:  # written into
                     del book[t]
         return out
+
+    def _write(self, into: Tensor, value: Any) -> None:
+        """A part of a tensor was written: zeros that get probabilities are such from then on, whatever else stands in the rest."""
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return
+        whole = into if into._base is None else into._base
+        own, new = self.known.get(whole), self.known.get(value)
+        for t in (into, whole):
+            if new is not None and (own is None or own[0] is None or own == new):
+                self.known[t] = new
+            elif new is not None or own is not None or value in self.made:
+                self.known.pop(t, None)
+                self.made[t] = True
 
 
 def combined(name: str, given: Sequence[Known | None], numbers: Sequence[float], times: float) -> Known | None:

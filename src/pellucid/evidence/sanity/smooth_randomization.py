@@ -13,7 +13,7 @@ from pellucid.evidence.sanity.cascade import anew
 from pellucid.evidence.sanity.model_randomization import UNIT, cascade
 from pellucid.explanation import Measurement
 from pellucid.method import Cite
-from pellucid.model import Model, width
+from pellucid.model import Model
 from pellucid.params import Count, Positive
 
 TOGETHER = 4  # noisy images that are asked side by side; more need more memory
@@ -60,7 +60,7 @@ def smooth_randomization(
 
     def maps(twin: Model | None, number: int, names: list[str]) -> dict[str, Tensor]:
         chance = panel.chance("randomization: noisy inputs")
-        spread = (sigma * width(panel.x, panel.model.normalize)).to(panel.x)
+        spread = (sigma * panel.model.width(panel.x)).to(panel.x)
         total = {k: torch.zeros(panel.grid.shape, dtype=torch.float64) for k in names}
         for first in range(0, n, TOGETHER):
             several = [panel.x + spread * _noise(panel.x, chance) for _ in range(min(TOGETHER, n - first))]
