@@ -21,7 +21,7 @@ import torch
 import pellucid as pl
 from pellucid import phantoms
 from pellucid.evidence import cues as c
-from pellucid.evidence.intervals import average
+from pellucid.intervals import average
 from pellucid.loading import load_model
 from pellucid.table import Table
 

@@ -15,7 +15,7 @@ import torch
 
 import pellucid as pl
 from pellucid import phantoms
-from pellucid.evidence.intervals import average
+from pellucid.intervals import average
 from pellucid.loading import load_model
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

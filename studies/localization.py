@@ -21,8 +21,8 @@ import torch
 import pellucid as pl
 from pellucid import phantoms
 from pellucid.evidence.controls import CONTROLS
-from pellucid.evidence.intervals import adjusted, average, paired
 from pellucid.evidence.localization import mean_mask
+from pellucid.intervals import adjusted, average, paired
 from pellucid.loading import load_model
 from pellucid.study.store import digest
 

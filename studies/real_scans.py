@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 import pellucid as pl
-from pellucid.evidence.intervals import average
 from pellucid.image import Image
+from pellucid.intervals import average
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))

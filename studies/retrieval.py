@@ -20,7 +20,6 @@ import numpy as np
 import torch
 
 from pellucid import phantoms
-from pellucid.evidence.intervals import adjusted, average, paired
 from pellucid.exemplars import (
     Features,
     MapFeatures,
@@ -38,6 +37,7 @@ from pellucid.exemplars import (
     ndcg,
     precision_at,
 )
+from pellucid.intervals import adjusted, average, paired
 from pellucid.loading import load_model
 from pellucid.source import code_hash
 

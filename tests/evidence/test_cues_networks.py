@@ -14,8 +14,8 @@ import pellucid as pl
 from pellucid.errors import BadModel, BadParameter, BadTarget, Unsupported
 from pellucid.evidence import cues as c
 from pellucid.evidence.cues.stress import Curve
-from pellucid.evidence.intervals import Interval, area
 from pellucid.image import Image
+from pellucid.intervals import Interval, area
 from pellucid.ops.similarity import spearman
 
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from pellucid.evidence.intervals import adjusted, paired
+from pellucid.intervals import adjusted, paired
 
 # five patients with one to four images each; the differences a - b of the first are large, all others small
 WHO = ["a", "a", "b", "c", "c", "c", "c", "d", "e", "e"]

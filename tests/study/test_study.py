@@ -12,10 +12,10 @@ from tests.evidence.toy import blobs, fresh, learned
 
 import pellucid as pl
 from pellucid.errors import BadFile, BadParameter, Unsupported
-from pellucid.evidence.intervals import adjusted, paired
 from pellucid.evidence.metric import METRICS, Price, metric
 from pellucid.explanation import Measurement
 from pellucid.image import Image
+from pellucid.intervals import adjusted, paired
 from pellucid.method import Ask, Cite, read_method
 from pellucid.params import Positive
 from pellucid.report import write_study

@@ -16,8 +16,8 @@ from pellucid.annotation.finding import Finding, overlap
 from pellucid.annotation.session import Annotation, begin
 from pellucid.annotation.simulated import Hand, correct, seconds
 from pellucid.errors import BadParameter
-from pellucid.evidence.intervals import Interval, average, paired
 from pellucid.image import Image
+from pellucid.intervals import Interval, average, paired
 from pellucid.params import Count, check
 from pellucid.table import Table
 

@@ -8,8 +8,8 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from pellucid.errors import BadParameter, Unsupported
-from pellucid.evidence.intervals import SLACK, Interval, adjusted, area, auc, average, paired
 from pellucid.evidence.shortcuts.association import shuffles
+from pellucid.intervals import SLACK, Interval, adjusted, area, auc, average, paired
 from pellucid.study.study import Study
 from pellucid.table import Table
 

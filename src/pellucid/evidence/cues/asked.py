@@ -14,8 +14,8 @@ from torch import Tensor
 from pellucid.asking import Scan, as_image
 from pellucid.baseline import Setting
 from pellucid.errors import BadParameter, BadTarget
-from pellucid.evidence.intervals import Interval, area, statistic
 from pellucid.image import Image
+from pellucid.intervals import Interval, area, statistic
 from pellucid.model import Model, as_model
 from pellucid.probe.engine import Engine
 from pellucid.probe.probe import Probe

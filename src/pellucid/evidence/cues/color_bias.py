@@ -15,9 +15,9 @@ from pellucid.baseline import Constant, Starts
 from pellucid.baseline import read as read_baseline
 from pellucid.errors import BadParameter
 from pellucid.evidence.cues.asked import Asked, read_patients
-from pellucid.evidence.intervals import Interval, average
 from pellucid.explanation import Map
 from pellucid.image import Image
+from pellucid.intervals import Interval, average
 from pellucid.method import Ask, Method, read_method
 from pellucid.model import as_model
 from pellucid.ops.similarity import spearman

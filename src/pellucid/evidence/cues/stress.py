@@ -14,8 +14,8 @@ import torch
 from pellucid.asking import Scan
 from pellucid.errors import BadParameter
 from pellucid.evidence.cues.asked import Asked, chance, read_labels, read_patients
-from pellucid.evidence.intervals import Interval, auc, average
 from pellucid.image import Image
+from pellucid.intervals import Interval, auc, average
 from pellucid.model import as_model, span
 from pellucid.ops.blur import gaussian
 from pellucid.ops.resample import pull

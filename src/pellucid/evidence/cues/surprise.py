@@ -17,10 +17,10 @@ from pellucid.baseline import Setting, Starts
 from pellucid.baseline import read as read_baseline
 from pellucid.errors import BadParameter
 from pellucid.evidence.cues.asked import Asked, chance, read_patients
-from pellucid.evidence.intervals import Interval, average
 from pellucid.explanation import Map, Measurement
 from pellucid.grid import Grid
 from pellucid.image import Image, digest
+from pellucid.intervals import Interval, average
 from pellucid.method import Method, read_method
 from pellucid.model import Normalize, Pairs, as_model, span
 from pellucid.params import Distance, Length, check

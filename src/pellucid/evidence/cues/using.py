@@ -14,8 +14,8 @@ from pellucid.errors import BadParameter
 from pellucid.evidence.cues import pictures
 from pellucid.evidence.cues.asked import Asked, auc_lost, read_labels, read_patients
 from pellucid.evidence.cues.pictures import Picture
-from pellucid.evidence.intervals import Interval, auc, average
 from pellucid.image import Image
+from pellucid.intervals import Interval, auc, average
 from pellucid.model import as_model
 from pellucid.probe.ledger import untouched
 from pellucid.run import Run

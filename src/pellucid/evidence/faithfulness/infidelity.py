@@ -13,10 +13,10 @@ from torch import Tensor
 
 from pellucid.baseline import Baseline, Starts, samples
 from pellucid.evidence.faithfulness.subsets import neutral, nothing_in, unmoved
-from pellucid.evidence.intervals import Floats, Interval, statistic
 from pellucid.evidence.metric import NETWORK, Price, metric
 from pellucid.evidence.panel import Panel
 from pellucid.explanation import Measurement, Status
+from pellucid.intervals import Floats, Interval, statistic
 from pellucid.method import Cite
 from pellucid.params import Count, Distance, Length, Positive
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from pellucid.baseline import Baseline, Starts
 from pellucid.evidence.faithfulness.subsets import Parts, going_along, nothing_in, parts_of, unmoved, varies, without, worth
-from pellucid.evidence.intervals import Floats
 from pellucid.evidence.metric import NETWORK, Price, metric
 from pellucid.evidence.panel import Panel
 from pellucid.explanation import Measurement, Status
+from pellucid.intervals import Floats
 from pellucid.method import Cite
 from pellucid.params import Count
 

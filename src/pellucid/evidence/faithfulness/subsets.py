@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from pellucid.baseline import Starts
-from pellucid.evidence.intervals import Floats, Interval, statistic
 from pellucid.evidence.panel import Panel
 from pellucid.evidence.patches import Patches
+from pellucid.intervals import Floats, Interval, statistic
 
 Parts = Literal["patches", "samples"]
 STILL = 1e-6  # of the scores: a smaller spread is rounding

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pellucid.evidence.intervals import wilson
+from pellucid.intervals import wilson
 
 Floats = NDArray[np.float64]
 Binning = Literal["width", "mass"]

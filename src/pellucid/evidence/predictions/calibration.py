@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from pellucid.asking import Scan
 from pellucid.errors import BadParameter
-from pellucid.evidence.intervals import NONE, Interval, average, statistic
 from pellucid.evidence.predictions.answers import Cases, Floats, by_patient, cases
 from pellucid.evidence.predictions.binned import Binning, Bins, expected
 from pellucid.explanation import Measurement
+from pellucid.intervals import NONE, Interval, average, statistic
 from pellucid.model import Model
 from pellucid.run import Run
 from pellucid.table import Table

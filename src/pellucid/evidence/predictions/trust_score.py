@@ -12,9 +12,9 @@ import torch
 
 from pellucid.asking import Scan, as_image
 from pellucid.errors import BadParameter, BadTarget, Unsupported
-from pellucid.evidence.intervals import area, auc, statistic
 from pellucid.evidence.predictions.answers import Answer, Floats, asking
 from pellucid.explanation import Measurement
+from pellucid.intervals import area, auc, statistic
 from pellucid.model import Model, as_model
 from pellucid.probe.engine import Engine
 from pellucid.probe.question import Question

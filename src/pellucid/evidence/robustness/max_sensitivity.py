@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from pellucid.baseline import in_words
-from pellucid.evidence.intervals import average
 from pellucid.evidence.metric import MAPS_ANEW, Price, metric
 from pellucid.evidence.panel import Panel
 from pellucid.evidence.robustness.ball import Of, ball
 from pellucid.evidence.robustness.changes import AGAINST, foreign, judged, unrelated
 from pellucid.explanation import Measurement
+from pellucid.intervals import average
 from pellucid.method import Cite
 from pellucid.params import Count, Positive
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pellucid.evidence.intervals import Floats, statistic
 from pellucid.evidence.metric import MAPS_ANEW, NETWORK, Price, metric
 from pellucid.evidence.panel import Panel
 from pellucid.evidence.robustness.changes import anew, foreign, hollow, remade, score_slope
 from pellucid.explanation import Measurement, Status
+from pellucid.intervals import Floats, statistic
 from pellucid.method import Cite
 from pellucid.ops.similarity import spearman
 from pellucid.params import Count, Positive

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from pellucid.baseline import one_or_each, samples
-from pellucid.evidence.intervals import average
 from pellucid.evidence.metric import MAPS_ANEW, Price, metric
 from pellucid.evidence.panel import Panel
 from pellucid.evidence.robustness.agreement import GOOD, POOR, Likeness, Sums, inner, judged, mean, word
 from pellucid.evidence.robustness.changes import anew, foreign, remade
 from pellucid.explanation import Measurement
+from pellucid.intervals import average
 from pellucid.method import Cite
 from pellucid.ops.resample import pull
 from pellucid.params import Count, Distance, Reach, Weight

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from pellucid.asking import Scan, as_image, explain_all
 from pellucid.errors import BadParameter
-from pellucid.evidence.intervals import average
 from pellucid.evidence.sanity.alike import Alike, Side
 from pellucid.evidence.sanity.floors import averaged
 from pellucid.explanation import Measurement, Status
+from pellucid.intervals import average
 from pellucid.method import Ask, Method, read_method
 from pellucid.model import Model, as_model
 from pellucid.probe.ledger import untouched

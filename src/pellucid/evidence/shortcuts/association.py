@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.errors import BadParameter
-from pellucid.evidence.intervals import adjusted
+from pellucid.intervals import adjusted
 
 Labels = NDArray[np.int64]
 

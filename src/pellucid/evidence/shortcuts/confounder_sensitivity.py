@@ -13,10 +13,10 @@ from torch import Tensor
 
 from pellucid.asking import Scan, explain_all
 from pellucid.errors import BadParameter
-from pellucid.evidence.intervals import Interval, average
 from pellucid.evidence.shortcuts.asked import Asked, each, on_image, owners
 from pellucid.explanation import Direction, Map, Measurement, Status
 from pellucid.image import Image
+from pellucid.intervals import Interval, average
 from pellucid.method import Ask, Method, read_method
 from pellucid.model import Model, as_model
 from pellucid.params import Fraction, Weight, check

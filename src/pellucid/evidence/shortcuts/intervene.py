@@ -16,10 +16,10 @@ from pellucid import baseline
 from pellucid.asking import Scan
 from pellucid.baseline import Starts
 from pellucid.errors import BadParameter
-from pellucid.evidence.intervals import FEWEST, average
 from pellucid.evidence.shortcuts.asked import Asked, each, on_image, owners
 from pellucid.explanation import Measurement
 from pellucid.image import Image
+from pellucid.intervals import FEWEST, average
 from pellucid.model import as_model
 from pellucid.ops.blur import gaussian
 from pellucid.params import Count, Fraction, Weight, check

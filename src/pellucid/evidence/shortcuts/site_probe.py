@@ -13,11 +13,11 @@ from torch import Tensor
 
 from pellucid.asking import Scan, as_image
 from pellucid.errors import BadParameter
-from pellucid.evidence.intervals import statistic
 from pellucid.evidence.shortcuts import traits
 from pellucid.evidence.shortcuts.asked import Asked, owners
 from pellucid.evidence.shortcuts.association import shuffles
 from pellucid.explanation import Map, Measurement, Status
+from pellucid.intervals import statistic
 from pellucid.model import Model, as_model
 from pellucid.params import Count, check
 from pellucid.probe.ledger import untouched

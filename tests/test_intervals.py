@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from pellucid.errors import BadParameter
-from pellucid.evidence.intervals import area, auc, average, statistic
+from pellucid.intervals import area, auc, average, statistic
 from pellucid.study.tables import skill
 
 STUDIES = 300
