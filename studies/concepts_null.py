@@ -127,7 +127,7 @@ direction is at chance on held-out images, and `tcav` drops it. Mean activations
 cells at once points elsewhere: with `pool="mean"` the concept is mostly missed, with whole or highest activations it hardly ever is. The t-test's rejections of null
 concepts are no findings.
 
-{stamp("studies/concepts_null.py", seconds)}
+{stamp("Made by `studies/concepts_null.py`", seconds, of="concepts")}
 """
     put(given.page, HEAD, "Level and power of the concept test", text)
 

@@ -22,7 +22,9 @@ READERS = (
 MADE_BY = {
     "maps": MAPS,
     "readers": READERS,
-    "evidence": (*MAPS, "evidence", "study"),
+    "evidence": (*MAPS, "evidence", "intervals.py", "study"),
+    "concepts": (*MAPS, "activations.py", "concepts", "intervals.py"),
+    "examples": (*MAPS, "activations.py", "exemplars", "intervals.py"),
 }  # the code that a page depends on, by the word in its stamp
 
 

@@ -39,7 +39,6 @@ from pellucid.exemplars import (
 )
 from pellucid.intervals import adjusted, average, paired
 from pellucid.loading import load_model
-from pellucid.source import code_hash
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from studies.pages import put, stamp
@@ -269,7 +268,7 @@ def main():
             text = {"speed": speed, "influence": influence}[part](args.seed)
         print(text, flush=True)
         if args.seed == FIRST_SEED:
-            made = stamp("Made by `studies/retrieval.py`", time.time() - began, f"; exemplars {code_hash('exemplars')[:12]}")
+            made = stamp("Made by `studies/retrieval.py`", time.time() - began, of="examples")
             put("examples.md", HEAD, TITLES[part], f"{text}\n{made}")
 
 

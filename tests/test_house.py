@@ -114,7 +114,7 @@ def test_pages_of_methods_and_metrics_are_what_they_say(name):
 def test_tables_say_how_old_they_are(page):
     """A table names the code that it measured; one that is older than the code says so here, by a skip."""
     text = (ROOT / "docs" / page).read_text()
-    stamps = re.findall(r"code ([0-9a-f]{12})(?: of (maps|evidence|readers)\b)?", text)
+    stamps = re.findall(rf"code ([0-9a-f]{{12}})(?: of ({'|'.join(MADE_BY)})\b)?", text)
     older = sorted({was for was, of in stamps if was != code_hash(*(MADE_BY[of] if of else ()))[:12]})
     if older:
         pytest.skip(f"docs/{page} was measured on older code ({', '.join(older)}); `make studies` or `make bench` measures it anew")
