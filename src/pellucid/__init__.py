@@ -59,6 +59,8 @@ from pellucid.target import region as region
 LATER = (
     "annotation",
     "attribution",
+    "concepts",
+    "exemplars",
     "loading",
     "phantoms",
     "reader_study",
@@ -152,6 +154,8 @@ WITHIN = {  # names that are found in their folder when first named
 if TYPE_CHECKING:
     from pellucid import annotation as annotation
     from pellucid import attribution as attribution
+    from pellucid import concepts as concepts
+    from pellucid import exemplars as exemplars
     from pellucid import loading as loading
     from pellucid import phantoms as phantoms
     from pellucid import reader_study as reader_study

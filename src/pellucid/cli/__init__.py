@@ -1,19 +1,20 @@
-"""The command line: ``pellucid demo | explain | compare | examine | study | annotate | serve | methods | metrics | phantom``.
+"""The command line: ``pellucid demo | explain | compare | examine | similar | influence | concepts | study | annotate | serve | methods |
+metrics | phantom``.
 
 Heavy imports wait until a command runs.
 """
 
 import typer
 
-from pellucid.cli import annotating, examining, explaining, serving, showing, studying
+from pellucid.cli import annotating, examining, explaining, naming, recalling, serving, showing, studying
 from pellucid.cli.telling import fail
 from pellucid.cli.telling import slug as slug
 from pellucid.errors import PellucidError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Explain medical-imaging networks, with the evidence for trusting it.")
 for command in (
-    annotating.annotate, explaining.explain, explaining.compare, examining.examine, serving.serve, showing.demo, showing.methods, showing.metrics,
-    showing.phantom,
+    annotating.annotate, explaining.explain, explaining.compare, examining.examine, recalling.similar, recalling.influence, naming.concepts,
+    serving.serve, showing.demo, showing.methods, showing.metrics, showing.phantom,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(studying.study, name="study")

@@ -7,4 +7,6 @@ from pellucid.report.html import write_report as write_report
 from pellucid.report.related import Concept as Concept
 from pellucid.report.related import Similar as Similar
 from pellucid.report.related import Step as Step
+from pellucid.report.related import concepts_of as concepts_of
+from pellucid.report.related import similar_of as similar_of
 from pellucid.report.study_page import write_study as write_study

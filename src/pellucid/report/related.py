@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pellucid.asking import Scan, as_image
+from pellucid.errors import BadImage, BadParameter
 from pellucid.explanation import Map
 from pellucid.image import Image
 from pellucid.report.pictures import still_of
-from pellucid.report.words import number, percent
+from pellucid.report.words import class_names, exclusive, findings, none_of, number, percent
+
+if TYPE_CHECKING:
+    from pellucid.concepts import Concepts, Sensitivity
+    from pellucid.exemplars import Exemplars
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +48,68 @@ class Step:
     image: Image
     probability: float | None = None
     caption: str = ""
+
+
+def similar_of(found: Exemplars, scans: Sequence[Scan] | Mapping[int, Scan], maps: Sequence[Map] = ()) -> tuple[Similar, ...]:
+    """What ``pellucid.exemplars.similar`` found, as a report shows it: ``write_report(..., similar=similar_of(found, scans))``.
+
+    Args:
+        found: the matches.
+        scans: the scans that were compared, in the order of the index, or those of the matches by their place in it.
+        maps: explanations of matches by the same network; a case that has one is shown with it and with what the network says of it.
+
+    Raises:
+        BadParameter: a match that has no scan.
+        BadImage: a map of an image that is no match.
+    """
+    by_image = {m.provenance.image: m for m in maps}
+    strange = by_image.keys() - {m.image for m in found}
+    if strange:
+        raise BadImage("maps of the matches", f"one of image {min(strange)[:12]}", "Explain the scans of the matches, by the same network.")
+    there = scans if isinstance(scans, Mapping) else dict(enumerate(scans))
+    missing = [m.place for m in found if m.place not in there]
+    if missing:
+        raise BadParameter(f"a scan for each of {len(found)} matches", f"none at place {missing[0]}", "Give the scans that were compared.")
+    shown = []
+    for m in found:
+        why = by_image.get(m.image)
+        said = "" if why is None else _said(why)
+        shown.append(Similar(as_image(there[m.place]), m.label or "no label", m.likeness, said, found.note(m), why))
+    return tuple(shown)
+
+
+def _said(why: Map) -> str:
+    """What the network says of a case: its classes with their probabilities."""
+    p, names = why.probabilities, class_names(why)
+    if not p:
+        return ""
+    return ", ".join(f"{names[k]} {percent(p[k])}" for k in findings(p, exclusive(why))) or none_of(names)
+
+
+def concepts_of(
+    found: Concepts, site: str | None = None, target: str | None = None, *, here: Sequence[Sensitivity] = (), examples: int = 4
+) -> tuple[Concept, ...]:
+    """What ``pellucid.concepts.tcav`` found, as a report shows it: each concept's sentence with its uncertainty, effect and first images.
+
+    A concept of which nothing can be said is named with the reason, without an effect.
+
+    Args:
+        found: the result.
+        site, target: only these; None: all.
+        here: what ``found.sensitivities(net, scan)`` says of the scan of the report; it is told after the sentence.
+        examples: how many images of each concept.
+    """
+    own = {(s.concept, s.site, s.target): s.sentence for s in here}
+    tested = {c["sentence"]: c for c in found.report_concepts(site, target, examples)}
+    shown = []
+    for r in found.rows:
+        if site not in (None, r.site) or target not in (None, r.target):
+            continue
+        known = tested.get(r.sentence)
+        more = own.get((r.concept, r.site, r.target), "") if known else ""
+        facts = known or {"name": r.concept, "sentence": r.sentence}
+        shown.append(Concept(**{**facts, "sentence": f"{r.sentence} {more}".strip()}))
+    return tuple(shown)
 
 
 def similar_cards(cases: Sequence[Similar]) -> list[dict[str, Any]]:

@@ -1,0 +1,135 @@
+"""``pellucid concepts``: whether a network uses what people have words for."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+
+import typer
+
+from pellucid.cli.options import AsJson, Described, Seed, Text, Weights, asking, network
+from pellucid.cli.sets import Cases, read_set, unnamed
+from pellucid.cli.telling import progress, quiet_errors, say, show
+from pellucid.errors import BadParameter
+from pellucid.files import put
+
+if TYPE_CHECKING:
+    from pellucid.concepts import ConceptBank, Concepts
+    from pellucid.model import Model
+    from pellucid.table import Table
+
+TOLD = ("concept", "site", "target", "score", "low", "high", "random", "p", "p (Holm)", "verdict")
+
+
+@asking
+def concepts(
+    bank: Annotated[str, typer.Option(help="A folder with a folder of images for each concept, and one called random; or a .csv table "
+                                           "(image, concept, patient, mask).")],
+    images: Annotated[str, typer.Option(help="Images of the class asked about, others than the bank's: a folder, or a .csv table.")],
+    model: Annotated[str, typer.Option(help="package.module:factory, a .pt2, .ts or MONAI bundle, or phantom:NAME.")],
+    target: Annotated[list[str], typer.Option(help="Class name or index, or logit('a') - logit('b'). Repeatable.")],
+    weights: Weights = None,
+    site: Annotated[list[str] | None, typer.Option(help="Where in the network: layer4, auto. Repeatable.")] = None,
+    label: Annotated[Text, typer.Option(help="Of a table of images: only those with this label.")] = None,
+    direction: Annotated[str, typer.Option(help="pattern, logistic, ridge or sgd.")] = "pattern",
+    pool: Annotated[Text, typer.Option(help="Activations over their cells: mean, max or none. Default: none where images have one shape.")] = None,
+    randoms: Annotated[int, typer.Option(min=1, help="Random sets, at most; below 19 no p reaches 0.05.")] = 50,
+    relative: Annotated[bool, typer.Option("--relative", help="Hold each concept against the others, not against random images.")] = False,
+    alpha: Annotated[float, typer.Option(help="Level of each verdict.")] = 0.05,
+    keep: Annotated[Text, typer.Option(help="Folder in which activations are kept, by what they depend on.")] = None,
+    out: Annotated[Text, typer.Option(help="Folder for table.csv, a figure a site, sentences.txt and concepts.json.")] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    *,
+    described: Described,
+) -> None:  # fmt: skip
+    """Test whether a score rises with concepts, more often than with random images in their place; in sentences and numbers."""
+    from pellucid.concepts import tcav
+    from pellucid.run import Run
+
+    with quiet_errors():
+        _one_of("--direction", direction, "pellucid.concepts.directions", "Direction")
+        _one_of("--pool", pool, "pellucid.activations", "Pool")
+        cases = read_set(images).labelled(label)
+        shown, known = _bank(bank)
+        net = network(model, weights, described)
+        with progress("looking", "images") as tick, unnamed(cases, known):
+            found = tcav(
+                net, shown, cases.scans, [_target(net, t) for t in target], sites=site or "auto", direction=cast("Any", direction),
+                pool=cast("Any", pool), randoms=randoms, relative=relative, patients=cases.known_patients, alpha=alpha, folder=keep,
+                run=Run(seed=seed, on_tick=tick),
+            )  # fmt: skip
+        files = _write(found, Path(out)) if out is not None else []
+    if as_json:
+        print(json.dumps(_facts(found) | {"files": [str(f) for f in files]}, indent=2))
+        return
+    show(_short(found.table()))
+    for line in (*found.sentences(), *(f"note: {n}" for n in found.notes), *(f"file: {f.resolve()}" for f in files)):
+        say(line)
+
+
+def _one_of(option: str, given: Text, module: str, name: str) -> None:
+    import importlib
+
+    known = get_args(getattr(importlib.import_module(module), name))
+    if given is not None and given not in known:
+        raise BadParameter(f"{option} is one of {', '.join(known)}", repr(given), "Choose one.")
+
+
+def _bank(text: str) -> tuple[ConceptBank, Cases]:
+    """The bank, and its files as they are told in errors."""
+    from pellucid.concepts import ConceptBank
+
+    path = Path(text)
+    files = Cases((), (), (), ())
+    if path.is_dir():
+        found = [p for d in sorted(path.iterdir()) if d.is_dir() for p in sorted(d.iterdir())]
+        where = [f"an image of {p.parent.name!r}" for p in found]
+        files = Cases(tuple(found), ("",) * len(found), ("",) * len(found), tuple(where))
+    with unnamed(files):
+        return (ConceptBank.from_folders(path) if path.is_dir() else ConceptBank.from_table(path)), files
+
+
+def _target(net: Model, text: str) -> Any:
+    """A class by its name, or an expression."""
+    from pellucid.target import read_target
+
+    return text if text in net.classes else int(text) if text.isdigit() else read_target(text)
+
+
+def _short(table: Table) -> Table:
+    """What fits on a terminal."""
+    from pellucid.table import Table
+
+    columns = [table[c] for c in TOLD]
+    return Table(TOLD, tuple(zip(*columns, strict=True)))
+
+
+def _write(found: Concepts, out: Path) -> list[Path]:
+    """Table, figures, sentences and provenance."""
+    from pellucid.concepts import matrix_figure
+
+    out.mkdir(parents=True, exist_ok=True)
+    files = [found.table().renew(out / "table.csv")]  # first: it refuses to replace what is not ours
+    sites = list(dict.fromkeys(r.site for r in found))
+    for site in sites:
+        slug = "" if len(sites) == 1 else "-" + re.sub(r"[^0-9A-Za-z]+", "-", site).strip("-")
+        files.append(out / f"figure{slug}.png")
+        matrix_figure(found, {}, files[-1], site=site)
+    files.append(put(out / "sentences.txt", "\n".join((*found.sentences(), *found.notes)) + "\n"))
+    files.append(put(out / "concepts.json", json.dumps(_facts(found), indent=1) + "\n"))
+    return files
+
+
+def _facts(found: Concepts) -> dict[str, Any]:
+    """Rows, sentences, notes and provenance as plain values; what is not a number is null."""
+    rows = [{k: _plain(v) for k, v in asdict(r).items()} | {"sentence": r.sentence} for r in found]
+    return {"kind": "concepts", "rows": rows, "notes": list(found.notes), "provenance": found.provenance.as_dict()}
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,220 @@
+"""``pellucid similar`` and ``pellucid influence``: real cases like this one, and the training images that decided."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pellucid.cli.options import AsJson, Described, Evidence, Scan, Seed, Text, Weights, asking, level_of, network
+from pellucid.cli.sets import Cases, read_set, unnamed
+from pellucid.cli.telling import progress, quiet_errors, say, show
+from pellucid.errors import BadFile, BadParameter
+
+if TYPE_CHECKING:
+    from pellucid.evidence import Level
+    from pellucid.exemplars import Exemplars, Index, Measure
+    from pellucid.image import Image
+    from pellucid.model import Model
+
+Network = Annotated[str, typer.Option(help="package.module:factory, a .pt2, .ts or MONAI bundle, or phantom:NAME.")]
+Named = Annotated[bool, typer.Option("--names", help="Print the file names of the cases; without it they are told by their place.")]
+
+
+@asking
+def similar(
+    scan: Scan,
+    model: Network,
+    among: Annotated[
+        str, typer.Option(help="The cases: a .csv table (image, label, patient), a folder of images, or the folder of an index.")
+    ],
+    weights: Weights = None,
+    k: Annotated[int, typer.Option(min=1, help="How many.")] = 5,
+    by: Annotated[Text, typer.Option(help="What makes two images alike: features (default), weighted, map, ssim, perceptual.")] = None,
+    site: Annotated[Text, typer.Option(help="Where in the network, for the measures that look there.")] = None,
+    patient: Annotated[Text, typer.Option(help="Who the scan is of, as in the table: that patient's cases are left out.")] = None,
+    index: Annotated[
+        Text, typer.Option(help="Folder that keeps what the network makes of the cases, with their paths and labels; new ones are added.")
+    ] = None,
+    out: Annotated[Text, typer.Option(help="A report: the scan with a map, and the cases found beside it. report.html")] = None,
+    method: Annotated[str, typer.Option(help="Whose maps the report shows, of the scan and of the cases.")] = "integrated_gradients",
+    evidence: Evidence = "quick",
+    seed: Seed = 0,
+    names: Named = False,
+    as_json: AsJson = False,
+    *,
+    described: Described,
+) -> None:
+    """Find the cases most like a scan, by what the network makes of them; no name of a file or patient is told unless asked for."""
+    from pellucid.exemplars import similar as most_alike
+    from pellucid.io import read
+    from pellucid.run import Run
+
+    with quiet_errors():
+        level, page = level_of(evidence), _page(out)
+        image, net = read(scan), network(model, weights, described)
+        with progress("describing", "images") as tick:
+            catalogue = _catalogue(net, among, index, by, site, Run(seed=seed, on_tick=tick))
+        found = most_alike(net, image, catalogue, k, by=_measure(by, site, catalogue), patient=patient, run=Run(seed=seed))
+        called = [catalogue.entries[m.place].name for m in found]
+        notes = [*found.provenance.caveats]
+        if patient is None and any(m.same_image for m in found) and any(e.patient for e in catalogue.entries):
+            notes.append("the scan is one of the cases; --patient leaves out those of its patient")
+        if page is not None:
+            notes += _write(page, net, image, found, called, method, level, seed)
+    if as_json:
+        print(json.dumps(found.facts() | ({"names": called} if names else {}) | {"files": [str(page)] if page else []}, indent=2))
+        return
+    show(found.table(names=names))
+    say(found.sentence)
+    for note in notes:
+        say(f"note: {note}")
+    if page is not None:
+        say(f"report: {page.resolve()}")
+
+
+@asking
+def influence(
+    scan: Scan,
+    model: Network,
+    training: Annotated[str, typer.Option(help="What the network learned from, or some of it: a .csv table (image, label).")],
+    weights: Weights = None,
+    target: Annotated[Text, typer.Option(help="One of the labels. Default: what the last layer, fitted to them anew, predicts.")] = None,
+    k: Annotated[int, typer.Option(min=1, help="How many are told on each side.")] = 5,
+    check: Annotated[int, typer.Option(min=0, help="How many images the last layer is trained without, one by one, to check.")] = 0,
+    penalty: Annotated[float, typer.Option(help="Ridge penalty of the last layer.")] = 1e-3,
+    layer: Annotated[Text, typer.Option(help="The linear layer. Default: the last that runs.")] = None,
+    out: Annotated[Text, typer.Option(help="Folder for the values (JSON) and the strongest of both sides (CSV).")] = None,
+    seed: Seed = 0,
+    names: Named = False,
+    as_json: AsJson = False,
+    *,
+    described: Described,
+) -> None:
+    """Find the training images that spoke for a prediction and against it, through the last layer."""
+    from pellucid.exemplars import influence as decided
+    from pellucid.io import read
+    from pellucid.run import Run
+    from pellucid.table import Table
+
+    with quiet_errors():
+        cases = read_set(training)
+        labels = cases.one_label_each("--training")
+        image, net = read(scan), network(model, weights, described)
+        with progress("looking", "images") as tick, unnamed(cases):
+            run = Run(seed=seed, on_tick=tick)
+            found = decided(net, cases.scans, labels, image, target, penalty=penalty, layer=layer, check=check, run=run)
+        table = found.table(k)
+        called = [str(cases.scans[i]) for i in table["place"]]
+        files = []
+        if out is not None:
+            home = Path(out)
+            home.mkdir(parents=True, exist_ok=True)
+            files = [table.renew(home / "influence.csv"), found.save(home / "influence.json")]
+    if as_json:
+        told = found.facts() | {"strongest": list(table)} | ({"names": called} if names else {})
+        print(json.dumps(told | {"files": [str(f) for f in files]}, indent=2))
+        return
+    show(Table((*table.columns, "name"), tuple((*r, n) for r, n in zip(table.rows, called, strict=True))) if names else table)
+    say(f"influence: log probability of {found.target} with the image, less that without it; {found.target}: {found.probability:.3f}")
+    for line in (*found.evidence.reasons, *(f"note: {c}" for c in found.provenance.caveats), *(f"file: {f.resolve()}" for f in files)):
+        say(line)
+
+
+def _page(out: Text) -> Path | None:
+    """Where the report goes; what stands in its way is said before anything is computed."""
+    from pellucid.report.html import guard
+
+    if out is None:
+        return None
+    page = Path(out)
+    if page.suffix != ".html":
+        raise BadFile("--out names a page: report.html", repr(out), "End it in .html.")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    guard(page)
+    return page
+
+
+def _measure(by: Text, site: Text, catalogue: Index | None = None) -> Measure | str | None:
+    """What was asked for; None where nothing was."""
+    from pellucid.exemplars.measures import as_measure
+
+    if site is None:
+        return by
+    asked: Any = as_measure(by or "features") if by or catalogue is None else catalogue.measure
+    if "site" not in {f.name for f in fields(asked)}:
+        raise BadParameter("--site with a measure that looks at one: features, weighted, map", repr(by), "Leave --site out.")
+    return replace(asked, site=site)  # type: ignore[no-any-return]
+
+
+def _catalogue(net: Model, among: str, index: Text, by: Text, site: Text, run: Any) -> Index:
+    """What the network makes of the cases: as it was kept, or made now."""
+    from pellucid.exemplars import build_index, open_index
+    from pellucid.exemplars.index import MANIFEST
+
+    if (Path(among) / MANIFEST).is_file():
+        if index is not None:
+            raise BadParameter("--index with a table or folder of images as --among", "the folder of an index", "Leave --index out.")
+        return open_index(among)
+    cases = read_set(among)
+    with unnamed(cases):
+        if index is not None and (Path(index) / MANIFEST).is_file():
+            return _longer(net, open_index(index), cases, run)
+        measure = _measure(by or "features", site)
+        assert measure is not None
+        return build_index(net, cases.scans, by=measure, **_known(cases), folder=index, run=run)
+
+
+def _known(cases: Cases) -> dict[str, Any]:
+    """What an index keeps of cases besides its rows."""
+    return {"labels": cases.labels, "patients": cases.known_patients, "names": [str(p.resolve()) for p in cases.scans]}
+
+
+def _longer(net: Model, kept: Index, cases: Cases, run: Any) -> Index:
+    """An index with the cases that it does not hold yet; the others are known again by what is in the image, not by its name."""
+    from pellucid.asking import as_image
+    from pellucid.exemplars.index import Key
+
+    kept.key.check(Key.of(net, kept.measure))
+    held = Counter((e.image, e.label, e.patient) for e in kept.entries)
+    new = []
+    for i, (path, label, patient) in enumerate(zip(cases.scans, cases.labels, cases.patients, strict=True)):
+        mark = (net.ready(as_image(path))[0].fingerprint, label, kept.hashed(patient))
+        if held[mark]:
+            held[mark] -= 1
+        else:
+            new.append(i)
+    if held.total():
+        got = f"{held.total()} of {len(kept)} that it does not, or whose label or patient it changes"
+        raise BadParameter(f"cases that name every case of the index in {kept.folder}", got, "Name another folder with --index.")
+    if not new:
+        return kept
+    more = cases.at(new)
+    return kept.add(net, more.scans, **_known(more), run=run)
+
+
+def _write(page: Path, net: Model, image: Image, found: Exemplars, called: list[str], method: str, level: Level, seed: int) -> list[str]:
+    """The report, and remarks on cases whose file is gone or holds something else now."""
+    from pellucid import attribution as attribution  # registers the methods
+    from pellucid.explain import explain
+    from pellucid.io import read
+    from pellucid.method import ask, read_method
+    from pellucid.report import similar_of, write_report
+    from pellucid.run import Run
+    from pellucid.target import read_target
+
+    there = {m.place: read(n) for m, n in zip(found, called, strict=True) if n and Path(n).exists()}
+    kept = [m for m in found if m.place in there and net.ready(there[m.place])[0].fingerprint == m.image]
+    shown = replace(found, matches=tuple(kept))
+    with progress("explaining") as tick:
+        run = Run(seed=seed, on_tick=tick)
+        (why,) = explain(net, [image], [ask(read_method(method), target=read_target(None))], run=run, evidence=level)
+        same = ask(read_method(method), target=read_target(why.provenance.target))
+        maps = explain(net, [there[m.place] for m in kept], [same], run=run, evidence="none") if kept else []
+    write_report(page, [why], title="A scan and cases like it", note=found.sentence, similar=similar_of(shown, there, maps))
+    gone = len(found) - len(kept)
+    return [f"{gone} of {len(found)} cases are not in the report: their files are gone or changed"] if gone else []
