@@ -39,7 +39,8 @@ TOLD_APART = {"module", "name", "source"}  # fields of a Model: the first by wei
 CONTRADICTIONS = {  # a softmax's classes exclude each other and are several, a sigmoid's do not, a regression has none
     ("multi-label", "softmax"), ("single logit", "softmax"), ("regression", "softmax"), ("logits", "sigmoid"), ("regression", "sigmoid"),
 }  # fmt: skip
-SPREADS, WHITE = 10.0, 255.0  # how far standard deviations of channels in one unit lie apart; the most that a picture holds
+SPREADS = 10.0  # how far standard deviations of channels in one unit lie apart
+WHITE, FAR, DARK = 255.0, 10.0, 50.0  # of a picture: the most, the most of a standardized one, how much darker a channel may be
 NEAR, FAINT = 30.0, 0.1  # of ``span``: 1 lies at 16 for the blue of fundus photographs, at 1250 for a diffusivity in mm2/s
 
 Pairs = tuple[float, float] | tuple[tuple[float, float], ...]  # lowest and highest value, or those of each channel
@@ -315,8 +316,8 @@ def ends(values: Tensor, stated: Pairs | None = None, normalize: Normalize | Non
     """Lowest and highest value in an image (c, *space), both (c, 1, ..., 1) in float64, and whether its channels share one unit.
 
     If they do, both are those of all channels together. They do if one range was stated for all; else if ``normalize`` has one standard deviation
-    for each channel, and these lie within a factor of ``SPREADS``; else if they are the three of a picture, from 0 to at most 255, where a dark
-    channel is no unit of its own. All others (CT beside PET, the sequences of an MRI) have each its own.
+    for each channel, and these lie within a factor of ``SPREADS``; else if they look like the three of a picture, where a dark channel is no unit
+    of its own. All others (CT beside PET, the sequences of an MRI, volumes) have each its own.
     """
     column = (-1, *[1] * (values.ndim - 1))
     flat = values.detach().flatten(1)
@@ -329,8 +330,16 @@ def ends(values: Tensor, stated: Pairs | None = None, normalize: Normalize | Non
         sizes = [abs(s) for s in normalize.std]
         shared = max(sizes) <= SPREADS * min(sizes)
     else:
-        shared = len(low) == 3 and float(low.min()) >= 0 and float(high.max()) <= WHITE
+        shared = values.ndim == 3 and len(low) == 3 and _picture(low, high)
     return (low.min().expand_as(low), high.max().expand_as(high), True) if shared else (low, high, False)
+
+
+def _picture(low: Tensor, high: Tensor) -> bool:
+    """Whether three channels look like those of a picture: 0 to 1, 0 to 255, or around 0, none of them far darker than the others."""
+    sizes = torch.maximum(low.abs(), high.abs()).flatten().tolist()
+    least, most = float(low.min()), max(sizes)
+    usual = most <= 1 or WHITE / 4 <= most <= WHITE if least >= 0 else most <= FAR
+    return usual and most <= DARK * min([s for s in sizes if s > 0], default=1.0)
 
 
 def span(values: Tensor, stated: Pairs | None = None, normalize: Normalize | None = None) -> tuple[Tensor, Tensor]:

@@ -206,18 +206,25 @@ def _followed(model: Model, image: Tensor) -> tuple[By | None, bool, int]:
     return by, plain and (known is None or known[0] is None), passes
 
 
-def _scripted(value: Any) -> tuple[Known | None, bool]:
+def _scripted(value: Any, asker: str = "") -> tuple[Known | None, bool]:
     """Which sum of probabilities a value of a graph is, and whether it is surely none. Sums over an axis count as means: what divides them is no number."""
     name, given, numbers = operation(value)
+    for use in value.uses():
+        written = use.user.kind().rpartition("::")[2]
+        into = written.endswith("_") and next(use.user.inputs()).debugName() == value.debugName()
+        if into and asker not in [out.debugName() for out in use.user.outputs()]:  # what it was made of is not what it holds at the end
+            return ((SQUASHES[written[:-1]], 1.0) if written[:-1] in SQUASHES else None), False
     if name in SQUASHES:
         return (SQUASHES[name], 1.0), False
+    if not given and name not in ("Param", "GetAttr", "Constant"):
+        return None, False
     if name in SCORES or name == "Constant":
         return None, True
     if name in ("", "If", "Loop", "CallMethod", "CallFunction", "TupleUnpack", "TupleIndex", "Param", "GetAttr"):
         return None, name in ("Param", "GetAttr")
     if name == "exp" and given and (log := LOGS.get(operation(given[0])[0])):
         return (log, 1.0), False
-    inside = [_scripted(v) for v in given]
+    inside = [_scripted(v, value.debugName()) for v in given]
     plain = all(p for _, p in inside)
     before = [k for k, _ in inside]
     if name == "add" and len(before) > 1:
