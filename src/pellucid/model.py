@@ -39,7 +39,7 @@ TOLD_APART = {"module", "name", "source"}  # fields of a Model: the first by wei
 CONTRADICTIONS = {  # a softmax's classes exclude each other and are several, a sigmoid's do not, a regression has none
     ("multi-label", "softmax"), ("single logit", "softmax"), ("regression", "softmax"), ("logits", "sigmoid"), ("regression", "sigmoid"),
 }  # fmt: skip
-SPREADS = 10.0  # how far standard deviations of channels in one unit lie apart
+SPREADS, SIZES = 10.0, 4.0  # how far standard deviations, or else largest values, of channels in one unit lie apart
 WHITE, FAR, DARK = 255.0, 10.0, 50.0  # of a picture: the most, the most of a standardized one, how much darker a channel may be
 NEAR, FAINT = 30.0, 0.1  # of ``span``: 1 lies at 16 for the blue of fundus photographs, at 1250 for a diffusivity in mm2/s
 
@@ -316,8 +316,9 @@ def ends(values: Tensor, stated: Pairs | None = None, normalize: Normalize | Non
     """Lowest and highest value in an image (c, *space), both (c, 1, ..., 1) in float64, and whether its channels share one unit.
 
     If they do, both are those of all channels together. They do if one range was stated for all; else if ``normalize`` has one standard deviation
-    for each channel, and these lie within a factor of ``SPREADS``; else if they look like the three of a picture, where a dark channel is no unit
-    of its own. All others (CT beside PET, the sequences of an MRI, volumes) have each its own.
+    for each channel, and these lie within a factor of ``SPREADS``; else if they are alike, with largest values within a factor of ``SIZES`` and
+    all or none of them below 0; or look like the three of a picture, where a dark channel is no unit of its own. Others (CT beside PET, T2 beside
+    ADC) have each its own.
     """
     column = (-1, *[1] * (values.ndim - 1))
     flat = values.detach().flatten(1)
@@ -330,8 +331,16 @@ def ends(values: Tensor, stated: Pairs | None = None, normalize: Normalize | Non
         sizes = [abs(s) for s in normalize.std]
         shared = max(sizes) <= SPREADS * min(sizes)
     else:
-        shared = values.ndim == 3 and len(low) == 3 and _picture(low, high)
+        shared = _alike(low, high) or (values.ndim == 3 and len(low) == 3 and _picture(low, high))
     return (low.min().expand_as(low), high.max().expand_as(high), True) if shared else (low, high, False)
+
+
+def _alike(low: Tensor, high: Tensor) -> bool:
+    """Whether channels have values of one size, and all or none of them go far below 0; empty ones tell nothing."""
+    sizes = torch.maximum(low.abs(), high.abs()).flatten()
+    told = sizes > 0
+    below = (low.flatten() < -0.1 * sizes)[told]
+    return not bool(told.any()) or bool(sizes.max() <= SIZES * sizes[told].min() and (below.all() or not below.any()))
 
 
 def _picture(low: Tensor, high: Tensor) -> bool:

@@ -90,15 +90,19 @@ def test_channels_share_a_unit_or_have_their_own():
     assert of(channels((0, 0.9), (0, 0.003))) == [(0, 1), (0, 0.003)]
     three = channels((0, 1), (0, 0.003), (0, 0.002))
     assert of(three, normalize=pl.Normalize((0.5, 0.001, 0.001), (0.25, 0.0007, 0.0005))) == [(0, 1), (0, 0.003), (0, 0.002)]
-    assert of(channels((-2, 3), (-1, 5))) == [(-2, 3), (-1, 5)], "sequences of an MRI have a scale each"
-    assert of(channels((0, 1000), (0, 0))) == [(0, 1000), (0, 0)], "a channel that is missing stays so"
+    assert of(channels((-2, 3), (-1, 5))) == (-2, 5), "sequences of one scanner, standardized"
+    assert of(channels((0, 1000), (0, 0))) == (0, 1000), "a channel that is missing has no unit"
     assert of(channels((-1, 1), (-1, 0.8), (-1, 0.3))) == (-1, 1) and of(channels((-2, 3), (-2, 2.5), (-1.5, 2))) == (-2, 3), "pictures too"
     assert of(channels((0, 250), (0, 3), (0, 100))) == [(0, 250), (0, 3), (0, 100)], "T2, ADC and diffusion"
     for most in (254, 256):
         assert of(channels((0, most), (0, 0.003), (0, 100))) == [(0, most), (0, 0.003), (0, 100)]
     assert of(channels((0, 1), (0, 20), (0, 1))) == [(0, 1), (0, 20), (0, 1)], "CT, PET and a mask"
     deep = channels((0, 1), (0, 0.5), (0, 0.3))[..., None].expand(3, 6, 6, 2)
-    assert of(100 * deep) == [(0, 100), (0, 50), (0, 30)], "a volume is no picture"
+    assert of(100 * deep) == (0, 100) and of(10 * deep.clone().mul_(torch.tensor([1, 0.1, 1]).view(3, 1, 1, 1))) == [
+        (0, 10),
+        (0, 1),
+        (0, 3),
+    ]
     for most in (5, 33, 34, 200):  # however much of the tracer there is
         assert of(channels((-1000, 1000), (0, most))) == [(-1000, 1000), (0, most)]
         assert of(channels((0, 1), (0, most))) == [(0, 1), (0, most)]
