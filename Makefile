@@ -53,6 +53,7 @@ studies: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python studies/gallery.py
 	$(BIN)/python studies/demo_picture.py
 	$(BIN)/python studies/cohort_picture.py
+	OMP_NUM_THREADS=1 $(BIN)/python studies/four_levels.py
 
 clean:
 	rm -rf $(VENV) out build dist

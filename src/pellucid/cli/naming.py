@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 import typer
 
 from pellucid.cli.options import AsJson, Described, Seed, Text, Weights, asking, network
-from pellucid.cli.sets import Cases, read_set, unnamed
+from pellucid.cli.sets import Cases, named_in, read_set, unnamed
 from pellucid.cli.telling import progress, quiet_errors, say, show
 from pellucid.errors import BadParameter
 from pellucid.files import put
@@ -85,7 +85,7 @@ def _bank(text: str) -> tuple[ConceptBank, Cases]:
     from pellucid.concepts import ConceptBank
 
     path = Path(text)
-    files = Cases((), (), (), ())
+    files = named_in(path, ("image", "mask"))
     if path.is_dir():
         found = [p for d in sorted(path.iterdir()) if d.is_dir() for p in sorted(d.iterdir())]
         where = [f"an image of {p.parent.name!r}" for p in found]
@@ -102,11 +102,11 @@ def _target(net: Model, text: str) -> Any:
 
 
 def _short(table: Table) -> Table:
-    """What fits on a terminal."""
+    """What fits on a terminal; a site or target that is the same in all rows stands in the sentences."""
     from pellucid.table import Table
 
-    columns = [table[c] for c in TOLD]
-    return Table(TOLD, tuple(zip(*columns, strict=True)))
+    told = [c for c in TOLD if c not in ("site", "target") or len(set(table[c])) > 1]
+    return Table(tuple(told), tuple(zip(*(table[c] for c in told), strict=True)))
 
 
 def _write(found: Concepts, out: Path) -> list[Path]:

@@ -13,7 +13,7 @@ import typer
 from pellucid.cli.options import AsJson, Described, Evidence, Scan, Seed, Text, Weights, asking, level_of, network
 from pellucid.cli.sets import Cases, read_set, unnamed
 from pellucid.cli.telling import progress, quiet_errors, say, show
-from pellucid.errors import BadFile, BadParameter
+from pellucid.errors import BadFile, BadParameter, PellucidError
 
 if TYPE_CHECKING:
     from pellucid.evidence import Level
@@ -67,7 +67,8 @@ def similar(
         if page is not None:
             notes += _write(page, net, image, found, called, method, level, seed)
     if as_json:
-        print(json.dumps(found.facts() | ({"names": called} if names else {}) | {"files": [str(page)] if page else []}, indent=2))
+        told = found.facts() | ({"names": called} if names else {})
+        print(json.dumps(told | {"notes": notes, "files": [str(page)] if page else []}, indent=2))
         return
     show(found.table(names=names))
     say(found.sentence)
@@ -201,14 +202,14 @@ def _write(page: Path, net: Model, image: Image, found: Exemplars, called: list[
     """The report, and remarks on cases whose file is gone or holds something else now."""
     from pellucid import attribution as attribution  # registers the methods
     from pellucid.explain import explain
-    from pellucid.io import read
     from pellucid.method import ask, read_method
     from pellucid.report import similar_of, write_report
     from pellucid.run import Run
     from pellucid.target import read_target
 
-    there = {m.place: read(n) for m, n in zip(found, called, strict=True) if n and Path(n).exists()}
-    kept = [m for m in found if m.place in there and net.ready(there[m.place])[0].fingerprint == m.image]
+    read = {m.place: _again(net, name, m.image) for m, name in zip(found, called, strict=True)}
+    there = {place: case for place, case in read.items() if case is not None}
+    kept = [m for m in found if m.place in there]
     shown = replace(found, matches=tuple(kept))
     with progress("explaining") as tick:
         run = Run(seed=seed, on_tick=tick)
@@ -218,3 +219,14 @@ def _write(page: Path, net: Model, image: Image, found: Exemplars, called: list[
     write_report(page, [why], title="A scan and cases like it", note=found.sentence, similar=similar_of(shown, there, maps))
     gone = len(found) - len(kept)
     return [f"{gone} of {len(found)} cases are not in the report: their files are gone or changed"] if gone else []
+
+
+def _again(net: Model, name: str, mark: str) -> Image | None:
+    """A case read again; None where its file is gone, damaged, or holds something else than what was described."""
+    from pellucid.io import read
+
+    try:
+        found = read(name) if name else None
+        return found if found is not None and net.ready(found)[0].fingerprint == mark else None
+    except PellucidError:
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -90,16 +91,34 @@ def read_set(text: str) -> Cases:
     return Cases(tuple(Path(str(c.image)) for c in cases), labels, tuple(c.patient for c in cases), tuple(c.where for c in cases))
 
 
+def named_in(table: Path, columns: Sequence[str]) -> Cases:
+    """The files that some columns of a table name, whether they are there or not; none where it cannot be read."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            lines = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return Cases((), (), (), ())
+    found = [(table.parent / row[c], f"line {n} of {table.name}") for n, row in enumerate(lines, 2) for c in columns if row.get(c)]
+    nothing = ("",) * len(found)
+    return Cases(tuple(p for p, _ in found), nothing, nothing, tuple(w for _, w in found))
+
+
 @contextmanager
 def unnamed(*sets: Cases) -> Iterator[None]:
-    """Errors about a case say where it stands, not what its file is called."""
+    """Errors about a case say where it stands, not what its file or its folders are called."""
     try:
         yield
     except PellucidError as error:
-        told = [error.asked, error.got, error.fix]
-        for cases in sets:
-            for path, where in zip(cases.scans, cases.where, strict=True):
-                for name in (str(path), str(path.resolve()), path.name):
-                    whole = re.compile(rf"(?<![\w./-]){re.escape(name)}(?![\w-])")
-                    told = [whole.sub(lambda _, w=where: w, t) for t in told]  # type: ignore[misc]
-        raise type(error)(*told) from error
+        files = [pair for cases in sets for pair in zip(cases.scans, cases.where, strict=True)]
+        raise type(error)(*(_without(t, files) for t in (error.asked, error.got, error.fix))) from error
+
+
+def _without(text: str, files: Sequence[tuple[Path, str]]) -> str:
+    """A text in which paths, whole or from any of their folders on, and what lies in them are called something else; the whole ones first."""
+    here = [(path.parts, where) for path, where in files if path.name in text]
+    for at in range(max((len(parts) for parts, _ in here), default=0)):
+        for parts, where in here:
+            if at < len(parts):
+                name = re.escape(str(Path(*parts[at:])))
+                text = re.sub(rf"(?<![\w-]){name}(?![\w-])(/[^\s;,'\"]*)?", lambda _, w=where: w, text)  # type: ignore[misc]
+    return text
