@@ -1,4 +1,4 @@
-"""Pages that explain one phantom in four ways: probabilities, maps, real cases like it with their labels, concepts in words; docs/figures/four_*.png.
+"""Pages that explain one phantom in four ways: probabilities, maps, real cases like it with their labels, concepts in words; docs/figures/four_*.webp.
 
 A concept is a set of phantoms with one finding, mark or device; random images are phantoms without any. The images that are asked about, the cases
 that are compared and the concepts are of different patients.
@@ -7,6 +7,7 @@ that are compared and the concepts are of different patients.
 from __future__ import annotations
 
 import argparse
+import io
 import shutil
 from pathlib import Path
 
@@ -87,9 +88,9 @@ def pictured(page, picture):
         opened.goto(Path(page).resolve().as_uri())
         opened.wait_for_selector("html[data-ready]", state="attached")
         end = opened.evaluate("() => document.querySelector('#h-concepts').closest('section').getBoundingClientRect().bottom + scrollY")
-        opened.screenshot(path=picture, full_page=True, clip={"x": 0, "y": 0, "width": 1200, "height": end + 16})
+        shot = opened.screenshot(full_page=True, clip={"x": 0, "y": 0, "width": 1200, "height": end + 16})
         browser.close()
-    Picture.open(picture).convert("RGB").quantize(256, dither=Picture.Dither.NONE).save(picture, optimize=True)
+    Picture.open(io.BytesIO(shot)).convert("RGB").save(picture, quality=88, method=6)  # a palette would change what the colors say
     return True
 
 
@@ -103,7 +104,7 @@ def main():
     for name in given.kinds:
         _, found, concepts = made(name, out / f"{name}.html")
         print(found.table(), found.sentence, *concepts.sentences(), *concepts.notes, sep="\n")
-        if not pictured(out / f"{name}.html", ROOT / "docs" / "figures" / f"four_{name}.png"):
+        if not pictured(out / f"{name}.html", ROOT / "docs" / "figures" / f"four_{name}.webp"):
             print("no browser: no picture")
 
 
