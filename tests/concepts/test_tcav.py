@@ -199,7 +199,7 @@ def test_one_image_at_a_time_by_the_same_network(trained, difference):
     scan = pictures(1, True, 4000)[0]
     (one,) = found.of_image(trained, scan)
     assert one.value > one.high and one.beyond and one.effect > 0 and one.verdict == "raises"
-    assert "In this image more of spot raises" in one.sentence
+    assert "In this image a step toward spot raises" in one.sentence
     assert found.sensitivities(trained, scan, "plain")[0].target == "plain"
     changed = pl.Model(nn.Sequential(*trained.module, nn.Identity()), classes=trained.classes)
     with pytest.raises(BadModel, match="the network that the concepts were tested on"):

@@ -244,7 +244,7 @@ def test_a_report_shows_all_four_levels(name, level, tmp_path):
     maps, found, tested = made(name, tmp_path / "page.html", known=12, each=5, sets=19, asked=6, steps=4, evidence="none")
     page = (tmp_path / "page.html").read_text()
     levels = [
-        re.search(rf"<h2[^>]*>{h}</h2>", page) for h in ("Maps over the scan", "Probabilities", "Real cases like this one", "In words")
+        re.search(rf"<h2[^>]*>{h}</h2>", page) for h in ("Maps over the scan", "Probabilities", "Cases like this one", "In words")
     ]
     assert all(levels) and len(maps) == 2
     assert maps[0].probabilities[maps[0].provenance.classes.index(level)] > 0.5
@@ -256,7 +256,7 @@ def test_a_report_shows_all_four_levels(name, level, tmp_path):
     plain = page.replace("&#39;", "'").replace("&#34;", '"')
     for row in tested:
         assert row.sentence in plain, "with interval, random concepts and p, and those of which nothing is said"
-    assert plain.count("In this image more of ") == sum(r.verdict in ("raises", "lowers", "no more than random") for r in tested)
+    assert plain.count("In this image a step toward ") == sum(r.verdict in ("raises", "lowers", "no more than random") for r in tested)
 
 
 def test_only_what_was_found_is_shown():
@@ -281,5 +281,5 @@ def test_only_what_was_found_is_shown():
     tested = pl.concepts.tcav(line, bank, list(noise[120:134]), target=1, sites="0")
     here = tested.sensitivities(line, noise[130])
     bright, nothing = concepts_of(tested, here=here)
-    assert bright.effect > 0 and len(bright.examples) == 4 and "In this image more of bright raises" in bright.sentence
+    assert bright.effect > 0 and len(bright.examples) == 4 and "In this image a step toward bright raises" in bright.sentence
     assert nothing.effect is None and nothing.sentence.startswith("Nothing is said of noise") and not nothing.examples

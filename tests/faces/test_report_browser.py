@@ -169,7 +169,7 @@ def test_a_stranger_finds_answers_levels_and_motion(opened, tmp_path):
     assert box["y"] + box["height"] < 900  # on the first screen
     text = page.inner_text("main")
     for said in (
-        "Real cases like this one",
+        "Cases like this one",
         "90 % alike",
         "Bright spots",
         "What would change its mind",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from pellucid.model import as_model
 from pellucid.run import Run
 from pellucid.table import Table
 
+DIFFERENCE = re.compile(r"(?P<of>logit|probability)\('(?P<one>[^']*)'\) - (?P=of)\('(?P<other>[^']*)'\)")
 Found = Literal["raises", "lowers", "no more than random", "not told apart", "too few random sets"]
 
 
@@ -86,7 +88,7 @@ class ConceptRow:
         way, share = ("raised", self.score) if up else ("lowered", 1 - self.score)
         ends = "" if math.isnan(self.low) else f" [{100 * min(_turn(self.low, up), _turn(self.high, up)):.0f}, "
         ends += "" if math.isnan(self.low) else f"{100 * max(_turn(self.low, up), _turn(self.high, up)):.0f}]"
-        said = f"{name} {way} the {self.target} score in {100 * share:.0f} %{ends} of {self.images} images"
+        said = f"{name} {way} the {scored(self.target)} in {100 * share:.0f} %{ends} of {self.images} images"
         chance = chance if up else f"{chance} raised it"
         if self.verdict == "no more than random":
             return f"No sign that {name} matters: it {said.removeprefix(name).strip()}; {chance}, p = {self.p:.2g} {where}."
@@ -120,7 +122,7 @@ class Sensitivity:
     def sentence(self) -> str:
         way = "raises" if self.value > 0 else "lowers"
         held = "more than random concepts do" if self.beyond else "no more than random concepts do"
-        return f"In this image more of {self.concept} {way} the {self.target} score, {held} (at {self.site})."
+        return f"In this image a step toward {self.concept} {way} the {scored(self.target)}, {held} (at {self.site})."
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,13 +262,20 @@ class Concepts:
             if site not in (None, r.site) or target not in (None, r.target) or r.verdict in ("not told apart", "too few random sets"):
                 continue
             shown = self.bank.shown(r.concept, examples)
-            found.append({"name": r.concept, "sentence": r.sentence, "effect": r.effect, "unit": "of the score", "examples": shown})
+            found.append({"name": r.concept, "sentence": r.sentence, "effect": r.effect, "unit": "on the score", "examples": shown})
         return found
+
+
+def scored(target: str) -> str:
+    """A target's score in a sentence."""
+    return f"score of {target}" if " over " in target else f"{target} score"
 
 
 def label(model: Any, target: Any) -> str:
     """A target as people call it: a class's name where it has one."""
     classes: Sequence[str] = model.classes
+    if found := DIFFERENCE.fullmatch(repr(target)):
+        return f"{found['one']} over {found['other']}"
     if isinstance(target, int) and not isinstance(target, bool) and 0 <= target < len(classes):
         return classes[target]
     return target if isinstance(target, str) else repr(target) if not isinstance(target, int) else f"class {target}"
