@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pellucid.model import Model
     from pellucid.table import Table
 
-TOLD = ("concept", "site", "target", "score", "low", "high", "random", "p", "p (Holm)", "verdict")
-
 
 @asking
 def concepts(
@@ -67,7 +65,7 @@ def concepts(
     if as_json:
         print(json.dumps(_facts(found) | {"files": [str(f) for f in files]}, indent=2))
         return
-    show(_short(found.table()))
+    show(_short(found))
     for line in (*found.sentences(), *(f"note: {n}" for n in found.notes), *(f"file: {f.resolve()}" for f in files)):
         say(line)
 
@@ -101,12 +99,21 @@ def _target(net: Model, text: str) -> Any:
     return text if text in net.classes else int(text) if text.isdigit() else read_target(text)
 
 
-def _short(table: Table) -> Table:
+def _short(found: Concepts) -> Table:
     """What fits on a terminal; a site or target that is the same in all rows stands in the sentences."""
     from pellucid.table import Table
 
-    told = [c for c in TOLD if c not in ("site", "target") or len(set(table[c])) > 1]
-    return Table(tuple(told), tuple(zip(*(table[c] for c in told), strict=True)))
+    several = [name for name in ("site", "target") if len({getattr(r, name) for r in found}) > 1]
+    rows = [
+        (r.concept, *(getattr(r, n) for n in several), _share(r.score, r.low, r.high), _share(r.random, *r.random_range), r.p, r.verdict)
+        for r in found
+    ]
+    return Table(("concept", *several, "score rises in", "random sets", "p", "finding"), tuple(rows))
+
+
+def _share(value: float, low: float, high: float) -> str:
+    """A share in percent with its interval, where there is one."""
+    return f"{100 * value:.0f} %" + ("" if math.isnan(low) else f" [{100 * low:.0f}, {100 * high:.0f}]")
 
 
 def _write(found: Concepts, out: Path) -> list[Path]:
