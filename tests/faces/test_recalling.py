@@ -122,7 +122,7 @@ def test_names_and_patients_are_not_told(small):
     found = json.loads(got.stdout)
     assert found["matches"][0]["place"] == 4 and found["matches"][0]["same_image"]
     assert not re.search("MILLER|PAT-[0-9]", got.output)
-    assert "--patient leaves out" in asked(small).stdout
+    assert "note: place 4 is the scan itself; --patient leaves out" in asked(small).stdout
     without = json.loads(asked(small, "--patient", "PAT-2", "--names", "--json").stdout)
     assert without["left_out"] == 2 and not {4, 5} & {m["place"] for m in without["matches"]}
     assert [Path(n).name for n in without["names"]] == [f"MILLER{m['place']}.png" for m in without["matches"]]
@@ -243,9 +243,7 @@ def test_a_report_shows_all_four_levels(name, level, tmp_path):
         sys.path.pop(0)
     maps, found, tested = made(name, tmp_path / "page.html", known=12, each=5, sets=19, asked=6, steps=4, evidence="none")
     page = (tmp_path / "page.html").read_text()
-    levels = [
-        re.search(rf"<h2[^>]*>{h}</h2>", page) for h in ("Maps over the scan", "Probabilities", "Cases like this one", "In words")
-    ]
+    levels = [re.search(rf"<h2[^>]*>{h}</h2>", page) for h in ("Maps over the scan", "Probabilities", "Cases like this one", "In words")]
     assert all(levels) and len(maps) == 2
     assert maps[0].probabilities[maps[0].provenance.classes.index(level)] > 0.5
     assert sum(level in label.split(", ") for label in found.labels) >= 3, "of its own kind"

@@ -62,8 +62,9 @@ def similar(
         found = most_alike(net, image, catalogue, k, by=_measure(by, site, catalogue), patient=patient, run=Run(seed=seed))
         called = [catalogue.entries[m.place].name for m in found]
         notes = [*found.provenance.caveats]
-        if patient is None and any(m.same_image for m in found) and any(e.patient for e in catalogue.entries):
-            notes.append("the scan is one of the cases; --patient leaves out those of its patient")
+        known = patient is None and any(e.patient for e in catalogue.entries)
+        for m in (m for m in found if m.same_image):
+            notes.append(f"place {m.place} is the scan itself" + ("; --patient leaves out its patient" if known else ""))
         if page is not None:
             notes += _write(page, net, image, found, called, method, level, seed)
     if as_json:
