@@ -118,7 +118,7 @@ def _with_room(concepts, random, sets):
     return ([ConceptBank(tuple(kept), random)] if kept else []), gone
 
 
-def tested(net, made, asked, pool, sets, folder, direction="pattern"):
+def weighed(net, made, asked, pool, sets, folder, direction="pattern"):
     """Rows by concept and site."""
     scans, who = [e.image for e in asked], [e.name for e in asked]
     more = {"sites": SITES, "pool": pool, "randoms": sets, "direction": direction, "folder": folder, "run": Run(seed=0)}
@@ -131,7 +131,7 @@ def variants(net, even, odd, folder):
     for size in SIZES:
         halves = [(banks(a, size, FEW)[0], b) for a, b in ((even, odd), (odd, even))]
         for pool in POOLS:
-            found[size, pool] = [tested(net, made, asked, pool, FEW, folder) for made, asked in halves]
+            found[size, pool] = [weighed(net, made, asked, pool, FEW, folder) for made, asked in halves]
             print(words(size), pool, [round(reached(f), 3) for f in found[size, pool]], f"{time.process_time():.0f} s", flush=True)
     return found
 
@@ -185,11 +185,11 @@ def measure(net, every):
         size, pool = max((v for v in found if v[0]), key=lambda v: reached(found[v][0]))
         made, gone = banks(odd, size, MANY)
         print("chosen:", words(size), pool, gone, [b.sizes() for b in made], flush=True)
-        rows = tested(net, made, even, pool, MANY, folder)
+        rows = weighed(net, made, even, pool, MANY, folder)
         print(f"{time.process_time():.0f} s", flush=True)
         few = banks(odd, size, FEW)[0]
-        ridge = tested(net, few, even, pool, FEW, folder, "ridge")
-        both = {px: tested(net, banks(every, px, FEW)[0], healthy(), "max", FEW, folder) for px in SIZES[:2]}
+        ridge = weighed(net, few, even, pool, FEW, folder, "ridge")
+        both = {px: weighed(net, banks(every, px, FEW)[0], healthy(), "max", FEW, folder) for px in SIZES[:2]}
     return {
         "variants": found, "size": size, "pool": pool, "rows": rows, "gone": gone, "ridge": ridge, "all": both,
         "color": by_color(few), "company": company(odd, size), "patches": patches(few),
