@@ -17,7 +17,10 @@ LATE = study.SITES[-1]
 
 @pytest.fixture(scope="module")
 def found(realdata):
-    """Hard exudates of all photographs, and random patches in their place, each against random patches of the same photographs."""
+    """Hard exudates of all photographs, and random patches in their place, each against random patches of the same photographs.
+
+    24 px is the one size of patch at which they are told apart (docs/concepts.md): what is held is that measurement, no finding of its own.
+    """
     realdata("fundus-idrid")
     (whole,), _ = study.banks(study.eyes(), 24, study.FEW + 1)
     exudates, asked = whole["hard exudates"], [e.image for e in study.healthy()[:5]]
