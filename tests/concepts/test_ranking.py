@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_ind
 
-from pellucid.concepts.ranking import bonferroni, cavs, classical, holm, rank, share_interval, weigh
+from pellucid.concepts.ranking import bonferroni, cavs, classical, rank, share_interval, weigh
+from pellucid.intervals import adjusted
 
 
 def test_rank_counts_sets_that_are_as_far_from_the_middle():
@@ -82,9 +83,9 @@ def test_the_classical_test_is_scipys():
 
 
 def test_corrections():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert adjusted([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert bonferroni([0.01, 0.04, float("nan")])[:2] == pytest.approx([0.02, 0.08])
-    assert np.isnan(holm([float("nan"), 0.5])[0])
+    assert np.isnan(adjusted([float("nan"), 0.5])[0])
 
 
 def test_intervals_count_patients():

@@ -15,12 +15,13 @@ from pellucid.activations import Pool, look
 from pellucid.asking import Scan, as_image
 from pellucid.concepts.bank import FEWEST, RANDOM, ConceptBank, Examples
 from pellucid.concepts.directions import Direction
-from pellucid.concepts.ranking import bonferroni, holm
+from pellucid.concepts.ranking import bonferroni
 from pellucid.concepts.result import ConceptRow, Concepts
 from pellucid.concepts.tcav import tcav
 from pellucid.concepts.vectors import Cells
 from pellucid.errors import BadImage, BadParameter
 from pellucid.features import segments
+from pellucid.intervals import adjusted
 from pellucid.model import Model, as_model
 from pellucid.params import Count, check
 from pellucid.probe.ledger import untouched
@@ -145,7 +146,7 @@ def discover_concepts(
 def _ordered(found: Sequence[Concepts]) -> tuple[Concepts, ...]:
     """Strongest first; p values corrected over all groups."""
     rows = [c.rows[0] for c in found]
-    own, t_holm, t_all = holm([r.p for r in rows]), holm([r.t_p for r in rows]), bonferroni([r.t_p for r in rows])
+    own, t_holm, t_all = adjusted([r.p for r in rows]), adjusted([r.t_p for r in rows]), bonferroni([r.t_p for r in rows])
     told = [
         replace(c, rows=(replace(r, p_holm=a, t_holm=b, t_bonferroni=t),))
         for c, r, a, b, t in zip(found, rows, own, t_holm, t_all, strict=True)

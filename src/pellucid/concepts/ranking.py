@@ -117,16 +117,6 @@ def classical(pairs: Floats) -> float:
         return float(ttest_ind(null, concept).pvalue)
 
 
-def holm(p: Sequence[float]) -> list[float]:
-    """p values held to the same error over all of them (Holm 1979); NaN stays."""
-    ordered = sorted((v, i) for i, v in enumerate(p) if not math.isnan(v))
-    found, most = [math.nan] * len(p), 0.0
-    for n, (v, i) in enumerate(ordered):
-        most = max(most, min(1.0, v * (len(ordered) - n)))
-        found[i] = most
-    return found
-
-
 def bonferroni(p: Sequence[float]) -> list[float]:
     """p values times their number."""
     n = sum(not math.isnan(v) for v in p)

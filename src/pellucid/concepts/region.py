@@ -16,13 +16,14 @@ from pellucid.asking import Scan, as_image
 from pellucid.concepts.bank import ConceptBank, Examples
 from pellucid.concepts.counterparts import Drawn, draw, shuffled
 from pellucid.concepts.directions import Floats, folds
-from pellucid.concepts.ranking import holm, rank
+from pellucid.concepts.ranking import rank
 from pellucid.concepts.result import Found, label
 from pellucid.concepts.signing import signed
 from pellucid.concepts.vectors import Span, choose_pool, hear, rows_of, slope_of
 from pellucid.errors import BadImage
 from pellucid.explanation import Provenance
 from pellucid.image import digest
+from pellucid.intervals import adjusted
 from pellucid.model import Model, as_model
 from pellucid.params import Count, Fraction, check
 from pellucid.run import Run
@@ -159,7 +160,7 @@ def concept_region(
             accuracy, chance = _told_apart(region, _who(concept, bank.random, drawn), permutations, run)
             for name, s in seen.items():
                 rows.append(_row(region, s, concept.name, site, name, accuracy, chance, alpha))
-    corrected = holm([r.p for r in rows])
+    corrected = adjusted([r.p for r in rows])
     marks = digest(bank.fingerprint, *(as_image(s).fingerprint for s in scans))
     method = f"concept_region(pool={chosen!r}, randoms={randoms}, permutations={permutations}, images={len(scans)})"
     seconds = time.perf_counter() - began

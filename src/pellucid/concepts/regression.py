@@ -14,13 +14,13 @@ from pellucid.activations import Pool
 from pellucid.asking import Scan, as_image
 from pellucid.concepts.bank import Examples
 from pellucid.concepts.directions import FOLDS, Floats
-from pellucid.concepts.ranking import holm
 from pellucid.concepts.result import Found, label
 from pellucid.concepts.signing import signed
 from pellucid.concepts.vectors import Span, choose_pool, hear, rows_of, slopes_of
 from pellucid.errors import BadImage, BadParameter
 from pellucid.explanation import Provenance
 from pellucid.image import digest
+from pellucid.intervals import adjusted
 from pellucid.model import as_model
 from pellucid.params import Count, Fraction, check
 from pellucid.run import Run
@@ -159,7 +159,7 @@ def regression_concept(
         for called, t in targets.items():
             slopes = slopes_of(net, asked, site, t, span, chosen, run, notes)
             rows.append(_row(name, site, called, slopes @ weights, step, r2, alpha))
-    corrected = holm([r.p for r in rows])
+    corrected = adjusted([r.p for r in rows])
     marks = digest(*(as_image(s).fingerprint for s in (*scans, *asked)), repr(y.tolist()))
     method = f"regression_concept(pool={chosen!r}, permutations={permutations}, images={len(scans)})"
     seconds = time.perf_counter() - began

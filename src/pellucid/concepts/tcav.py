@@ -24,6 +24,7 @@ from pellucid.concepts.signing import signed
 from pellucid.concepts.vectors import Span, choose_pool, hear, rows_of, slopes_of
 from pellucid.errors import BadImage, BadParameter
 from pellucid.image import digest
+from pellucid.intervals import adjusted
 from pellucid.model import Model, as_model
 from pellucid.params import Count, Fraction, check
 from pellucid.run import Run
@@ -268,6 +269,6 @@ def _row(asked: _Asked, tested: _Tested, concept: str, site: str, target: str, f
 
 def _corrected(rows: Sequence[ConceptRow]) -> list[ConceptRow]:
     """The p values over all rows."""
-    own = ranking.holm([r.p for r in rows])
-    t_holm, t_all = ranking.holm([r.t_p for r in rows]), ranking.bonferroni([r.t_p for r in rows])
+    own = adjusted([r.p for r in rows])
+    t_holm, t_all = adjusted([r.t_p for r in rows]), ranking.bonferroni([r.t_p for r in rows])
     return [replace(r, p_holm=a, t_holm=b, t_bonferroni=c) for r, a, b, c in zip(rows, own, t_holm, t_all, strict=True)]
