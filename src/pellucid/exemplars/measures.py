@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, get_args
@@ -39,15 +40,15 @@ class Described:
 
 
 @dataclass(frozen=True)
-class Measure:
-    """Abstract: ``metric`` says how rows are compared: cosine, euclidean or ssim."""
+class Measure(ABC):
+    """``metric`` says how rows are compared: cosine, euclidean or ssim."""
 
     metric: ClassVar[str]
     together: ClassVar[int] = 16  # images in memory at a time
 
+    @abstractmethod
     def describe(self, model: Model, scans: Sequence[Scan], run: Run) -> Iterator[Described]:
         """A row for each of a few scans, in their order."""
-        raise NotImplementedError
 
     def settled(self, model: Model, image: Image) -> Measure:
         """The measure with what depends on the network written out (``site="auto"``), so that it means the same later."""
