@@ -12,7 +12,7 @@ from pellucid.source import code_hash
 
 ROOT = Path(__file__).parents[1]
 MAPS = (
-    "attribution", "probe", "ops", "features", "phantoms", "asking.py", "baseline.py", "explain.py", "compare.py", "model.py", "target.py",
+    "attribution", "probe", "ops", "features", "phantoms", "asking.py", "baseline.py", "explain.py", "channels.py", "compare.py", "model.py", "target.py",
     "reading.py", "run.py", "grid.py", "image.py", "method.py", "params.py", "prepare.py",
 )  # fmt: skip
 READERS = (

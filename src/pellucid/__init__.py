@@ -11,6 +11,7 @@ from pellucid.baseline import half_gray as half_gray
 from pellucid.baseline import mean_of as mean_of
 from pellucid.baseline import random as random
 from pellucid.baseline import white as white
+from pellucid.channels import Normalize as Normalize
 from pellucid.compare import compare as compare
 from pellucid.compare import crop_and_zoom as crop_and_zoom
 from pellucid.comparison import Comparison as Comparison
@@ -40,7 +41,6 @@ from pellucid.method import method as method
 from pellucid.method import methods as methods
 from pellucid.method import read_method as read_method
 from pellucid.model import Model as Model
-from pellucid.model import Normalize as Normalize
 from pellucid.model import Windows as Windows
 from pellucid.prepare import Prepare as Prepare
 from pellucid.probe.patterns import Patterns as Patterns

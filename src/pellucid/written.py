@@ -12,11 +12,8 @@ import enum
 import functools
 import itertools
 import logging
-import operator
 import pathlib
-import random
 import re
-import sys
 import types
 import weakref
 from collections import OrderedDict, namedtuple
@@ -30,9 +27,9 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.image import digest
+from pellucid.insides import globals_of, hidden_state, listed, made_by_python, name_of, path_in_graph, release_of
 
 SHORT = 12  # hex digits that stand for what cannot be read
-LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "skimage", "sklearn", "monai", "pellucid")  # their code is told by their version
 SIMPLE = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), slice, range, enum.Enum)
 PLAIN = (
     *SIMPLE,
@@ -48,7 +45,6 @@ PLAIN = (
     datetime.date,
     datetime.timedelta,
 )  # their repr tells everything
-HEAP = 1 << 9  # the flag of classes that Python code made
 CONTENT = (tuple, list, dict, set, frozenset, OrderedDict, torch.Size)  # what these keep beside attributes is what they hold
 CHANCE = {"monai.transforms.compose.Compose": "R"}  # made anew in every process, and nothing is drawn from it unless a person seeds it
 MOST_THINGS, MOST_BYTES, MOST_DEEP, MOST_TEXT = 20_000, 2**28, 100, 2**12
@@ -137,7 +133,7 @@ class _Writer:
         if isinstance(value, PLAIN):
             return repr(value)
         if isinstance(value, types.ModuleType):
-            return f"<module {value.__name__} {_release(value.__name__)}>"
+            return f"<module {value.__name__} {release_of(value.__name__)}>"
         if id(value) in self.told:
             return f"<thing {self.told[id(value)]}>"
         bounds = self.bounds
@@ -173,7 +169,7 @@ class _Writer:
                 raise
             except Exception:
                 text = _number(value)
-            text = text if len(text) <= MOST_TEXT else f"<{_name(type(value))} {digest(text)}>"
+            text = text if len(text) <= MOST_TEXT else f"<{name_of(type(value))} {digest(text)}>"
             if bounds.outermost == level:
                 bounds.members[id(value)] = text
             bounds.outermost = min(before, bounds.outermost)
@@ -187,26 +183,26 @@ class _Writer:
             dense = value.layout == torch.strided and not value.is_meta and not value.is_nested
             return f"<tensor {tuple(value.shape)} {self._hash(value.resolve_conj().resolve_neg())}>" if dense else _number(value)
         if isinstance(value, np.generic) and value.dtype != object:
-            return f"<{_name(type(value))} {value.dtype.str} {value.tobytes().hex()}>"
+            return f"<{name_of(type(value))} {value.dtype.str} {value.tobytes().hex()}>"
         if isinstance(value, np.dtype):
             return f"<dtype {value!r}>"
         if isinstance(value, np.ndarray):
             return f"<array {value.shape} {value.dtype} {self._hash(value)}>" if value.dtype != object else _number(value)
         if isinstance(value, nn.Module):
             state = [f"{k}={self.text(t)}" for k, t in contents(value).items()]
-            return f"<{_name(type(value))} {digest(self.network(value), *state)[:SHORT]}>"
+            return f"<{name_of(type(value))} {digest(self.network(value), *state)[:SHORT]}>"
         if isinstance(value, types.FunctionType | types.MethodType | functools.partial):
-            return f"<{_name(value)} {digest(self._function(value))[:SHORT]}>"
+            return f"<{name_of(value)} {digest(self._function(value))[:SHORT]}>"
         if isinstance(value, types.BuiltinFunctionType | types.MethodDescriptorType | types.WrapperDescriptorType | np.ufunc):
             owner = getattr(value, "__self__", None)
             held = "" if owner is None or isinstance(owner, type | types.ModuleType) else f" of {self.text(owner)}"
-            return f"<{_name(value)}{held}>"
+            return f"<{name_of(value)}{held}>"
         if isinstance(value, logging.Logger):  # what it does with a message changes no result
             return f"<logger {value.name}>"
         if isinstance(value, torch.jit.ScriptFunction):
             return f"<torch.jit.ScriptFunction {digest(self._graph(value.inlined_graph, None))[:SHORT]}>"
-        state = _state(value)
-        return self._holder(value) if state is None else f"<{_name(type(value))} {digest(self.text(state))[:SHORT]}>"
+        state = hidden_state(value)
+        return self._holder(value) if state is None else f"<{name_of(type(value))} {digest(self.text(state))[:SHORT]}>"
 
     def _holder(self, value: Any) -> str:
         """Collections, and objects by their class and state."""
@@ -222,13 +218,13 @@ class _Writer:
             plain = all(isinstance(v, PLAIN) or (isinstance(v, tuple) and all(isinstance(x, PLAIN) for x in v)) for v in fields.values())
             if plain and kind.__module__.partition(".")[0] == "pellucid":  # another's may hold folders, names, secrets
                 return repr(value)
-            return f"<{_name(kind)} {digest(self.text(kind), self._items(fields))[:SHORT]}>"
-        if not all(c in CONTENT or _of_python(c) for c in kind.__mro__):  # written in C: it may keep more than it shows
+            return f"<{name_of(kind)} {digest(self.text(kind), self._items(fields))[:SHORT]}>"
+        if not all(c in CONTENT or made_by_python(c) for c in kind.__mro__):  # written in C: it may keep more than it shows
             return _number(value)
-        slots = [n for c in kind.__mro__ for n in _listed(vars(c).get("__slots__", ())) if n not in ("__weakref__", "__dict__")]
+        slots = [n for c in kind.__mro__ for n in listed(vars(c).get("__slots__", ())) if n not in ("__weakref__", "__dict__")]
         state = {**getattr(value, "__dict__", {}), **{n: getattr(value, n) for n in slots if hasattr(value, n)}}
-        state = {k: v for k, v in state.items() if k != CHANCE.get(_name(kind))}
-        return f"<{_name(kind)} {digest(self.text(kind), self._items(state), *self._content(value))[:SHORT]}>"
+        state = {k: v for k, v in state.items() if k != CHANCE.get(name_of(kind))}
+        return f"<{name_of(kind)} {digest(self.text(kind), self._items(state), *self._content(value))[:SHORT]}>"
 
     def _content(self, value: Any) -> list[str]:
         if isinstance(value, dict):
@@ -266,7 +262,7 @@ class _Writer:
             if node.hasAttribute("value") and node.kindOf("value") in ("t", "ts", "ival"):
                 held.append(self.text(node.output().toIValue()))
         for node in graph.findAllNodes("prim::GetAttr", True):
-            path = _path(node)
+            path = path_in_graph(node)
             *above, name = path
             owner = functools.reduce(getattr, above, module)
             value = getattr(owner, name)
@@ -278,8 +274,8 @@ class _Writer:
         """A class with the code of its own methods and the functions and settings that they name; of a library's, its name and version."""
         own = []
         for c in kind.__mro__:
-            if c.__module__ == "builtins" or _release(c.__module__):
-                own.append(f"{_name(c)} {_release(c.__module__)}")
+            if c.__module__ == "builtins" or release_of(c.__module__):
+                own.append(f"{name_of(c)} {release_of(c.__module__)}")
                 continue
             for n, held in vars(c).items():
                 if isinstance(held, staticmethod | classmethod | property):
@@ -288,7 +284,7 @@ class _Writer:
                     own.append(f"{n}{self.text(held)}")
                 elif not (n.startswith("__") or n == "_abc_impl" or isinstance(held, _PLACES)):
                     own.append(f"{n}={self.text(held)}")
-        return f"{_name(kind)} {digest(*own)[:SHORT]}"
+        return f"{name_of(kind)} {digest(*own)[:SHORT]}"
 
     def _items(self, held: Mapping[Any, Any]) -> str:
         return "{" + ", ".join(f"{self.text(k)}: {self.text(v)}" for k, v in held.items()) + "}"
@@ -305,9 +301,9 @@ class _Writer:
             except ValueError:  # not filled yet
                 held.append("<empty>")
         told = [*held, self.text(value.__defaults__ or ()), self._items(value.__kwdefaults__ or {})]
-        if release := _release(value.__module__):
-            return "\n".join([release, _name(value), *told])
-        named = {n: value.__globals__[n] for n in sorted(_globals(value.__code__)) if n in value.__globals__}
+        if release := release_of(value.__module__):
+            return "\n".join([release, name_of(value), *told])
+        named = {n: value.__globals__[n] for n in sorted(globals_of(value.__code__)) if n in value.__globals__}
         return "\n".join([_bytecode(value.__code__), *told, self._items(named)])
 
     def _hash(self, values: Tensor | Any) -> str:
@@ -318,79 +314,6 @@ class _Writer:
 _Pair = namedtuple("_Pair", "first")
 _PLACES = (types.MemberDescriptorType, types.GetSetDescriptorType, type(vars(_Pair)["first"]))
 _MANGLED = re.compile(r"___torch_mangle_\d+\.")
-
-
-def _path(node: Any) -> list[str]:
-    """By which names a graph's attribute is reached from the module."""
-    found: list[str] = []
-    while node.kind() == "prim::GetAttr":
-        found.insert(0, node.s("name"))
-        node = node.input().node()
-    return found
-
-
-def _state(value: Any) -> Any:
-    """All that counts of an object of the standard library, numpy or torch that keeps it out of sight; None of any other."""
-    if isinstance(value, functools.cached_property):
-        return value.func
-    if isinstance(value, types.UnionType | types.GenericAlias):
-        return getattr(value, "__origin__", None), value.__args__
-    if isinstance(value, operator.itemgetter | operator.attrgetter | operator.methodcaller):
-        return value.__reduce__()
-    if isinstance(value, weakref.ReferenceType):
-        return [value()]
-    if isinstance(value, torch.Generator):
-        return value.device, value.get_state()
-    if type(value) is random.Random:
-        return value.getstate()
-    if type(value).__module__.startswith("numpy.random."):
-        told = getattr(value, "bit_generator", value)  # of a Generator
-        return told.get_state(legacy=False) if hasattr(told, "get_state") else told.state
-    return None
-
-
-def _of_python(kind: type) -> bool:
-    """Whether Python code made the class, so that its attributes and slots are all that its objects keep."""
-    if kind is object:
-        return True
-    made = any(n in vars(c) for c in kind.__mro__ for n in ("__dict__", "__slots__"))
-    return made and bool(kind.__flags__ & HEAP)
-
-
-def _listed(slots: Any) -> tuple[str, ...]:
-    return (slots,) if isinstance(slots, str) else tuple(slots)
-
-
-def _name(value: Any) -> str:
-    if isinstance(value, functools.partial):
-        return f"partial of {_name(value.func)}"
-    home = getattr(value, "__module__", None) or getattr(getattr(value, "__objclass__", None), "__module__", None)
-    name = str(getattr(value, "__qualname__", None) or type(value).__name__)
-    return (name if home in (None, "builtins") else f"{home}.{name}").replace("_VariableFunctionsClass.", "")
-
-
-@functools.cache
-def _release(home: str | None) -> str:
-    """The library that a module belongs to, with its version; an empty text for anybody's own code."""
-    from importlib import metadata
-
-    top = str(home).partition(".")[0]
-    if top in sys.stdlib_module_names and top != "__main__":
-        return "python " + sys.version.split()[0]
-    if top not in LIBRARIES:
-        return ""
-    try:
-        return f"{top} {metadata.version(top)}"
-    except metadata.PackageNotFoundError:  # run from its source, or named otherwise than its module
-        return f"{top} {getattr(sys.modules.get(top), '__version__', '')}"
-
-
-def _globals(code: types.CodeType) -> set[str]:
-    """The names that code looks up outside of itself; those of attributes are not among them."""
-    import dis
-
-    own = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    return own.union(*(_globals(c) for c in code.co_consts if isinstance(c, types.CodeType)))
 
 
 def _bytecode(code: types.CodeType) -> str:
@@ -406,8 +329,8 @@ def _number(value: Any) -> str:
         number = next(_numbers)
     found = _numbered.get()
     if found is not None:
-        found[_name(type(value))] = None
-    return f"<{_name(type(value))} number {number} of {_process()}>"
+        found[name_of(type(value))] = None
+    return f"<{name_of(type(value))} number {number} of {_process()}>"
 
 
 @functools.cache

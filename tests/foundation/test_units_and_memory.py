@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import pellucid as pl
-from pellucid.model import span
+from pellucid.channels import span
 
 
 class In(nn.Module):

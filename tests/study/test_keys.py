@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 import pellucid as pl
+from pellucid.channels import Normalize
 from pellucid.grid import Grid
 from pellucid.image import Image
 from pellucid.method import Ask
-from pellucid.model import Model, Normalize, Windows
+from pellucid.model import Model, Windows
 from pellucid.study import Study, StudyCase
 from pellucid.study.keys import Keys, Network
 

@@ -45,7 +45,9 @@ NOT_ADDITIVE = {
     "excitation_backprop": "it shares out one probability, of which each half gets its part",
 }
 RULED = ("ruled.py", "relevance.py", "against.py", "patterns.py")  # the part of the probe that only methods with rules use
-ENGINE = ("asking.py", "baseline.py", "model.py", "target.py", "reading.py", "run.py", "grid.py", "image.py", "written.py", "ops")
+ENGINE = (
+    "asking.py", "baseline.py", "channels.py", "model.py", "target.py", "reading.py", "run.py", "grid.py", "image.py", "written.py", "insides.py", "ops",
+)  # fmt: skip
 
 
 @dataclass

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
+from pellucid.channels import Normalize
 from pellucid.errors import BadParameter
-from pellucid.model import Normalize, Windows
+from pellucid.model import Windows
 from pellucid.params import named
 from pellucid.prepare import Prepare
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from pellucid.baseline import Constant, Setting, Starts
+from pellucid.channels import span
 from pellucid.errors import PellucidError
 from pellucid.explanation import Map
 from pellucid.grid import Grid
 from pellucid.image import Image
 from pellucid.method import Method, read_method
-from pellucid.model import span
 from pellucid.ops.blur import blur_matrix, gaussian
 from pellucid.report.curves import Plot, plot
 from pellucid.report.pictures import RGB, flat_picture, pack, packed_text

@@ -7,13 +7,14 @@ from dataclasses import replace
 import torch
 
 from pellucid.baseline import Each, in_words, one_or_each
+from pellucid.channels import Normalize
 from pellucid.evidence.axioms.sums import FAIL, PASS
 from pellucid.evidence.axioms.twins import UNIT, compared
 from pellucid.evidence.metric import MAPS_ANEW, Price, metric
 from pellucid.evidence.panel import Panel
 from pellucid.explanation import Measurement
 from pellucid.method import Cite
-from pellucid.model import Model, Normalize
+from pellucid.model import Model
 from pellucid.params import Real
 
 

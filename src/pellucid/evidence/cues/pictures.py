@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from pellucid.baseline import samples
+from pellucid.channels import span
 from pellucid.errors import BadImage, BadParameter, Unsupported
 from pellucid.evidence.cues.asked import chance
 from pellucid.grid import Grid
 from pellucid.image import Image
-from pellucid.model import span
 from pellucid.ops.blur import gaussian
 from pellucid.ops.edges import sobel
 from pellucid.params import Distance, Length, Positive, Real, check

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from pellucid.asking import Scan
+from pellucid.channels import span
 from pellucid.errors import BadParameter
 from pellucid.evidence.cues.asked import Asked, chance, read_labels, read_patients
 from pellucid.image import Image
 from pellucid.intervals import Interval, auc, average
-from pellucid.model import as_model, span
+from pellucid.model import as_model
 from pellucid.ops.blur import gaussian
 from pellucid.ops.resample import pull
 from pellucid.probe.ledger import untouched

@@ -15,6 +15,7 @@ from pellucid.asking import Scan
 from pellucid.attribution.occlusion import windows
 from pellucid.baseline import Setting, Starts
 from pellucid.baseline import read as read_baseline
+from pellucid.channels import Normalize, Pairs, span
 from pellucid.errors import BadParameter
 from pellucid.evidence.cues.asked import Asked, chance, read_patients
 from pellucid.explanation import Map, Measurement
@@ -22,7 +23,7 @@ from pellucid.grid import Grid
 from pellucid.image import Image, digest
 from pellucid.intervals import Interval, average
 from pellucid.method import Method, read_method
-from pellucid.model import Normalize, Pairs, as_model, span
+from pellucid.model import as_model
 from pellucid.params import Distance, Length, check
 from pellucid.probe.ledger import untouched
 from pellucid.run import Run
