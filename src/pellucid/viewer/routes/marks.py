@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, Field
 
 from pellucid.errors import BadFile
 from pellucid.explanation import Measurement
@@ -13,13 +14,47 @@ from pellucid.io import read
 from pellucid.viewer import asking, marks
 from pellucid.viewer.limits import weigh
 from pellucid.viewer.routes.reach import PROBLEMS, AtDesk, row
-from pellucid.viewer.shapes import Key, MarkFile, MarkLine, Measure, Measured
+from pellucid.viewer.shapes import Key, Row, Strict, Text
 
 router = APIRouter(prefix="/api", tags=["marks and localization"], responses=PROBLEMS)
 BYTES: dict[str, Any] = {
     "requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}, "required": True}
 }
 Name = Annotated[str, Query(max_length=120)]
+
+
+class MarkLine(BaseModel):
+    """A region that was drawn over a scan; ``size`` in mm², mm³ or samples."""
+
+    id: str
+    scan: str
+    name: str
+    samples: int
+    size: float
+    unit: str
+    space: int
+
+
+class MarkFile(Strict):
+    """A mask that lies in the folder."""
+
+    scan: Key
+    path: Annotated[str, Field(max_length=2000)]
+    name: Text = "mask"
+
+
+class Measure(Strict):
+    """Which maps are held against which mark, by which metrics (none: the usual ones)."""
+
+    mark: Key
+    maps: Annotated[list[Key], Field(min_length=1, max_length=24)]
+    metrics: Annotated[list[Text], Field(max_length=24)] = []
+
+
+class Measured(BaseModel):
+    """Findings of each map."""
+
+    rows: dict[str, list[Row]]
 
 
 @router.get("/marks", response_model=list[MarkLine])

@@ -6,14 +6,98 @@ from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from pydantic import BaseModel
 
 from pellucid.viewer import asking, forms
 from pellucid.viewer.jobs import OVER
 from pellucid.viewer.routes.reach import PROBLEMS, AtDesk
-from pellucid.viewer.shapes import Key, Look, MethodAsk, MethodForm, ModelFacts, ModelName, Priced
+from pellucid.viewer.shapes import Key, MethodAsk, Problem, State
 
 router = APIRouter(prefix="/api", tags=["networks and methods"], responses=PROBLEMS)
 Name = Annotated[str, Query(max_length=400)]
+
+
+class ModelName(BaseModel):
+    """A network on offer; ``given``: named on the command line."""
+
+    id: str
+    given: bool
+
+
+class ModelFacts(BaseModel):
+    """What may be told of a network before it has run."""
+
+    id: str
+    name: str
+    kind: str
+    trust: str
+    classes: list[str]
+    sha256: dict[str, str]
+    notes: list[str]
+
+
+class Site(BaseModel):
+    """A place in the network, and the shape of its activation (channels, *space)."""
+
+    name: str
+    shape: list[int]
+
+
+class Look(BaseModel):
+    """What a pass over the scan tells of the network, once ``state`` is done."""
+
+    state: State
+    ahead: int = 0
+    error: Problem | None = None
+    output: str = ""
+    classes: list[str] = []
+    probabilities: list[float] = []
+    predicted: str = ""
+    shape: list[int] = []
+    sites: list[Site] = []
+    remarks: list[str] = []
+
+
+class FormField(BaseModel):
+    """A parameter of a method: its kind, what it may be, its default as text (null: left open)."""
+
+    name: str
+    kind: str
+    wants: str
+    says: str
+    optional: bool
+    default: str | None
+    choices: list[str]
+    ideas: list[str]
+    low: float | None
+    high: float | None
+    step: float | None
+
+
+class MethodForm(BaseModel):
+    """A method, its traps and its parameters."""
+
+    name: str
+    title: str
+    says: str
+    misleads: str
+    source: str
+    space: list[int]
+    where: str
+    gives: list[str]
+    random: bool
+    hears_weights: bool
+    hears_target: bool
+    fields: list[FormField]
+
+
+class Priced(BaseModel):
+    """A bound method as it is written, and the passes that it takes (null where that depends on the site)."""
+
+    method: str
+    forward: int | None
+    backward: int | None
+    at_most: bool
 
 
 @router.get("/models", response_model=list[ModelName])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
 
 from pellucid.explanation import Map
 from pellucid.report.words import label, told
@@ -13,10 +14,119 @@ from pellucid.viewer import asking, way
 from pellucid.viewer.desk import Desk
 from pellucid.viewer.jobs import OVER
 from pellucid.viewer.routes.reach import PACKED, PROBLEMS, AtDesk, finite, packed, row
-from pellucid.viewer.shapes import Frame, MapFacts, Question, Ran, RunRecord, Way
+from pellucid.viewer.shapes import Key, LayerFacts, Level, MethodAsk, Number, Problem, Row, Shown, State, Strict, Text
 from pellucid.viewer.showing import Display, layer_facts
 
 router = APIRouter(prefix="/api", tags=["runs and maps"], responses=PROBLEMS)
+
+
+class Question(Strict):
+    """Why does this model give this target for this scan, seen at these sites, by these methods? ``mark``: the mask of ``region(...)``."""
+
+    scan: Key
+    model: Text
+    target: Text | None = None
+    mark: Key | None = None
+    sites: Annotated[list[Text | None], Field(max_length=24)] = []
+    methods: Annotated[list[MethodAsk], Field(min_length=1, max_length=24)]
+    evidence: Level = "quick"
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    chunk: Annotated[int, Field(ge=1, le=1024)] | None = None
+
+
+class MapLine(BaseModel):
+    """A map of a run in a line; ``explained``: its target in short; ``way``: each step of its path was kept."""
+
+    id: str
+    name: str
+    method: str
+    target: str
+    explained: str
+    site: str
+    score: Number
+    verdict: str | None
+    level: str
+    way: bool
+
+
+class RunRecord(BaseModel):
+    """A run: its question, how far it is, its maps so far; ``stopping``: it was cancelled, and ends at the next pass of the network."""
+
+    id: str
+    state: State
+    made: str
+    phase: str
+    done: int
+    total: int | None
+    ahead: int
+    stopping: bool
+    seconds: float
+    question: Question
+    error: Problem | None
+    maps: list[MapLine]
+
+
+class Ran(BaseModel):
+    """The id of a run that was put into the queue."""
+
+    id: str
+
+
+class Class(BaseModel):
+    """A class and its probability."""
+
+    name: str
+    p: float
+
+
+class MapFacts(BaseModel):
+    """A map in words and numbers."""
+
+    id: str
+    run: str
+    scan: str
+    name: str
+    method: str
+    target: str
+    site: str
+    score: Number
+    classes: list[Class]
+    said: str
+    beside: str
+    verdict: str
+    sentence: str
+    reasons: list[str]
+    cannot: str
+    caveats: list[str]
+    level: str
+    rows: list[Row]
+    provenance: list[tuple[str, str]]
+    layer: LayerFacts
+    label: dict[str, Any]
+    way: str | None
+    kept: bool
+
+
+class Way(BaseModel):
+    """The path of a map's method: where each step lies, what it contributed, what the network said there."""
+
+    kind: str
+    at: list[float]
+    unit: str
+    contributions: list[float]
+    scores: list[float]
+    probabilities: list[list[float]]
+    classes: list[str]
+    kept: bool
+
+
+class Frame(BaseModel):
+    """The image at a step of a way, and the map so far; both packed in base64 as the report packs them."""
+
+    display: Shown
+    channels: list[str]
+    layer: LayerFacts | None
+    map: str | None
 
 
 @router.post("/runs", response_model=Ran)

@@ -10,16 +10,74 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, Field
 
 from pellucid.errors import BadFile
 from pellucid.report.words import scan_rows
 from pellucid.viewer.desk import Desk
 from pellucid.viewer.routes.reach import PACKED, PROBLEMS, AtDesk, packed
-from pellucid.viewer.shapes import Key, Listing, OpenScan, Scan, SeriesEntry, Upload
+from pellucid.viewer.shapes import Key, Shown, Strict, Text
 from pellucid.viewer.store import missing
 
 router = APIRouter(prefix="/api", tags=["scans"], responses=PROBLEMS)
 Path = Annotated[str, Query(max_length=2000)]
+
+
+class FileEntry(BaseModel):
+    """A folder, a scan, or all DICOM files that lie in the listed folder."""
+
+    path: str
+    name: str
+    kind: str
+    size: int
+    files: int
+
+
+class Listing(BaseModel):
+    """What lies directly in a folder. ``skipped`` files are no scans."""
+
+    path: str
+    parent: str | None
+    entries: list[FileEntry]
+    skipped: int
+
+
+class SeriesEntry(BaseModel):
+    """One DICOM series; ``uid`` is what opening it takes."""
+
+    uid: str
+    modality: str
+    slices: int
+    shape: list[int]
+
+
+class OpenScan(Strict):
+    """A file or folder of the shelf, or an upload."""
+
+    path: Annotated[str, Field(max_length=2000)] = ""
+    series: Text | None = None
+    upload: Key | None = None
+
+
+class Upload(BaseModel):
+    """Files that were sent; opened by its id."""
+
+    id: str
+    name: str
+    files: int
+    size: int
+
+
+class Scan(BaseModel):
+    """An opened scan; ``rows`` tell what may be told of it, ``remarks`` what a person should read."""
+
+    id: str
+    name: str
+    format: str
+    dicom: bool
+    rows: list[tuple[str, str]]
+    remarks: list[str]
+    display: Shown
 
 
 @router.get("/files", response_model=Listing)
