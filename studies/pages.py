@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from pellucid.source import code_hash
+from pellucid.source import code_hash, reached
 
 ROOT = Path(__file__).parents[1]
 MAPS = (
@@ -19,13 +19,17 @@ READERS = (
     "io/reading.py", "io/content.py", "io/nifti.py", "io/raster.py", "io/archive.py", "image.py", "grid.py",
     *(f"io/dicom/{name}.py" for name in ("frames", "geometry", "parsing", "pixels", "scan", "series", "straighten")),
 )  # fmt: skip
-MADE_BY = {
-    "maps": MAPS,
-    "readers": READERS,
-    "evidence": (*MAPS, "evidence", "intervals.py", "study"),
-    "concepts": (*MAPS, "activations.py", "concepts", "intervals.py"),
-    "examples": (*MAPS, "activations.py", "exemplars", "intervals.py"),
-}  # the code that a page depends on, by the word in its stamp
+ASKED = {  # by the word in a page's stamp: what its numbers are asked of, and among what lies the code that they may hang on
+    "maps": (("attribution", "explain.py", "compare.py", "phantoms", "prepare.py"), MAPS),
+    "readers": (READERS, READERS),
+    "evidence": (("attribution", "evidence", "study", "phantoms"), (*MAPS, "evidence", "intervals.py", "study")),
+    "concepts": (("concepts", "phantoms"), (*MAPS, "activations.py", "concepts", "intervals.py")),
+    "examples": (
+        ("exemplars", "phantoms", "attribution/grad_cam.py", "attribution/integrated_gradients.py"),
+        (*MAPS, "activations.py", "exemplars", "intervals.py"),
+    ),
+}
+MADE_BY = {word: reached(*asked) for word, asked in ASKED.items()}
 
 
 def stamp(script, seconds, note="", *, of="maps"):

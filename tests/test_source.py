@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from pellucid.source import HERE, _bare, code_hash
+from pellucid.source import HERE, _bare, code_hash, reached
 
 CODE = '''"""What it is."""
 import torch  # for tensors
@@ -67,3 +67,26 @@ def test_the_package_loses_nothing_else():
     for file in sorted(HERE.rglob("run.py")) + sorted((HERE / "attribution").glob("*.py")):
         assert stripped(_bare(file.read_text())) == stripped(file.read_text()), file
     assert code_hash("attribution") != code_hash("probe")
+
+
+def test_only_what_is_imported_counts(tmp_path, monkeypatch):
+    for name, text in {
+        "__init__": "from pellucid.idle import unused",
+        "asked": "def late():\n    from pellucid.parts.inner import x",
+        "idle": "unused = 1",
+        "parts/__init__": "",
+        "parts/inner": "import pellucid.deep",
+        "parts/other": "",
+        "deep": "",
+    }.items():
+        (tmp_path / "pellucid" / name).with_suffix(".py").parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pellucid" / name).with_suffix(".py").write_text(text)
+    monkeypatch.setattr("pellucid.source.HERE", tmp_path / "pellucid")
+    assert reached(["asked.py"], ["."]) == ("asked.py", "deep.py", "parts/__init__.py", "parts/inner.py")
+    assert reached(["asked.py"], ["parts", "idle.py"]) == ("parts/__init__.py", "parts/inner.py")
+    assert reached(["."], ["idle.py"]) == ("idle.py",)
+
+
+def test_a_map_hangs_on_the_operations_that_its_method_imports():
+    assert "ops/quadrature.py" in reached(["attribution/integrated_gradients.py"], ["ops"])
+    assert "ops/quadrature.py" not in reached(["attribution/saliency.py"], ["ops"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import io
 import tokenize
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -17,12 +19,44 @@ def code_hash(*parts: str) -> str:
 
     Comments, documentation and blank lines do not count: a table is not older than its code because a sentence was mended.
     """
-    files = sorted({f for p in parts or (".",) for f in ((HERE / p).rglob("*.py") if (HERE / p).is_dir() else [HERE / p])})
     h = hashlib.sha256()
-    for f in files:
+    for f in sorted(_files(*parts)):
         h.update(str(f.relative_to(HERE).as_posix()).encode())
         h.update(_bare(f.read_text()).encode())
     return h.hexdigest()
+
+
+def reached(parts: Iterable[str], within: Iterable[str]) -> tuple[str, ...]:
+    """Of the files ``within`` some folders and files, those that ``parts`` are or import, at once or through others, wherever the import stands.
+
+    What nobody asks for a number is no reason why the number could be another.
+    """
+    known: set[Path] = set()
+    todo = [*_files(*parts)]
+    while todo:
+        file = todo.pop()
+        if file not in known:
+            known.add(file)
+            todo += _imported(file)
+    return tuple(sorted(f.relative_to(HERE).as_posix() for f in known & _files(*within)))
+
+
+def _files(*parts: str) -> set[Path]:
+    return {f for p in parts or (".",) for f in ((HERE / p).rglob("*.py") if (HERE / p).is_dir() else [HERE / p])}
+
+
+@cache
+def _imported(file: Path) -> frozenset[Path]:
+    """Files of the package that a file imports; what the package itself lifts is not counted, since it lifts everything."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(a.name for a in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names.update(f"{node.module}.{a.name}" for a in node.names)
+    places = [HERE.joinpath(*n.split(".")[1:]) for n in names if n.startswith(f"{HERE.name}.")]
+    return frozenset(f for p in places for f in (p.with_suffix(".py"), p / "__init__.py") if f.is_file())
 
 
 def _bare(text: str) -> str:

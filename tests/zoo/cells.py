@@ -17,7 +17,7 @@ from pellucid.errors import PellucidError
 from pellucid.explanation import Map
 from pellucid.grid import Grid
 from pellucid.method import Asks, Gives, Method, Where
-from pellucid.source import HERE, code_hash
+from pellucid.source import HERE, code_hash, reached
 
 # samples, steps and rounds by the name of the parameter, full and reduced; a method's own line wins
 BUDGETS: dict[str, tuple[Any, Any]] = {
@@ -46,7 +46,7 @@ NOT_ADDITIVE = {
 }
 RULED = ("ruled.py", "relevance.py", "against.py", "patterns.py")  # the part of the probe that only methods with rules use
 ENGINE = (
-    "asking.py", "baseline.py", "channels.py", "model.py", "target.py", "reading.py", "run.py", "grid.py", "image.py", "written.py", "insides.py", "ops",
+    "asking.py", "baseline.py", "channels.py", "model.py", "target.py", "reading.py", "run.py", "grid.py", "image.py", "written.py", "insides.py",
 )  # fmt: skip
 
 
@@ -221,7 +221,8 @@ def key(m: Method[Any], net: str, reduced: bool) -> str:
     probe = [f"probe/{p.name}" for p in sorted((HERE / "probe").glob("*.py")) if p.name not in RULED]
     rules = ["probe/rules", *(f"probe/{name}" for name in RULED)] if m.facts.asks & Asks.RULES else []
     size = ZOO[net].side(reduced)
-    return f"{bound(m, ZOO[net].dims, reduced)!r} on {net} at {size}, {code_hash(*files, *ENGINE, *probe, *rules)[:12]}, {recipe_hash()}"
+    parts = [*files, *ENGINE, *probe, *rules]
+    return f"{bound(m, ZOO[net].dims, reduced)!r} on {net} at {size}, {code_hash(*parts, *reached(parts, ['ops']))[:12]}, {recipe_hash()}"
 
 
 def _file(m: Method[Any]) -> str:
