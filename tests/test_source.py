@@ -82,8 +82,8 @@ def test_only_what_is_imported_counts(tmp_path, monkeypatch):
         (tmp_path / "pellucid" / name).with_suffix(".py").parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "pellucid" / name).with_suffix(".py").write_text(text)
     monkeypatch.setattr("pellucid.source.HERE", tmp_path / "pellucid")
-    assert reached(["asked.py"], ["."]) == ("asked.py", "deep.py", "parts/__init__.py", "parts/inner.py")
-    assert reached(["asked.py"], ["parts", "idle.py"]) == ("parts/__init__.py", "parts/inner.py")
+    assert reached(["asked.py"], ["."]) == ("asked.py", "deep.py", "parts/inner.py")
+    assert reached(["asked.py"], ["parts", "idle.py"]) == ("parts/inner.py",)
     assert reached(["."], ["idle.py"]) == ("idle.py",)
 
 

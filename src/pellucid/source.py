@@ -47,7 +47,7 @@ def _files(*parts: str) -> set[Path]:
 
 @cache
 def _imported(file: Path) -> frozenset[Path]:
-    """Files of the package that a file imports; what the package itself lifts is not counted, since it lifts everything."""
+    """Files of the package that a file names in an import; the packages around them are not counted, since they lift what nobody asked for."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
