@@ -202,7 +202,7 @@ def test_one_image_at_a_time_by_the_same_network(trained, difference):
     assert "In this image a step toward spot raises" in one.sentence
     assert found.sensitivities(trained, scan, "plain")[0].target == "plain"
     changed = pl.Model(nn.Sequential(*trained.module, nn.Identity()), classes=trained.classes)
-    with pytest.raises(BadModel, match="the network that the concepts were tested on"):
+    with pytest.raises(BadModel, match="concepts of this network; got one of network"):
         found.sensitivities(changed, scan)
     with pytest.raises(BadImage, match="an activation of the tested shape"):
         found.sensitivities(trained, torch.rand(1, 16, 16))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
@@ -63,7 +62,7 @@ def concepts(
             )  # fmt: skip
         files = _write(found, Path(out)) if out is not None else []
     if as_json:
-        print(json.dumps(_facts(found) | {"files": [str(f) for f in files]}, indent=2))
+        print(json.dumps(found.facts() | {"files": [str(f) for f in files]}, indent=2))
         return
     show(_short(found))
     for line in (*found.sentences(), *(f"note: {n}" for n in found.notes), *(f"file: {f.resolve()}" for f in files)):
@@ -128,15 +127,5 @@ def _write(found: Concepts, out: Path) -> list[Path]:
         files.append(out / f"figure{slug}.png")
         matrix_figure(found, {}, files[-1], site=site)
     files.append(put(out / "sentences.txt", "\n".join((*found.sentences(), *found.notes)) + "\n"))
-    files.append(put(out / "concepts.json", json.dumps(_facts(found), indent=1) + "\n"))
+    files.append(found.save(out / "concepts.json"))
     return files
-
-
-def _facts(found: Concepts) -> dict[str, Any]:
-    """Rows, sentences, notes and provenance as plain values; what is not a number is null."""
-    rows = [{k: _plain(v) for k, v in asdict(r).items()} | {"sentence": r.sentence} for r in found]
-    return {"kind": "concepts", "rows": rows, "notes": list(found.notes), "provenance": found.provenance.as_dict()}
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -22,6 +22,7 @@ from pellucid.params import Count, Distance, Length, check
 
 FEWEST = 5  # images of a concept, below which no direction is worth testing
 RANDOM = "random"
+SHOWN, LARGE = 4, 2**22  # images of a concept that are shown; samples of one, above which it is not kept with a result
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +77,30 @@ class Examples:
     def fingerprint(self) -> str:
         """sha256 of what the images hold: the name is no part of it."""
         return digest(*self.fingerprints)
+
+
+@dataclass(frozen=True, eq=False)
+class KeptBank:
+    """What is saved of a bank with what was found by it: its fingerprint, how many images each set had, and the first images of each concept.
+
+    No path and no patient, nothing of the random images; images of more than four million samples are left out.
+    """
+
+    fingerprint: str
+    counts: Mapping[str, int]
+    examples: Mapping[str, tuple[Image, ...]]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.examples)
+
+    def shown(self, name: str, n: int = SHOWN) -> tuple[Image, ...]:
+        """The first ``n`` images of a concept, as far as they were kept."""
+        return self.examples[name][:n]
+
+    def sizes(self) -> Mapping[str, int]:
+        """How many images each set had."""
+        return MappingProxyType(dict(self.counts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,13 +326,18 @@ class ConceptBank:
     def masked(self) -> bool:
         return any(s.masked for s in (*self.concepts, self.random))
 
-    def shown(self, name: str, n: int = 4) -> tuple[Image, ...]:
+    def shown(self, name: str, n: int = SHOWN) -> tuple[Image, ...]:
         """The first ``n`` images of a concept, read."""
         return tuple(as_image(s) for s in self[name].scans[:n])
 
     def sizes(self) -> Mapping[str, int]:
         """How many images each set has."""
         return MappingProxyType({s.name: len(s) for s in (*self.concepts, self.random)})
+
+    def as_kept(self) -> KeptBank:
+        """What of it is saved with a result."""
+        shown = {n: tuple(i for i in self.shown(n) if i.values.numel() <= LARGE) for n in self.names}
+        return KeptBank(self.fingerprint, dict(self.sizes()), shown)
 
 
 Found = tuple[str, tuple[Scan, Tensor | None]]

@@ -20,7 +20,9 @@ from pellucid.concepts.result import ConceptRow, Concepts
 from pellucid.concepts.tcav import tcav
 from pellucid.concepts.vectors import Cells
 from pellucid.errors import BadImage, BadParameter
+from pellucid.explanation import Provenance
 from pellucid.features import segments
+from pellucid.findings import Finding
 from pellucid.intervals import adjusted
 from pellucid.model import Model, as_model
 from pellucid.params import Count, check
@@ -44,18 +46,29 @@ class Piece:
 
 
 @dataclass(frozen=True, eq=False)
-class Discovered:
+class Discovered(Finding):
     """Groups of pieces that the network sees alike, strongest evidence first.
 
     ``concepts``: the tests, one each; ``pieces``: how many were cut in all; ``dropped``: groups in too few images.
     """
 
+    kind = "discovered"
     concepts: tuple[Concepts, ...]
     pieces: int
     dropped: int
 
     def __iter__(self) -> Iterator[Concepts]:
         return iter(self.concepts)
+
+    @property
+    def network(self) -> str:
+        """The identity of the network that was asked."""
+        return self.concepts[0].network
+
+    @property
+    def provenance(self) -> Provenance:
+        """Of the strongest group; those of the others differ in their images."""
+        return self.concepts[0].provenance
 
     @property
     def rows(self) -> tuple[ConceptRow, ...]:

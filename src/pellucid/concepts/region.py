@@ -18,10 +18,10 @@ from pellucid.concepts.counterparts import Drawn, draw, shuffled
 from pellucid.concepts.directions import Floats, folds
 from pellucid.concepts.ranking import rank
 from pellucid.concepts.result import Found, label
-from pellucid.concepts.signing import signed
 from pellucid.concepts.vectors import Span, choose_pool, hear, rows_of, slope_of
 from pellucid.errors import BadImage
 from pellucid.explanation import Provenance
+from pellucid.findings import Finding, signed
 from pellucid.image import digest
 from pellucid.intervals import adjusted
 from pellucid.model import Model, as_model
@@ -69,9 +69,10 @@ class RegionRow:
 
 
 @dataclass(frozen=True, eq=False)
-class Regions:
+class Regions(Finding):
     """What was found of concepts' regions."""
 
+    kind = "regions"
     rows: tuple[RegionRow, ...]
     network: str
     notes: tuple[str, ...]
@@ -164,7 +165,9 @@ def concept_region(
     marks = digest(bank.fingerprint, *(as_image(s).fingerprint for s in scans))
     method = f"concept_region(pool={chosen!r}, randoms={randoms}, permutations={permutations}, images={len(scans)})"
     seconds = time.perf_counter() - began
-    provenance = signed(net, run, method, ", ".join(targets), ", ".join(places), marks, seconds, CITE, notes)
+    provenance = signed(
+        net, run, method, target=", ".join(targets), site=", ".join(places), image=marks, seconds=seconds, cite=CITE, notes=notes
+    )
     kept = tuple(replace(r, p_holm=h) for r, h in zip(rows, corrected, strict=True))
     return Regions(kept, net.identity, tuple(dict.fromkeys(notes)), provenance)
 

@@ -15,10 +15,10 @@ from pellucid.asking import Scan, as_image
 from pellucid.concepts.bank import Examples
 from pellucid.concepts.directions import FOLDS, Floats
 from pellucid.concepts.result import Found, label
-from pellucid.concepts.signing import signed
 from pellucid.concepts.vectors import Span, choose_pool, hear, rows_of, slopes_of
 from pellucid.errors import BadImage, BadParameter
 from pellucid.explanation import Provenance
+from pellucid.findings import Finding, signed
 from pellucid.image import digest
 from pellucid.intervals import adjusted
 from pellucid.model import as_model
@@ -69,9 +69,10 @@ class RegressionRow:
 
 
 @dataclass(frozen=True, eq=False)
-class Regression:
+class Regression(Finding):
     """What was found of a measure: a row for each site and target."""
 
+    kind = "regression"
     rows: tuple[RegressionRow, ...]
     network: str
     provenance: Provenance
@@ -163,7 +164,9 @@ def regression_concept(
     marks = digest(*(as_image(s).fingerprint for s in (*scans, *asked)), repr(y.tolist()))
     method = f"regression_concept(pool={chosen!r}, permutations={permutations}, images={len(scans)})"
     seconds = time.perf_counter() - began
-    provenance = signed(net, run, method, ", ".join(targets), ", ".join(places), marks, seconds, CITE, notes)
+    provenance = signed(
+        net, run, method, target=", ".join(targets), site=", ".join(places), image=marks, seconds=seconds, cite=CITE, notes=notes
+    )
     return Regression(tuple(replace(r, p_holm=h) for r, h in zip(rows, corrected, strict=True)), net.identity, provenance)
 
 

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from pellucid.activations import Pool, look
 from pellucid.asking import Scan
-from pellucid.concepts.bank import ConceptBank
+from pellucid.concepts.bank import SHOWN, ConceptBank, KeptBank
 from pellucid.concepts.directions import Direction
 from pellucid.concepts.vectors import slope_of
-from pellucid.errors import BadImage, BadModel, BadParameter
+from pellucid.errors import BadImage, BadParameter, BadTarget
 from pellucid.explanation import Evidence, Measurement, Provenance
+from pellucid.findings import KEPT, Finding, check_network
 from pellucid.model import as_model
 from pellucid.run import Run
 from pellucid.table import Table
@@ -134,7 +135,7 @@ class Compass:
 
 
 @dataclass(frozen=True, eq=False)
-class Concepts:
+class Concepts(Finding):
     """What concepts do to a network's scores: rows, the bank, the directions, and how all came about.
 
     >>> import torch, pellucid as pl
@@ -148,16 +149,17 @@ class Concepts:
     (1.0, 'raises', 0.05)
     """
 
+    kind = "concepts"
     rows: tuple[ConceptRow, ...]
-    bank: ConceptBank
-    compasses: Mapping[tuple[str, str], Compass]
+    bank: ConceptBank | KeptBank = field(metadata={KEPT: True})
+    compasses: Mapping[tuple[str, str], Compass] = field(metadata={KEPT: True})
     network: str
     pool: Pool
     direction: Direction
     alpha: float
     notes: tuple[str, ...]
     provenance: Provenance
-    targets: Mapping[str, Any] = field(default_factory=dict)
+    targets: Mapping[str, Any] = field(default_factory=dict, metadata={KEPT: True})
 
     def __iter__(self) -> Iterator[ConceptRow]:
         return iter(self.rows)
@@ -222,10 +224,13 @@ class Concepts:
             BadImage: an activation of another shape, where whole ones were tested (``pool="none"``).
         """
         net = as_model(model)
-        if net.identity != self.network:
-            fix = "Test the concepts on this network: tcav(model, bank, ...)."
-            raise BadModel("the network that the concepts were tested on", "another one, or other weights or preparation", fix)
+        check_network(self, net)
         asked = dict(self.targets) if target is None else {label(net, target): target}
+        lost = [n for n, t in asked.items() if t is None]
+        if lost:
+            raise BadTarget(
+                "a target that text can hold, for concepts loaded from a file", lost[0], "Give it: sensitivities(model, scan, target)."
+            )
         found: list[Sensitivity] = []
         for site in dict.fromkeys(s for _, s in self.compasses):
             for name, wanted in asked.items():
@@ -252,7 +257,7 @@ class Concepts:
             found.append(Sensitivity(concept, site, target, value, value * compass.apart, float(low), float(high), verdict))
         return found
 
-    def report_concepts(self, site: str | None = None, target: str | None = None, examples: int = 4) -> list[dict[str, Any]]:
+    def report_concepts(self, site: str | None = None, target: str | None = None, examples: int = SHOWN) -> list[dict[str, Any]]:
         """What a report shows: ``[report.related.Concept(**c) for c in found.report_concepts()]``.
 
         One entry for each concept that was tested (not of those dropped), with the sentence, the signed effect on the score, and its first images.

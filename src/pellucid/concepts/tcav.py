@@ -20,9 +20,9 @@ from pellucid.concepts.counterparts import Drawn, draw, shuffled
 from pellucid.concepts.directions import Direction, Floats, beyond_chance, cav, held_out, known
 from pellucid.concepts.ranking import Cavs, Weighed, cavs, weigh
 from pellucid.concepts.result import Compass, ConceptRow, Concepts, Found, label
-from pellucid.concepts.signing import signed
 from pellucid.concepts.vectors import Span, choose_pool, hear, rows_of, slopes_of
 from pellucid.errors import BadImage, BadParameter
+from pellucid.findings import signed
 from pellucid.image import digest
 from pellucid.intervals import adjusted
 from pellucid.model import Model, as_model
@@ -114,7 +114,10 @@ def tcav(
     )
     seconds = time.perf_counter() - began
     forward, backward = _passes(asked, len(places))
-    provenance = signed(asked.model, asked.run, method, ", ".join(asked.targets), ", ".join(places), digest(*marks), seconds, CITE, notes)
+    provenance = signed(
+        asked.model, asked.run, method, target=", ".join(asked.targets), site=", ".join(places), image=digest(*marks), seconds=seconds,
+        cite=CITE, notes=notes,
+    )  # fmt: skip
     provenance = replace(provenance, forward=forward, backward=backward)
     kept = tuple(dict.fromkeys(notes))
     return Concepts(found, bank, compasses, asked.model.identity, asked.pool, direction, alpha, kept, provenance, dict(asked.targets))

@@ -9,25 +9,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.errors import BadImage, BadParameter
+from pellucid.explanation import Provenance
+from pellucid.findings import Finding, signed_rows
 
+CITE = "Kim, Khanna and Koyejo 2016, Examples are not enough, learn to criticize!, NeurIPS"
 MOST = 10_000  # images whose kernel is held (800 MB in float64)
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Critic:
+class Critic(Finding):
     """Places of ``prototypes`` and ``criticisms`` in the table, in the order chosen.
 
     ``nearest`` (n,) is the prototype (its rank) that stands for each image, ``witness`` (n,) how much denser the set is at an image than the
     prototypes say: above 0 too few prototypes are near, below 0 too many. ``mmd`` is the squared maximum mean discrepancy after each prototype.
     """
 
+    kind = "prototypes"
     prototypes: tuple[int, ...]
     criticisms: tuple[int, ...]
     nearest: NDArray[np.int64] = field(repr=False)
     witness: Floats = field(repr=False)
     mmd: tuple[float, ...] = field(repr=False)
     gamma: float
+    provenance: Provenance = field(repr=False)
 
 
 def prototypes(rows: NDArray[np.floating], m: int = 5, criticisms: int = 3, *, gamma: float | None = None) -> Critic:
@@ -61,7 +66,8 @@ def prototypes(rows: NDArray[np.floating], m: int = 5, criticisms: int = 3, *, g
     chosen, mmd = _greedy(k, mean, m)
     witness = mean - k[:, chosen].mean(1)
     odd = _criticized(k, np.abs(witness), chosen, criticisms)
-    return Critic(tuple(chosen), tuple(odd), k[:, chosen].argmax(1), witness, tuple(mmd), used)
+    said = signed_rows(f"prototypes(m={m}, criticisms={criticisms}, gamma={used!r})", rows, cite=CITE)
+    return Critic(tuple(chosen), tuple(odd), k[:, chosen].argmax(1), witness, tuple(mmd), used, said)
 
 
 def _checked(rows: NDArray[np.floating], m: int, criticisms: int) -> Floats:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from pellucid.asking import Scan, as_image
 from pellucid.errors import BadParameter, Unsupported
 from pellucid.exemplars.gradients import Loss, Weighed, batches, class_of, paired, prepared, weigh
-from pellucid.exemplars.influence import Influence, provenance
+from pellucid.exemplars.influence import CITE, Influence
 from pellucid.explanation import Evidence
+from pellucid.findings import signed
 from pellucid.image import digest
 from pellucid.model import Model, as_model
 from pellucid.run import Meter, Run
@@ -200,11 +201,16 @@ def influence_by_cg(
         answer = lissa(curved, slope, damping=damping, scale=scale, steps=steps, repeats=repeats, seed=run.seed)
     values = np.array([float(answer @ weighed.gradient(xs[i : i + 1], ys[i : i + 1])) for xs, ys in held for i in range(len(xs))])
     scan, ready = prepared(model, image)
-    of = digest(*(as_image(s).fingerprint for s in training))[:16]
-    text = f"influence_by_cg(damping={damping!r}, solver={solver!r}, layers={layers!r}, training={len(training)}, of={of!r})"
-    told = provenance(model, text, str(target), ready, scan, run, began, ())
+    images = tuple(model.ready(as_image(s))[0].fingerprint for s in training)
+    text = (
+        f"influence_by_cg(damping={damping!r}, solver={solver!r}, layers={layers!r}, training={len(training)}, of={digest(*images)[:16]!r})"
+    )
+    seconds = time.perf_counter() - began
+    told = signed(model, run, text, target=str(target), image=ready.fingerprint, scan=scan.fingerprint, seconds=seconds, cite=CITE)
     names: Any = tuple(map(str, labels))
-    return Influence(ready.grid, told, Evidence(), values / len(training), names, str(target), float("nan"), ready, scan)
+    return Influence(
+        ready.grid, told, Evidence(), values / len(training), names, str(target), float("nan"), ready, scan, model.identity, images
+    )
 
 
 def _sane(damping: float, solver: str, steps: int, scale: float, repeats: int) -> None:

@@ -6,12 +6,9 @@ without it. Above 0 it spoke for the target (a proponent), below 0 against it (a
 
 from __future__ import annotations
 
-import datetime
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,34 +16,38 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pellucid.asking import Scan, as_image, versions
+from pellucid.asking import Scan, as_image
 from pellucid.errors import BadParameter
 from pellucid.exemplars.head import Floats, Head, fit_head, head_inputs, loss_gradients, newton
-from pellucid.explanation import Evidence, Explanation, Measurement, Provenance, evidence_facts, image_facts
-from pellucid.files import put
+from pellucid.explanation import Evidence, Explanation, Measurement, Provenance
+from pellucid.findings import Finding, signed, signed_rows
 from pellucid.image import Image, digest
 from pellucid.model import Model, as_model
 from pellucid.ops.similarity import spearman
 from pellucid.run import Meter, Run
 from pellucid.table import Table
-from pellucid.written import written
 
+CITE = "Koh and Liang 2017, Understanding black-box predictions via influence functions, ICML, arXiv:1703.04730"
 AGREES = 0.95  # rank correlation with retraining from which the values are supported
 
 
 @dataclass(frozen=True, eq=False)
-class Influence(Explanation):
+class Influence(Explanation, Finding):
     """What each training image did for a prediction: ``values`` (n,) in nats of log probability of ``target``, above 0 for it, below 0 against.
 
-    ``labels`` are those of the training images; ``probability`` is what the fitted head gives the target, nan where there is none.
+    ``labels`` are those of the training images, ``images`` the fingerprints of the prepared ones; ``probability`` is what the fitted head gives the
+    target, nan where there is none; ``network`` the identity of the network.
     """
 
+    kind = "influence"
     values: Floats = field(repr=False)
     labels: tuple[str, ...] = field(repr=False)
     target: str
     probability: float
     image: Image
     scan: Image
+    network: str = ""
+    images: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def order(self) -> NDArray[np.int64]:
@@ -65,22 +66,6 @@ class Influence(Explanation):
         """The strongest proponents and opponents, a row each."""
         chosen = [("for", i) for i in self.proponents(k)] + [("against", i) for i in self.opponents(k)]
         return Table(("side", "place", "label", "influence"), tuple((side, i, self.labels[i], float(self.values[i])) for side, i in chosen))
-
-    def facts(self) -> dict[str, Any]:
-        """Provenance, evidence and values as plain values."""
-        told = {"kind": "influence", "target": self.target, "probability": self.probability, "values": self.values.tolist()}
-        pictures = {"labels": list(self.labels), "image": image_facts(self.image), "scan": image_facts(self.scan)}
-        return told | pictures | {"provenance": self.provenance.as_dict(), "evidence": evidence_facts(self.evidence)}
-
-    def save(self, path: str | Path) -> Path:
-        """Write ``facts`` as JSON, whole or not at all.
-
-        Raises:
-            BadParameter: another suffix.
-        """
-        if Path(path).suffix != ".json":
-            raise BadParameter("influence is saved as .json", repr(Path(path).suffix), "Write 'influence.json'.")
-        return put(Path(path), json.dumps(self.facts(), indent=1) + "\n")
 
 
 def head_influence(head: Head, query: NDArray[np.floating], target: str) -> Floats:
@@ -159,24 +144,29 @@ def influence(
     prepared = model.ready(scan)[0]
     text = f"influence(penalty={penalty!r}, layer={name!r}, training={len(labels)}, of={digest(*images[:-1])[:16]!r})"
     caveats = (f"the head fitted anew is right for {100 * right:.0f} % of its training images",)
-    said = provenance(model, text, wanted, prepared, scan, run, began, caveats)
+    said = signed(
+        model, run, text, target=wanted, site=name, image=prepared.fingerprint, scan=scan.fingerprint, seconds=time.perf_counter() - began,
+        cite=CITE, notes=caveats,
+    )  # fmt: skip
     told = tuple(str(v) for v in labels)
     probability = float(np.exp(known[head.classes.index(wanted)]))
-    return Influence(prepared.grid, said, evidence, values, told, wanted, probability, prepared, scan)
+    return Influence(prepared.grid, said, evidence, values, told, wanted, probability, prepared, scan, model.identity, tuple(images[:-1]))
 
 
 @dataclass(frozen=True, eq=False)
-class LabelErrors:
+class LabelErrors(Finding):
     """Images in the order in which their labels should be looked at, the most suspicious first.
 
     ``strength`` (n,) is each image's influence on its own loss, ``given`` its label, ``suggested`` what the head says once the image is left out
     (to first order).
     """
 
+    kind = "label_errors"
     order: tuple[int, ...]
     strength: Floats = field(repr=False)
     given: tuple[str, ...] = field(repr=False)
     suggested: tuple[str, ...] = field(repr=False)
+    provenance: Provenance = field(repr=False)
 
     def table(self, k: int = 20) -> Table:
         """The ``k`` most suspicious, a row each."""
@@ -205,31 +195,8 @@ def label_errors(features: NDArray[np.floating], labels: Sequence[object], *, pe
     without = np.einsum("ncd,nd->nc", weights.reshape(-1, c, d), head.rows).argmax(1)
     order = np.lexsort((np.arange(len(strength)), -strength))
     given = tuple(str(v) for v in labels)
-    return LabelErrors(tuple(order.tolist()), strength, given, tuple(head.classes[i] for i in without))
-
-
-def provenance(
-    model: Model, method: str, target: str, image: Image, scan: Image, run: Run, began: float, caveats: Sequence[str]
-) -> Provenance:
-    """How an influence came about."""
-    return Provenance(
-        method=method,
-        target=target,
-        site="",
-        image=image.fingerprint,
-        scan=scan.fingerprint,
-        model=model.name,
-        classes=model.classes,
-        prepare=written(model.prepare),
-        normalize=written(model.normalize),
-        seed=run.seed,
-        seconds=round(time.perf_counter() - began, 4),
-        device=str(model.device),
-        versions=versions(),
-        time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        caveats=tuple(caveats),
-        hash_weights=model.weights_later(),
-    )
+    said = signed_rows(f"label_errors(penalty={penalty!r})", features, cite=CITE)
+    return LabelErrors(tuple(order.tolist()), strength, given, tuple(head.classes[i] for i in without), said)
 
 
 def _query(head: Head, query: NDArray[np.floating], target: str) -> tuple[Floats, int]:

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from pellucid.asking import Scan, as_image, versions
+from pellucid.asking import Scan, as_image
 from pellucid.errors import BadParameter
 from pellucid.exemplars.index import Index, Key, build_index, open_index
 from pellucid.exemplars.measures import Measure, Structural, as_measure, described
 from pellucid.exemplars.search import Found
-from pellucid.explanation import Evidence, Explanation, Provenance, evidence_facts, image_facts
-from pellucid.files import put
+from pellucid.explanation import Evidence, Explanation
+from pellucid.findings import HIDDEN, Finding, signed
 from pellucid.image import Image, digest
 from pellucid.model import Model, as_model
 from pellucid.run import Run
 from pellucid.table import Table
-from pellucid.written import written
+
+CITE = "Silva et al. 2020, Interpretability-guided content-based medical image retrieval, MICCAI"
 
 
 @dataclass(frozen=True)
 class Match:
     """One case found: its place in the index, how far it is, how alike (0 to 1, None where the measure has no such scale), its label.
 
-    ``image`` is the fingerprint of its prepared image. ``name`` is what the caller called it; it is not printed.
+    ``image`` is the fingerprint of its prepared image. ``name`` is what the caller called it; it is neither printed nor saved.
     """
 
     place: int
@@ -41,24 +39,26 @@ class Match:
     label: str
     image: str
     same_image: bool = False
-    name: str = field(default="", repr=False)
+    name: str = field(default="", repr=False, metadata={HIDDEN: True})
 
 
 @dataclass(frozen=True, eq=False)
-class Exemplars(Explanation):
+class Exemplars(Explanation, Finding):
     """Real cases like the image, the nearest first. The report takes each as
     ``Similar(image=scans[m.place], label=m.label, likeness=m.likeness, note=found.note(m))``.
 
     ``image`` is the prepared image, ``measure`` what makes two images alike, ``searched`` how many images were compared, ``left_out`` how many
-    were not because they are of the same patient.
+    were not because they are of the same patient; ``network`` the identity of the network.
     """
 
+    kind = "exemplars"
     matches: tuple[Match, ...]
     image: Image
     scan: Image
     measure: str
     searched: int
     left_out: int
+    network: str = ""
 
     def __len__(self) -> int:
         return len(self.matches)
@@ -96,23 +96,6 @@ class Exemplars(Explanation):
         columns = ("rank", "label", "likeness", "distance", "place", *(("name",) if names else ()))
         rows = [(i, m.label, m.likeness, m.distance, m.place, *((m.name,) if names else ())) for i, m in enumerate(self.matches, 1)]
         return Table(columns, tuple(rows))
-
-    def facts(self) -> dict[str, Any]:
-        """Provenance, evidence and matches as plain values, without names."""
-        told = [{k: v for k, v in asdict(m).items() if k != "name"} for m in self.matches]
-        facts = {"kind": "exemplars", "measure": self.measure, "searched": self.searched, "left_out": self.left_out, "matches": told}
-        pictures = {"image": image_facts(self.image), "scan": image_facts(self.scan)}
-        return facts | {"provenance": self.provenance.as_dict(), "evidence": evidence_facts(self.evidence)} | pictures
-
-    def save(self, path: str | Path) -> Path:
-        """Write ``facts`` as JSON, whole or not at all.
-
-        Raises:
-            BadParameter: another suffix.
-        """
-        if Path(path).suffix != ".json":
-            raise BadParameter("similar cases are saved as .json", repr(Path(path).suffix), "Write 'similar.json'.")
-        return put(Path(path), json.dumps(self.facts(), indent=1) + "\n")
 
 
 def similar(
@@ -169,9 +152,15 @@ def similar(
     (found,) = index.nearest(one.row[None], k, without=patient)
     left = 0 if patient is None else sum(e.patient == index.hashed(patient) for e in index.entries)
     prepared = model.ready(scan)[0]
-    provenance = _provenance(model, index, prepared, scan, run, time.perf_counter() - began, [n for n in (one.note, *index.notes) if n])
+    told = f"similar(by={index.measure!r}, cases={len(index)}, of={digest(*(e.image for e in index.entries))[:16]!r})"
+    shown: Any = index.measure
+    provenance = signed(
+        model, run, told, target=str(getattr(shown, "target", None) or ""), image=prepared.fingerprint, scan=scan.fingerprint,
+        site=str(getattr(shown, "site", "") or ", ".join(getattr(shown, "sites", ()))), seconds=time.perf_counter() - began, cite=CITE,
+        notes=[n for n in (one.note, *index.notes) if n],
+    )  # fmt: skip
     matches = _matches(index, found, {one.image, prepared.fingerprint})
-    return Exemplars(prepared.grid, provenance, Evidence(), matches, prepared, scan, repr(measure), len(index) - left, left)
+    return Exemplars(prepared.grid, provenance, Evidence(), matches, prepared, scan, repr(measure), len(index) - left, left, model.identity)
 
 
 def _index(model: Model, cases: Any, by: Any, labels: Any, patients: Any, names: Any, run: Run) -> Index:
@@ -207,26 +196,3 @@ def likeness(measure: Measure, distance: float) -> float | None:
     if measure.metric in ("cosine", "ssim"):
         return min(1.0, max(0.0, 1 - distance))
     return min(1.0, max(0.0, 1 - distance**2 / 2)) if type(measure).__name__ == "Perceptual" else None
-
-
-def _provenance(model: Model, index: Index, image: Image, scan: Image, run: Run, seconds: float, caveats: Sequence[str]) -> Provenance:
-    cases = digest(*(e.image for e in index.entries))[:16]
-    measure: Any = index.measure
-    return Provenance(
-        method=f"similar(by={measure!r}, cases={len(index)}, of={cases!r})",
-        target=str(getattr(measure, "target", None) or ""),
-        site=str(getattr(measure, "site", "") or ", ".join(getattr(measure, "sites", ()))),
-        image=image.fingerprint,
-        scan=scan.fingerprint,
-        model=model.name,
-        classes=model.classes,
-        prepare=written(model.prepare),
-        normalize=written(model.normalize),
-        seed=run.seed,
-        seconds=round(seconds, 4),
-        device=str(model.device if model.device is not None else torch.device("cpu")),
-        versions=versions(),
-        time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        caveats=tuple(dict.fromkeys(caveats)),
-        hash_weights=model.weights_later(),
-    )

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from pellucid.asking import Scan, as_image
 from pellucid.errors import BadFile, BadParameter
 from pellucid.exemplars.gradients import Loss, Weighed, batches, class_of, paired, prepared, weigh
-from pellucid.exemplars.influence import Influence, provenance
+from pellucid.exemplars.influence import Influence
 from pellucid.explanation import Evidence
+from pellucid.findings import signed
 from pellucid.image import digest
 from pellucid.model import Model, as_model
 from pellucid.run import Meter, Run
 
+CITE = "Pruthi et al. 2020, Estimating training data influence by tracing gradient descent, NeurIPS, arXiv:2002.08484"
 Checkpoint = Mapping[str, Tensor] | str | Path
 
 
@@ -80,11 +82,18 @@ def tracin(
             values[i] += float(rate) * float(query @ weighed.gradient(x, y))
             meter.tick(forward=1, backward=1)
     scan, ready = prepared(model, image)
-    of = digest(*(as_image(s).fingerprint for s in training))[:16]
-    text = f"tracin(checkpoints={len(checkpoints)}, rates={steps!r}, layers={layers!r}, training={len(training)}, of={of!r})"
+    images = tuple(model.ready(as_image(s))[0].fingerprint for s in training)
+    text = (
+        f"tracin(checkpoints={len(checkpoints)}, rates={steps!r}, layers={layers!r}, training={len(training)}, of={digest(*images)[:16]!r})"
+    )
     caveats = () if all(s == steps[0] for s in steps) else ("rates differ between checkpoints",)
-    told = provenance(model, text, str(target), ready, scan, run, began, caveats)
-    return Influence(ready.grid, told, Evidence(), values, tuple(map(str, labels)), str(target), float("nan"), ready, scan)
+    told = signed(
+        model, run, text, target=str(target), image=ready.fingerprint, scan=scan.fingerprint, seconds=time.perf_counter() - began, cite=CITE,
+        notes=caveats,
+    )  # fmt: skip
+    return Influence(
+        ready.grid, told, Evidence(), values, tuple(map(str, labels)), str(target), float("nan"), ready, scan, model.identity, images
+    )
 
 
 def _load(weighed: Weighed, checkpoint: Checkpoint) -> None:

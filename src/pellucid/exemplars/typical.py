@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +16,23 @@ from pellucid.asking import Scan, as_image
 from pellucid.errors import BadParameter, BadSite
 from pellucid.exemplars.critic import prototypes, squared
 from pellucid.exemplars.measures import site_of
+from pellucid.explanation import Provenance
+from pellucid.findings import Finding, signed, signed_rows
+from pellucid.image import digest
 from pellucid.model import Model, as_model
 from pellucid.run import Run
 
 
 @dataclass(frozen=True)
-class Typical:
+class Typical(Finding):
     """Places of the most and the least typical images of a class, the extreme ones first, and how typical each is (0 to 1)."""
 
+    kind = "typical"
     label: str
     most: tuple[int, ...]
     least: tuple[int, ...]
     typicality: tuple[float, ...]
+    provenance: Provenance = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -43,14 +49,18 @@ class Excited:
 
 
 @dataclass(frozen=True)
-class Unit:
-    """Images that excite a channel of a site most and least, the extreme ones first; ``share`` of all images in which it is above 0 anywhere."""
+class Unit(Finding):
+    """Images that excite a channel of a site most and least, the extreme ones first; ``share`` of all images in which it is above 0 anywhere;
+    ``network`` the identity of the network."""
 
+    kind = "unit"
     site: str
     channel: int
     most: tuple[Excited, ...]
     least: tuple[Excited, ...]
     share: float
+    provenance: Provenance = field(repr=False, compare=False)
+    network: str = ""
 
 
 def typical(rows: NDArray[np.floating], labels: Sequence[object], label: object, k: int = 5, *, gamma: float | None = None) -> Typical:
@@ -84,10 +94,10 @@ def typical(rows: NDArray[np.floating], labels: Sequence[object], label: object,
     density = (kernel.sum(1) - 1) / (len(at) - 1)
     order = np.lexsort((at, -density))
     count = _count(k, len(at) // 2)
-    shown = np.concatenate([order[:count], order[::-1][:count]])
-    return Typical(
-        str(label), tuple(at[order[:count]].tolist()), tuple(at[order[::-1][:count]].tolist()), tuple(density[shown].round(12).tolist())
-    )
+    first, last = order[:count], order[::-1][:count]
+    shown = tuple(density[np.concatenate([first, last])].round(12).tolist())
+    said = signed_rows(f"typical(k={k}, gamma={used!r})", rows, target=str(label))
+    return Typical(str(label), tuple(at[first].tolist()), tuple(at[last].tolist()), shown, said)
 
 
 def exciting(net: Model | nn.Module, scans: Sequence[Scan], site: str, channel: int, k: int = 5, *, run: Run | None = None) -> Unit:
@@ -108,12 +118,12 @@ def exciting(net: Model | nn.Module, scans: Sequence[Scan], site: str, channel: 
         BadParameter: no such channel, no image, or no k.
         BadSite: no such site.
     """
-    model, count = as_model(net), _count(k, len(scans))
+    began, model, run, count = time.perf_counter(), as_model(net), run or Run(), _count(k, len(scans))
     if not len(scans):
         raise BadParameter("at least one image", "none", "Give the images.")
     most: list[tuple[float, int, Excited]] = []
     least: list[tuple[float, int, Excited]] = []
-    active = 0
+    active, images = 0, []
     for place, seen in enumerate(look(model, scans, site, run=run)):
         z = seen.activation
         if isinstance(channel, bool) or not isinstance(channel, int) or not 0 <= channel < len(z):
@@ -123,12 +133,15 @@ def exciting(net: Model | nn.Module, scans: Sequence[Scan], site: str, channel: 
         cell = tuple(int(i) for i in np.unravel_index(at, tuple(z.shape[1:]))) if z.ndim > 1 else None
         one = Excited(place, float(flat[at]), seen.image, cell, None, None)
         active += one.value > 0
+        images.append(seen.image)
         for heap, value in ((most, one.value), (least, -one.value)):
             heapq.heappush(heap, (value, -place, one))
             if len(heap) > count:
                 heapq.heappop(heap)
     placed = [[_placed(model, scans, site, e) for _, _, e in sorted(h, key=lambda t: (-t[0], -t[1]))] for h in (most, least)]
-    return Unit(site, channel, tuple(placed[0]), tuple(placed[1]), active / len(scans))
+    text, seconds = f"exciting(channel={channel}, k={k}, images={len(scans)})", time.perf_counter() - began
+    said = signed(model, run, text, site=site, image=digest(*images), seconds=seconds)
+    return Unit(site, channel, tuple(placed[0]), tuple(placed[1]), active / len(scans), said, model.identity)
 
 
 def _placed(model: Model, scans: Sequence[Scan], site: str, one: Excited) -> Excited:
