@@ -25,7 +25,8 @@ from pellucid.viewer.desk import Desk
 from pellucid.viewer.guard import Guard, TooLarge
 from pellucid.viewer.jobs import problem
 from pellucid.viewer.limits import Limits
-from pellucid.viewer.routes import annotate, exports, nets, runs, scans
+from pellucid.viewer.offers import Beside
+from pellucid.viewer.routes import annotate, concepts, exports, influence, nets, runs, scans, similar
 from pellucid.viewer.routes import marks as mark_routes
 from pellucid.viewer.routes import read as read_routes
 from pellucid.viewer.routes.reach import PROBLEMS, AtDesk
@@ -40,6 +41,9 @@ ROUTES = (
     runs,
     mark_routes,
     exports,
+    similar,
+    concepts,
+    influence,
     annotate,
     read_routes,
 )  # a further work mode is another entry here, and a line in static/modes.js
@@ -80,10 +84,12 @@ def serve(
     token: str | None = None,
     limits: Limits | None = None,
     phantoms: bool = True,
+    beside: Beside | None = None,
     on_ready: Callable[[str], None],
     stop: threading.Event | None = None,
 ) -> None:
-    """Serve a folder of scans on 127.0.0.1 until interrupted; ``on_ready`` gets the address with the token.
+    """Serve a folder of scans on 127.0.0.1 until interrupted; ``on_ready`` gets the address with the token. ``beside``: what else can be
+    shown, as the command line named it.
 
     Raises:
         BadFile: no such folder, the port is taken, or another viewer works in ``work``.
@@ -93,7 +99,7 @@ def serve(
     token = token or secrets.token_urlsafe(24)
     with contextlib.ExitStack() as ending:
         server = ending.enter_context(_bound(port))
-        desk = Desk.over(folder, work, models, limits, phantoms)
+        desk = Desk.over(folder, work, models, limits, phantoms, beside)
         ending.callback(desk.close)
         config = uvicorn.Config(application(desk, token), log_level="warning", server_header=False, timeout_graceful_shutdown=3)
         running = uvicorn.Server(config)
@@ -122,9 +128,11 @@ def _end_when(stop: threading.Event, running: uvicorn.Server) -> None:
 
 def _about(desk: AtDesk) -> dict[str, Any]:
     """What the page must know first."""
+    given = desk.offers.given
     return {
         "version": versions()["pellucid"], "folder": desk.shelf.root.resolve().name, "upload": desk.limits.upload, "colors": colors(),
         "metrics": marks.offered(),
+        "beside": {"similar": len(given.indexes), "concepts": len(given.concepts), "influence": len(given.influences)},
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from pellucid.model import Model
 from pellucid.viewer.jobs import OVER, Queue
 from pellucid.viewer.limits import Limits
 from pellucid.viewer.nets import Look, Nets
+from pellucid.viewer.offers import Beside, Offers
 from pellucid.viewer.scans import Recent, Scans
 from pellucid.viewer.shelf import Shelf
 from pellucid.viewer.showing import Display
@@ -21,7 +22,7 @@ from pellucid.viewer.store import Store, hold
 
 @dataclass(eq=False)
 class Desk:
-    """Folder, store, networks and queue of one viewer; ``looks``, ``displays`` and ``maps`` are kept while it runs."""
+    """Folder, store, networks, offers and queue of one viewer; ``looks``, ``displays`` and ``maps`` are kept while it runs."""
 
     shelf: Shelf
     store: Store
@@ -29,13 +30,22 @@ class Desk:
     nets: Nets
     limits: Limits
     held: BinaryIO
+    offers: Offers
     queue: Queue = field(default_factory=Queue)
     looks: dict[tuple[str, str], Look] = field(default_factory=dict)
     displays: Recent[Display] = field(default_factory=lambda: Recent(4))
     maps: Recent[Map] = field(default_factory=lambda: Recent(16))
 
     @classmethod
-    def over(cls, folder: Path, work: Path, models: Mapping[str, Model], limits: Limits | None = None, phantoms: bool = True) -> Desk:
+    def over(
+        cls,
+        folder: Path,
+        work: Path,
+        models: Mapping[str, Model],
+        limits: Limits | None = None,
+        phantoms: bool = True,
+        beside: Beside | None = None,
+    ) -> Desk:
         """A desk over a folder of scans; ``work`` is its own until ``close``, and what an earlier viewer left unfinished there is marked so.
 
         Raises:
@@ -49,7 +59,7 @@ class Desk:
         for key, record in store.all("runs"):
             if record.get("state") not in OVER:
                 store.change("runs", key, state="interrupted")
-        return cls(shelf, store, Scans(shelf, store, limits), Nets(models, phantoms), limits, held)
+        return cls(shelf, store, Scans(shelf, store, limits), Nets(models, phantoms), limits, held, Offers(shelf, beside or Beside()))
 
     def close(self) -> None:
         """Stop all work, and let another viewer have the folder."""

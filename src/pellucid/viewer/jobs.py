@@ -108,6 +108,18 @@ class Queue:
                 return 0
             return sum(j.state == "running" for j in self.jobs.values()) + sum(w < mine for w in self._waiting if w[2].state == "waiting")
 
+    def far(self, job: Job) -> dict[str, Any]:
+        """How far a job is, for the page."""
+        told = {"state": job.state, "phase": job.phase, "done": job.done, "total": job.total, "ahead": self.ahead(job)}
+        return told | {"stopping": job.cancel.is_set() and job.state not in OVER, "error": job.error}
+
+    def only(self, kind: str, most: int) -> None:
+        """Forget all jobs of a kind that are over, but the last few."""
+        with self._bell:
+            over = [k for k, j in self.jobs.items() if j.kind == kind and j.state in OVER]
+            for key in over[: max(0, len(over) - most)]:
+                del self.jobs[key]
+
     def close(self) -> None:
         """Cancel all, and wait a little for the worker to let the network go."""
         with self._bell:

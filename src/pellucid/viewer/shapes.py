@@ -29,6 +29,25 @@ class Problem(BaseModel):
     fix: str
 
 
+class Begun(BaseModel):
+    """The id of a question that was put into the queue."""
+
+    id: str
+
+
+class Going(BaseModel):
+    """How far a question is that waits in the queue like a run; ``stopping``: it was cancelled, and ends at the next pass of the network."""
+
+    id: str
+    state: State
+    phase: str
+    done: int
+    total: int | None
+    ahead: int
+    stopping: bool
+    error: Problem | None
+
+
 class Plane(BaseModel):
     """One view: the axes along and down the screen and the one that is scrolled; letters at the left, right, top and bottom edge."""
 
@@ -113,10 +132,12 @@ class Row(BaseModel):
 
 
 class About(BaseModel):
-    """The viewer: its version, the folder's name, limits in bytes, the palette, and the metrics of localization on offer."""
+    """The viewer: its version, the folder's name, limits in bytes, the palette, the metrics of localization on offer; and what can be shown beside a
+    map: how many indexes, results of concepts and of influence were named at the start."""
 
     version: str
     folder: str
     upload: int
     colors: dict[str, Any]
     metrics: list[str]
+    beside: dict[str, int]

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
 
+from pellucid.errors import BadFile
 from pellucid.explanation import Measurement
 from pellucid.report.words import BETTER, number
 from pellucid.viewer.desk import Desk
+from pellucid.viewer.offers import Picture
 from pellucid.viewer.shapes import Problem
 
 
@@ -30,6 +32,16 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 PACKED: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}, "description": "Samples."}
 }
+
+
+PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "The picture."}}
+
+
+def drawn(picture: Picture) -> Response:
+    """A thumbnail, or why there is none."""
+    if not picture.png:
+        raise BadFile("a picture that can be shown", picture.why.rstrip("."), "Look the image up by its place.")
+    return Response(picture.png, media_type="image/png")
 
 
 def packed(data: bytes) -> Response:

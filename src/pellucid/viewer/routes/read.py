@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from pellucid.reader_study import results as statistics
 from pellucid.report.words import label, told
 from pellucid.viewer import reads
-from pellucid.viewer.routes.reach import PACKED, PROBLEMS, AtDesk, packed
+from pellucid.viewer.routes.reach import PACKED, PNG, PROBLEMS, AtDesk, packed
 from pellucid.viewer.shapes import Key, LayerFacts, Strict, Text
 from pellucid.viewer.showing import layer_facts
 
@@ -18,7 +18,6 @@ router = APIRouter(prefix="/api/readings", tags=["read"], responses=PROBLEMS)
 Reader = Annotated[str, Query(max_length=8)]
 Code = Annotated[str, Field(max_length=8)]
 Position = Annotated[int, Field(ge=0, le=10**6)]
-PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "The picture."}}
 CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}}, "description": "A line for each answer."}}
 
 

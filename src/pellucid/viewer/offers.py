@@ -1,0 +1,229 @@
+"""Offers: indexes, concepts and influences that the command line named, and the folders whose images may be shown as cases. Never an upload."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from pellucid.concepts import Concepts
+from pellucid.errors import BadFile, PellucidError
+from pellucid.exemplars import Influence
+from pellucid.exemplars.index import MANIFEST, Entry, Index, open_index
+from pellucid.image import Image, digest
+from pellucid.io import read
+from pellucid.model import Model
+from pellucid.report.pictures import still_of
+from pellucid.viewer.limits import MEBI, weigh, weigh_all
+from pellucid.viewer.scans import Recent
+from pellucid.viewer.shelf import Shelf
+from pellucid.viewer.store import missing
+
+T = TypeVar("T")
+LARGEST = 64 * MEBI  # of a file of results
+DEEP, MOST = 2, 500  # how far below a folder results are looked for, and how many files
+WIDE = 320  # pixels of a thumbnail's longer side
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Paths as the command line named them: folders of indexes; files, or folders with files, of concepts and of influence; ``cases``: further
+    folders whose images may be shown. ``names``: file names of cases are told."""
+
+    indexes: tuple[Path, ...] = ()
+    concepts: tuple[Path, ...] = ()
+    influences: tuple[Path, ...] = ()
+    cases: tuple[Path, ...] = ()
+    names: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A case as PNG; or none, and why."""
+
+    png: bytes = field(default=b"", repr=False)
+    why: str = ""
+
+
+@dataclass(eq=False)
+class Offers:
+    """What a viewer can show beside its maps, by the names of the folders; each index is opened anew when it has grown."""
+
+    shelf: Shelf
+    given: Beside
+    _indexes: Recent[Index] = field(default_factory=lambda: Recent(4))
+    _concepts: Recent[Concepts] = field(default_factory=lambda: Recent(4))
+    _influences: Recent[Influence] = field(default_factory=lambda: Recent(8))
+
+    @property
+    def indexes(self) -> dict[str, Path]:
+        """Folders of indexes by their names."""
+        return _named(self.given.indexes)
+
+    @property
+    def concepts(self) -> dict[str, Path]:
+        """Files of concepts by the names of what was given."""
+        return {n: p / "concepts.json" if p.is_dir() else p for n, p in _named(self.given.concepts).items()}
+
+    def index(self, key: str) -> Index:
+        """An index by its name.
+
+        Raises:
+            BadFile: none of that name, a damaged one, or one without cases. No path is told.
+        """
+        home = _one(self.indexes, key, "indexes")
+        found = self._indexes.get(f"{key}\0{_stamp(home / MANIFEST)}", lambda: _opened(open_index, home, key))
+        if not len(found):
+            raise BadFile(f"an index with cases: {key}", "none", "Build it again.")
+        return found
+
+    def concepts_of(self, key: str) -> Concepts:
+        """What ``pellucid concepts`` found, by its name.
+
+        Raises:
+            BadFile: none of that name, or a damaged one. No path is told.
+        """
+        file = _one(self.concepts, key, "concepts")
+        return self._concepts.get(f"{key}\0{_stamp(file)}", lambda: _opened(Concepts.load, file, key))
+
+    def influences(self, scan: str) -> tuple[dict[str, Influence | PellucidError], int]:
+        """What ``pellucid influence`` found for a scan (its fingerprint), or what is wrong with it; and how many files are about other scans."""
+        found: dict[str, Influence | PellucidError] = {}
+        others = 0
+        for name, path in _named(self.given.influences).items():
+            alone = not path.is_dir()
+            for file in [path] if alone else itertools.islice(_below(path), MOST):
+                told = name if alone else f"{name}/{file.relative_to(path).as_posix()}"
+                try:
+                    about = _about(file, told)
+                    if about == scan:
+                        one = self._influences.get(f"{told}\0{_stamp(file)}", lambda f=file, n=told: _opened(Influence.load, f, n))  # type: ignore[misc]
+                        found[told] = one
+                    else:
+                        others += 1
+                except PellucidError as error:
+                    if alone or file.name == "influence.json":  # other files may lie there too
+                        found[told] = error
+        return found, others
+
+    def picture(self, net: Model, entry: Entry) -> Picture:
+        """A case of an index as a thumbnail: read where it may be read, and only if it is the image that was described."""
+        if not entry.name:
+            return Picture(why="The index does not say where its image lies.")
+        path = self._allowed(entry.name)
+        if path is None:
+            return Picture(why="Its file lies outside of the folders that may be shown: the served one, and those of --cases.")
+        if not path.exists():
+            return Picture(why="Its file is gone.")
+        try:
+            if path.is_dir():
+                weigh_all(path, self.shelf.limits, self._homes())
+            else:
+                weigh(path, self.shelf.limits)
+            image = read(path)
+            same = net.ready(image)[0].fingerprint == entry.image
+        except PellucidError:
+            return Picture(why="Its file cannot be read.")
+        if not same:
+            return Picture(why="Its file holds another image than the one that was compared.")
+        return self.shown(image)
+
+    def shown(self, image: Image) -> Picture:
+        """A small picture, as the report draws it: of a volume its middle slice. None where its pixels may name a patient, unless names are told."""
+        if not self.given.names and any("burned in" in note for note in image.notes):
+            return Picture(why="Text in its pixels may name the patient; --names shows it.")
+        return Picture(base64.b64decode(still_of(image, longest=WIDE).partition(",")[2]))
+
+    def _homes(self) -> tuple[Path, ...]:
+        return tuple(p.resolve() for p in (self.shelf.root, *self.given.cases))
+
+    def _allowed(self, name: str) -> Path | None:
+        """Where a case lies, links followed; None outside of the folders, in the viewer's own, or under a hidden name."""
+        for home in self._homes():
+            try:
+                found = (home / name).resolve()
+            except (OSError, ValueError, RuntimeError):
+                continue
+            inside = found.is_relative_to(home) and not found.is_relative_to(self.shelf.hidden.resolve())
+            if inside and not any(p.startswith(".") for p in found.relative_to(home).parts):
+                return found
+        return None
+
+
+def _opened(how: Callable[[Path], T], path: Path, name: str) -> T:
+    """A file or folder opened; an error tells its name alone, whatever is wrong with it."""
+    try:
+        return how(path)
+    except PellucidError as error:
+        raise type(error)(*(t.replace(str(path), name) for t in (error.asked, error.got, error.fix))) from error
+    except Exception as error:  # whatever a damaged file raises
+        raise BadFile(f"results of Pellucid: {name}", "a file that cannot be read", "It is damaged: make it anew.") from error
+
+
+def _stamp(file: Path) -> str:
+    """What a file holds: it is opened anew when it has changed."""
+    try:
+        return digest(file.read_bytes()) if file.is_file() and file.stat().st_size <= LARGEST else ""
+    except OSError:
+        return ""
+
+
+def _about(file: Path, name: str) -> str:
+    """The fingerprint of the scan that a file of influence is about.
+
+    Raises:
+        BadFile: no file, too large, or of another kind. No path is told.
+    """
+    asked, fix = f"what `pellucid influence` saved: {name}", "Save it again: pellucid influence --out."
+    try:
+        if not file.is_file() or file.stat().st_size > LARGEST:
+            raise BadFile(asked, "no file" if not file.is_file() else "one that is too large", fix)
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        if facts["kind"] != "influence":
+            raise BadFile(asked, "a file of another kind", fix)
+        return str(facts["provenance"]["scan"])
+    except BadFile:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BadFile(asked, "a file that cannot be read", fix) from error
+
+
+def _named(paths: Sequence[Path]) -> dict[str, Path]:
+    """Paths by what people call them: the folder's name, or that of the file where it says more than its kind."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        plain = path.suffix == ".json" and path.stem in ("concepts", "influence")
+        name = (path.resolve().parent if plain else path.resolve()).name if plain or path.is_dir() else path.stem
+        name = re.sub(r"[^\w .()-]", "_", name)[:60] or "results"
+        first, n = name, 1
+        while name in found:
+            n += 1
+            name = f"{first} ({n})"
+        found[name] = path
+    return found
+
+
+def _one(given: dict[str, Path], key: str, kind: str) -> Path:
+    if key not in given:
+        raise missing(kind, key)
+    return given[key]
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    level = [folder]
+    for _ in range(DEEP + 1):
+        below: list[Path] = []
+        for one in level:
+            for path in sorted(one.iterdir()):
+                if path.name.startswith("."):
+                    continue
+                if path.is_dir() and not path.is_symlink():
+                    below.append(path)
+                elif path.suffix == ".json":
+                    yield path
+        level = below
