@@ -60,6 +60,7 @@ LATER = (
     "annotation",
     "attribution",
     "concepts",
+    "effects",
     "exemplars",
     "loading",
     "phantoms",
@@ -155,6 +156,7 @@ if TYPE_CHECKING:
     from pellucid import annotation as annotation
     from pellucid import attribution as attribution
     from pellucid import concepts as concepts
+    from pellucid import effects as effects
     from pellucid import exemplars as exemplars
     from pellucid import loading as loading
     from pellucid import phantoms as phantoms
