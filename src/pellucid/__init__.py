@@ -64,6 +64,7 @@ LATER = (
     "exemplars",
     "loading",
     "phantoms",
+    "prototypes",
     "reader_study",
     "report",
     "study",
@@ -151,6 +152,11 @@ WITHIN = {  # names that are found in their folder when first named
     ),
     "loading": ("load_model",),
     "loading.saved": ("load",),
+    "recurrence": ("unrolled",),
+    "signals": (
+        "on_signals",
+        "signal",
+    ),
 }
 if TYPE_CHECKING:
     from pellucid import annotation as annotation
@@ -160,6 +166,7 @@ if TYPE_CHECKING:
     from pellucid import exemplars as exemplars
     from pellucid import loading as loading
     from pellucid import phantoms as phantoms
+    from pellucid import prototypes as prototypes
     from pellucid import reader_study as reader_study
     from pellucid import report as report
     from pellucid import study as study
@@ -233,6 +240,9 @@ if TYPE_CHECKING:
     from pellucid.io import series as series
     from pellucid.loading import load_model as load_model
     from pellucid.loading.saved import load as load
+    from pellucid.recurrence import unrolled as unrolled
+    from pellucid.signals import on_signals as on_signals
+    from pellucid.signals import signal as signal
 else:
     __getattr__, __dir__ = late(__name__, WITHIN, LATER)
     __all__ = [name for name in __dir__() if not name.startswith("_") and name not in ("TYPE_CHECKING", "late")]
