@@ -28,8 +28,8 @@ from studies.real_scans import DATA, loaders, photograph
 import pellucid as pl
 from pellucid.asking import as_image
 from pellucid.concepts import ConceptBank, Examples, held_out, tcav
-from pellucid.concepts.bank import FEWEST
 from pellucid.concepts.counterparts import draw
+from pellucid.concepts.drawn import FEWEST
 from pellucid.concepts.figure import INK, SOFT
 from pellucid.concepts.lesions import starts
 from pellucid.image import Image
@@ -250,8 +250,9 @@ def table(rows):
     lines = [COLUMNS]
     for r in sorted(rows.values(), key=lambda r: (list(KINDS).index(r.concept), r.site)):
         low, high = r.random_range
+        score = f"{r.score:.2f}" if r.uniform else f"{r.score:.2f} [{r.low:.2f}, {r.high:.2f}]"
         lines.append(
-            f"| {r.concept} | {r.site} | {r.size} | {r.accuracy:.2f} ({r.accuracy_p:.2g}) | {r.score:.2f} [{r.low:.2f}, {r.high:.2f}] "
+            f"| {r.concept} | {r.site} | {r.size} | {r.accuracy:.2f} ({r.accuracy_p:.2g}) | {score} "
             f"| {r.random:.2f} [{low:.2f}, {high:.2f}] | {r.effect:+.2f} | {r.p:.2g} | {r.p_holm:.2g} | {r.t_holm:.1g} | {r.verdict} |"
         )
     return "\n".join(lines)
@@ -328,8 +329,8 @@ t-test calls most rows significant, also those whose direction is at chance.
 is a pixel or less, and its patch shows its surroundings. Random patches lie anywhere in the retina, lesions do not: what tells them apart may be
 the place. A random set needs room: photographs full of lesions fall out (with 99 random sets one of fourteen did; a first run with 249 lost four, and was
 replaced for that reason before its result was looked at: it told no concept apart either). Pooled activations at features.7 have the same gradient in
-every photograph, because only pooling and one linear layer follow: there the interval over photographs says nothing, and the score is a share of counterparts
-alone. Patches are not shown here: the scans are third-party and no part of the project; the script draws them into `out/`."""
+every photograph, because only pooling and one linear layer follow: there the score is a share of directions, has no interval
+over photographs, and says so in its sentence. Patches are not shown here: the scans are third-party and no part of the project; the script draws them into `out/`."""
 
 
 def draw_scores(rows, path):

@@ -188,7 +188,7 @@ def test_what_makes_no_bank_is_told():
         ConceptBank.from_masks(some, {"c": [None]})
     with pytest.raises(BadParameter, match="knows its spacing"):
         ConceptBank.from_masks(some, {"c": [torch.ones(10, 10, dtype=torch.bool)] * 6}, size="2mm")
-    with pytest.raises(BadImage, match="larger than a patch"):
+    with pytest.raises(BadImage, match=r"a scan larger than a patch of '20px', 20 x 20 samples; got 10 x 10 \(scan 0\)"):
         ConceptBank.from_masks(some, {"c": [torch.ones(10, 10, dtype=torch.bool)] * 6}, size="20px")
 
 
@@ -200,3 +200,33 @@ def test_folders_that_are_none(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadFile, match="an empty folder"):
         ConceptBank.from_folders(tmp_path)
+
+
+def test_lesions_that_cannot_be_used_are_told(tmp_path):
+    scans = noise(6, size=10)
+    some, none, full = torch.zeros(10, 10, dtype=torch.bool), torch.zeros(10, 10), torch.ones(10, 10)
+    some[2:5, 2:5] = True
+    with pytest.raises(BadImage, match=r"at least 5 scans with a mask of 'x'; got 3 from 6 scans: 2 masks are empty, 1 scans have none"):
+        ConceptBank.from_masks(scans, {"x": [some, some, some, none, none, None]})
+    with pytest.raises(BadImage, match=r"at least 5 patches of '4px' of 'y'; got 0 from 6 scans: 6 masks are empty"):
+        ConceptBank.from_masks(scans, {"x": [some] * 6, "y": [none] * 6}, size="4px")
+    with pytest.raises(
+        BadImage, match=r"places for random patches of '6px', away from all lesions; got none in any of 6 scans.*size= smaller"
+    ):
+        ConceptBank.from_masks(scans, {"x": [some] * 6}, size="6px")
+    with pytest.raises(BadImage, match=r"places for random masks.*got none"):
+        ConceptBank.from_masks(scans, {"x": [full] * 6})
+    with pytest.raises(BadImage, match=r"places for random patches"):
+        ConceptBank.from_masks(scans, {"x": [some] * 6}, size="3px", within=[none] * 6)
+    with pytest.raises(BadImage, match=r"a mask of 'x' of the size of its scan \(scan 2\); got 8 x 9 for 10 x 10 samples"):
+        ConceptBank.from_masks(scans, {"x": [some, some, torch.ones(8, 9), some, some, some]})
+    with pytest.raises(BadImage, match=r"a mask within= of the size of its scan \(scan 0\)"):
+        ConceptBank.from_masks(scans, {"x": [some] * 6}, within=[torch.ones(3, 3)] * 6)
+    small = Image(torch.ones(1, 5, 5))  # pixels that say no place are not laid into a corner
+    with pytest.raises(BadImage, match=r"of the size of its scan \(scan 0\); got 5 x 5"):
+        ConceptBank.from_masks(scans, {"x": [small] * 6})
+    with pytest.raises(BadParameter, match="a name of its own"):
+        ConceptBank.from_masks(scans, {"random": [some] * 6})
+    placed = Image(torch.zeros(1, 10, 10).float()).crop([2, 2], [5, 5])
+    bank = ConceptBank.from_masks(scans, {"x": [placed.with_values(torch.ones(1, 3, 3))] * 6}, randoms=1)
+    assert all(torch.equal(m, some) for m in bank["x"].masks), "a cut knows where it lies"

@@ -10,7 +10,7 @@ from torch import nn
 
 import pellucid as pl
 from pellucid.activations import gather
-from pellucid.concepts import ConceptBank, cav, tcav
+from pellucid.concepts import ConceptBank, ConceptRow, Sensitivity, cav, tcav
 from pellucid.concepts.ranking import cavs, weigh
 from pellucid.concepts.vectors import Span, slopes_of
 from pellucid.errors import BadImage, BadModel, BadParameter, BadSite, BadTarget, Cancelled
@@ -199,7 +199,7 @@ def test_one_image_at_a_time_by_the_same_network(trained, difference):
     scan = pictures(1, True, 4000)[0]
     (one,) = found.of_image(trained, scan)
     assert one.value > one.high and one.beyond and one.effect > 0 and one.verdict == "raises"
-    assert "In this image a step toward spot raises" in one.sentence
+    assert one.sentence == "In this image too a step toward spot raises the score of spot over plain, more than random concepts do (at 3)."
     assert found.sensitivities(trained, scan, "plain")[0].target == "plain"
     changed = pl.Model(nn.Sequential(*trained.module, nn.Identity()), classes=trained.classes)
     with pytest.raises(BadModel, match="concepts of this network; got one of network"):
@@ -271,3 +271,55 @@ def test_what_cannot_be_is_told():
     with pytest.raises(BadParameter, match="one row of 'c'; got 2"):
         found.row("c")
     assert found.row("c", target="class 1").target == "class 1"
+
+
+def row_of(**more):
+    known = {
+        "concept": "spots", "site": "3", "target": "DME", "against": "random", "score": 0.92, "low": 0.85, "high": 0.96, "sensitivity": 1.0,
+        "effect": 1.0, "accuracy": 0.9, "accuracy_p": 0.001, "p": 0.05, "p_holm": 0.05, "t_p": 0.0, "t_holm": 0.0, "t_bonferroni": 0.0,
+        "null": (0.4, 0.5, 0.6), "images": 30, "size": 12, "verdict": "raises",
+    }  # fmt: skip
+    return ConceptRow(**known | more)
+
+
+def test_a_sentence_follows_its_verdict():
+    assert row_of().sentence.startswith("Spots raised the DME score in 92 % [85, 96] of 30 images; random concepts 50 % [")
+    low = row_of(verdict="lowers", score=0.1, low=0.05, high=0.2, null=(0.5, 0.6, 0.7)).sentence
+    assert low.startswith("Spots lowered the DME score in 90 % [80, 95] of 30 images; random concepts 40 % [3"), "both are shares of falls"
+    rare = row_of(score=0.4, low=0.3, high=0.5, null=(0.1, 0.1, 0.1)).sentence
+    assert rare.startswith("Spots raised the DME score in 40 % [30, 50] of 30 images; random concepts 10 %"), "rarely, but more than random"
+    alike = row_of(uniform=True, low=float("nan"), high=float("nan")).sentence
+    assert alike.startswith("Spots raised the DME score for 92 % of the directions, in all 30 images alike; random concepts 50 % [")
+
+
+@pytest.mark.parametrize("verdict", ["raises", "lowers", "no more than random", "not told apart", "too few random sets"])
+@pytest.mark.parametrize("value", [-2.0, -0.5, 0.5, 2.0])
+def test_one_image_never_says_more_than_all(verdict, value):
+    """Its sentence claims an effect of the concept only where the set has one, and names what differs from it."""
+    said = Sensitivity("spots", "3", "DME", value, value, -1.0, 1.0, verdict).sentence
+    beyond, agrees = abs(value) > 1, verdict == ("raises" if value > 0 else "lowers")
+    assert ("In this image too" in said) == (beyond and agrees)
+    assert ("exception" in said) == (beyond and not agrees and verdict in ("raises", "lowers"))
+    assert ("cannot be seen" in said) == (not beyond and verdict in ("raises", "lowers"))
+    assert ("no finding" in said) == (verdict == "no more than random")
+    assert ("by chance" in said) == (beyond and verdict == "no more than random")
+    assert ("nothing is said" in said) == (verdict in ("not told apart", "too few random sets"))
+    assert said.endswith("(at 3).")
+
+
+def test_a_gradient_that_no_image_changes_is_said_to_be_one():
+    """Pooling and one linear layer: each direction scores 0 or 1 in all images; a ReLU between them changes that."""
+    torch.manual_seed(0)
+    body = [nn.Conv2d(1, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    line, bent = (nn.Sequential(*body, *head).eval() for head in ([nn.Linear(6, 2)], [nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2)]))
+    bank = ConceptBank.of({"bright": noise(6, 0, bright=0.5)}, random=noise(120, 1))
+    for net, pool, same in ((line, "mean", True), (line, "none", True), (bent, "mean", False)):
+        found = tcav(net, bank, noise(7, 2), 1, sites="1", pool=pool)
+        row = found.rows[0]
+        assert row.uniform == same == any("the same in every image" in n for n in found.notes)
+        assert np.isnan(row.low) == np.isnan(row.high) == same, "no interval over images that say the same"
+        assert ("in all 7 images alike" in row.sentence) == (same and row.verdict != "not told apart")
+        if same:
+            each = [s * len(row.null) for s in (row.score, *row.null)]
+            assert each == pytest.approx([round(e) for e in each]), "every direction scores 0 or 1"
+            assert "share of directions" in " ".join(found.provenance.caveats)

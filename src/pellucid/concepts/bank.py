@@ -10,18 +10,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from pellucid.asking import Scan, as_image
-from pellucid.concepts import lesions
+from pellucid.concepts import drawn
+from pellucid.concepts.drawn import FEWEST, RANDOM, Rows
 from pellucid.errors import BadFile, BadImage, BadParameter
 from pellucid.image import Image, digest
 from pellucid.params import Count, Distance, Length, check
 
-FEWEST = 5  # images of a concept, below which no direction is worth testing
-RANDOM = "random"
 SHOWN, LARGE = 4, 2**22  # images of a concept that are shown; samples of one, above which it is not kept with a result
 
 
@@ -203,33 +200,22 @@ class ConceptBank:
             seed: of the places.
 
         Raises:
-            BadImage: too few scans with a lesion, or patches larger than the image.
-            BadParameter: not a mask for each scan, or mm where there is no spacing.
+            BadImage: too few scans with a lesion, a mask of another size, patches larger than the image, or no room for random ones.
+            BadParameter: not a mask for each scan, mm where there is no spacing, or a concept called "random".
 
         **Misleads when**: concepts of one bank differ much in size and are not cut to one: their random masks are mixed. Make a bank for each.
         """
         for name, value in (("randoms", randoms), ("most", most)):
             check("from_masks", name, Count, value)
         edge = None if size is None else Distance.read(check("from_masks", "size", Length, size))
+        drawn.named(masks)
         for name, given in masks.items():
             if len(given) != len(scans):
                 raise BadParameter(f"a mask of {name!r} for each of {len(scans)} scans, or None", f"{len(given)}", "Give as many.")
         who = list(range(len(scans))) if patients is None else list(patients)
         if len(who) != len(scans) or (within is not None and len(within) != len(scans)):
             raise BadParameter(f"a patient, and a mask within=, for each of {len(scans)} scans", f"{len(who)}", "Give as many.")
-        found: dict[str, list[tuple[Scan, Hashable, Tensor | None]]] = {n: [] for n in (*masks, RANDOM)}
-        rng = np.random.default_rng(seed)
-        for i, scan in enumerate(scans):
-            image = as_image(scan)
-            own = {n: as_mask(m[i], image) for n, m in masks.items() if m[i] is not None}
-            own = {n: m for n, m in own.items() if bool(m.any())}
-            if not own:
-                continue
-            avoid = torch.stack(list(own.values())).any(0)
-            free = torch.ones_like(avoid) if image.background is None else ~image.background
-            allowed = as_mask(within[i], image) if within is not None else free
-            for n, cell in _cut(scan, image, own, avoid, allowed, edge, randoms, most, rng):
-                found[n].append((cell[0], who[i], cell[1]))
+        found = drawn.examples(scans, masks, who, within, edge, randoms, most, seed)
         return cls(*_sets(found))
 
     @classmethod
@@ -340,29 +326,7 @@ class ConceptBank:
         return KeptBank(self.fingerprint, dict(self.sizes()), shown)
 
 
-Found = tuple[str, tuple[Scan, Tensor | None]]
-
-
-def _cut(
-    scan: Scan, image: Image, own: Mapping[str, Tensor], avoid: Tensor, allowed: Tensor, size: Distance | None, randoms: int, most: int,
-    rng: np.random.Generator,
-) -> list[Found]:  # fmt: skip
-    """Examples of one scan and their random counterparts: patches, or the scan with masks."""
-    if size is None:
-        kept: list[Found] = [(n, (scan, m)) for n, m in own.items()]
-        return kept + [(RANDOM, (scan, m)) for mask in own.values() for m in lesions.moved(mask, avoid, allowed, randoms, rng)]
-    edge = lesions.edges(image, size)
-
-    def patch(at: Sequence[int]) -> tuple[Scan, None]:
-        return image.crop(at, [a + e for a, e in zip(at, edge, strict=True)]), None
-
-    places = {n: lesions.starts(m, edge, most) for n, m in own.items()}
-    wanted = randoms * max(map(len, places.values()))
-    kept = [(n, patch(at)) for n, starts in places.items() for at in starts]
-    return kept + [(RANDOM, patch(at)) for at in dict.fromkeys(lesions.elsewhere(avoid, allowed, edge, wanted, rng))]
-
-
-def _sets(found: Mapping[str, Sequence[tuple[Scan, Hashable, Tensor | None]]]) -> tuple[tuple[Examples, ...], Examples]:
+def _sets(found: Mapping[str, Rows]) -> tuple[tuple[Examples, ...], Examples]:
     made = []
     for name, rows in found.items():
         cells = tuple(r[2] for r in rows)
@@ -386,17 +350,3 @@ def _there(table: Path, text: str, line: int) -> Path:
             f"the file named in line {line} of {table.name}", f"no file {text.strip()!r}", "Paths are read from the table's folder on."
         )
     return path
-
-
-def as_mask(given: Any, image: Image) -> Tensor:
-    """A bool mask (*space) from a tensor, an Image on any grid, or a path."""
-    if isinstance(given, (str, Path)):
-        given = as_image(given)
-    if isinstance(given, Image):
-        at = given.on(image.grid, nearest=True, fill=0.0) if given.grid.unit == image.grid.unit else given
-        given = at.values.sum(0)
-    mask = torch.as_tensor(given)
-    mask = mask[0] if mask.ndim == image.grid.ndim + 1 and len(mask) == 1 else mask
-    if tuple(mask.shape) != image.grid.shape:
-        raise BadImage("a mask on the image's grid", f"{tuple(mask.shape)} for {image.grid.shape}", "Give an Image with its own grid.")
-    return mask.bool() if not mask.is_floating_point() else mask > 0.5

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.concepts.bank import FEWEST, Examples
+from pellucid.concepts.bank import Examples
+from pellucid.concepts.drawn import FEWEST
 from pellucid.concepts.ranking import SETS
 from pellucid.errors import BadImage
 

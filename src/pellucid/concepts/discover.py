@@ -13,8 +13,9 @@ from torch import Tensor
 
 from pellucid.activations import Pool, look
 from pellucid.asking import Scan, as_image
-from pellucid.concepts.bank import FEWEST, RANDOM, ConceptBank, Examples
+from pellucid.concepts.bank import ConceptBank, Examples
 from pellucid.concepts.directions import Direction
+from pellucid.concepts.drawn import FEWEST, RANDOM
 from pellucid.concepts.ranking import bonferroni
 from pellucid.concepts.result import ConceptRow, Concepts
 from pellucid.concepts.tcav import tcav

@@ -15,8 +15,8 @@ from pellucid.params import Distance
 TRIES = 60  # for each place that is wanted
 
 
-def edges(image: Image, size: Distance) -> tuple[int, ...]:
-    """A patch's extent in samples.
+def edges(image: Image, size: Distance, place: int = 0) -> tuple[int, ...]:
+    """A patch's extent in samples; ``place`` is that of the scan, for errors.
 
     Raises:
         BadParameter: mm where the image knows no spacing.
@@ -28,7 +28,8 @@ def edges(image: Image, size: Distance) -> tuple[int, ...]:
     spacing = image.grid.spacing if unit == "mm" else (1.0,) * image.grid.ndim
     found = tuple(max(1, round(size.value / s)) for s in spacing)
     if any(e > n for e, n in zip(found, image.grid.shape, strict=True)):
-        raise BadImage(f"an image larger than a patch of {found} samples", f"{image.grid.shape}", "Make size= smaller.")
+        have, asked = (" x ".join(map(str, n)) for n in (image.grid.shape, found))
+        raise BadImage(f"a scan larger than a patch of {size!r}, {asked} samples", f"{have} (scan {place})", "Make size= smaller.")
     return found
 
 

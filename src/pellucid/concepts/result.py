@@ -36,7 +36,8 @@ class ConceptRow:
     for a move as far as the concept lies from random images, to first order. ``accuracy``: held-out balanced accuracy of the direction, with its p
     against chance. ``p``: exact set-level rank of the score among those of the random sets (**the verdict**), ``p_holm`` over all rows;
     ``t_p``, ``t_holm``, ``t_bonferroni``: TCAV's own t-test, which rejects far too often. ``null``: the random sets' scores.
-    ``size`` images in a set, ``images`` of the class.
+    ``size`` images in a set, ``images`` of the class. ``uniform``: the gradient is the same in all of them (only pooling and linear layers follow
+    the site), so that a single direction scores 0 or 1 by construction; the score is then a share of directions and has no interval.
     """
 
     concept: str
@@ -60,6 +61,7 @@ class ConceptRow:
     size: int
     verdict: Found
     alpha: float = 0.05
+    uniform: bool = False
 
     @property
     def random(self) -> float:
@@ -75,9 +77,6 @@ class ConceptRow:
     @property
     def sentence(self) -> str:
         """The finding for people."""
-        low, high = self.random_range
-        dealt = "random concepts" if self.against == "random" else "concepts dealt anew"
-        chance = f"{dealt} {100 * self.random:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
         name, where = self.concept, f"(at {self.site})"
         if self.verdict == "not told apart":
             kind = "images" if self.against == "random" else "the other concepts"
@@ -85,19 +84,21 @@ class ConceptRow:
             return f"Nothing is said of {name}: the network's activations do not tell it from {self.against} {kind}, {told} {where}."
         if self.verdict == "too few random sets":
             return f"Nothing is said of {name}: {len(self.null)} random sets cannot show p below {1 / (1 + len(self.null)):.2g} {where}."
-        up = self.score >= 0.5
-        way, share = ("raised", self.score) if up else ("lowered", 1 - self.score)
-        ends = "" if math.isnan(self.low) else f" [{100 * min(_turn(self.low, up), _turn(self.high, up)):.0f}, "
-        ends += "" if math.isnan(self.low) else f"{100 * max(_turn(self.low, up), _turn(self.high, up)):.0f}]"
-        said = f"{name} {way} the {scored(self.target)} in {100 * share:.0f} %{ends} of {self.images} images"
-        chance = chance if up else f"{chance} raised it"
+        up = self.verdict == "raises" or (self.verdict != "lowers" and self.score >= 0.5)
+        dealt = "random concepts" if self.against == "random" else "concepts dealt anew"
+        own, chance = _share(self.score, self.low, self.high, up), _share(self.random, *self.random_range, up)
+        of = f"for {own} of the directions, in all {self.images} images alike" if self.uniform else f"in {own} of {self.images} images"
+        said = f"{'raised' if up else 'lowered'} the {scored(self.target)} {of}; {dealt} {chance}, p = {self.p:.2g} {where}."
         if self.verdict == "no more than random":
-            return f"No sign that {name} matters: it {said.removeprefix(name).strip()}; {chance}, p = {self.p:.2g} {where}."
-        return f"{said[0].upper() + said[1:]}; {chance}, p = {self.p:.2g} {where}."
+            return f"No sign that {name} matters: it {said}"
+        return f"{name[0].upper()}{name[1:]} {said}"
 
 
-def _turn(share: float, up: bool) -> float:
-    return share if up else 1 - share
+def _share(value: float, low: float, high: float, up: bool) -> str:
+    """A share of rises, or of falls, in percent with its interval, where there is one."""
+    ends = (low, high) if up else (1 - high, 1 - low)
+    told = "" if math.isnan(low) else f" [{100 * ends[0]:.0f}, {100 * ends[1]:.0f}]"
+    return f"{100 * (value if up else 1 - value):.0f} %{told}"
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,18 @@ class Sensitivity:
 
     @property
     def sentence(self) -> str:
-        way = "raises" if self.value > 0 else "lowers"
+        """What this image adds to what was found over many: it never says more than they do."""
+        way, where = "raises" if self.value > 0 else "lowers", f"(at {self.site})"
         held = "more than random concepts do" if self.beyond else "no more than random concepts do"
-        return f"In this image a step toward {self.concept} {way} the {scored(self.target)}, {held} (at {self.site})."
+        step = f"a step toward {self.concept} {way} the {scored(self.target)}, {held}"
+        if self.verdict in ("not told apart", "too few random sets"):
+            return f"Of {self.concept} nothing is said in this image either {where}."
+        if self.verdict == "no more than random":
+            chance = ", as happens by chance in one image of twenty" if self.beyond else ""
+            return f"In this image {step}{chance}; no finding, for over many images {self.concept} mattered no more than random {where}."
+        if not self.beyond:
+            return f"In this image alone that cannot be seen: {step} {where}."
+        return f"This image is an exception: {step} {where}." if way != self.verdict else f"In this image too {step} {where}."
 
 
 @dataclass(frozen=True, eq=False)

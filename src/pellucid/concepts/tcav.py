@@ -15,12 +15,13 @@ import numpy as np
 from pellucid.activations import Pool
 from pellucid.asking import Scan, as_image
 from pellucid.concepts import ranking
-from pellucid.concepts.bank import RANDOM, ConceptBank, Examples
+from pellucid.concepts.bank import ConceptBank, Examples
 from pellucid.concepts.counterparts import Drawn, draw, shuffled
 from pellucid.concepts.directions import Direction, Floats, beyond_chance, cav, held_out, known
+from pellucid.concepts.drawn import RANDOM
 from pellucid.concepts.ranking import Cavs, Weighed, cavs, weigh
 from pellucid.concepts.result import Compass, ConceptRow, Concepts, Found, label
-from pellucid.concepts.vectors import Span, choose_pool, hear, rows_of, slopes_of
+from pellucid.concepts.vectors import Span, choose_pool, hear, rows_of, slopes_of, uniform
 from pellucid.errors import BadImage, BadParameter
 from pellucid.findings import signed
 from pellucid.image import digest
@@ -175,6 +176,12 @@ def _at_site(asked: _Asked, site: str, rows: list[ConceptRow], compasses: dict[t
     span = Span.of(rows_of(asked.model, sets, site, asked.pool, asked.folder, asked.run, notes))
     starts = np.cumsum([0, *map(len, sets)])
     slopes = {name: slopes_of(asked.model, asked.scans, site, t, span, asked.pool, asked.run, notes) for name, t in asked.targets.items()}
+    alike = {name for name, g in slopes.items() if len(g) > 1 and uniform(g)}
+    if alike:
+        notes.append(
+            f"at {site!r} the gradient of {', '.join(sorted(alike))} is the same in every image, as where only pooling and linear layers follow: a "
+            "single direction scores 0 or 1 by construction, and the score is a share of directions, not of images"
+        )
     test = _against_union if asked.relative else _against_random
     for k, concept in enumerate(asked.bank.concepts):
         hear(asked.run, f"{concept.name!r} at {site!r} not tested yet")
@@ -182,7 +189,7 @@ def _at_site(asked: _Asked, site: str, rows: list[ConceptRow], compasses: dict[t
         notes.extend(tested.notes)
         compasses[concept.name, site] = Compass(np.stack([span.vector(v) for v in tested.directions]), tested.apart)
         for name, g in slopes.items():
-            rows.append(_row(asked, tested, concept.name, site, name, tested.weigh(g)))
+            rows.append(_row(asked, tested, concept.name, site, name, tested.weigh(g), name in alike))
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,9 +257,9 @@ def _against_union(asked: _Asked, concept: Examples, table: Floats, starts: Any,
     return _Tested("the others", len(concept), accuracy, beyond_chance(accuracy, units), gaps[0], ways, (), weighed)
 
 
-def _row(asked: _Asked, tested: _Tested, concept: str, site: str, target: str, found: Weighed) -> ConceptRow:
+def _row(asked: _Asked, tested: _Tested, concept: str, site: str, target: str, found: Weighed, alike: bool) -> ConceptRow:
     shares = (found.each > 0).mean(1)
-    low, high = ranking.share_interval(shares, asked.patients)
+    low, high = (math.nan, math.nan) if alike else ranking.share_interval(shares, asked.patients)
     p, sets = found.p, len(found.score) - 1
     verdict: Found = "raises" if found.score[0] > found.score.mean() else "lowers"
     if tested.chance > asked.alpha:
@@ -266,7 +273,7 @@ def _row(asked: _Asked, tested: _Tested, concept: str, site: str, target: str, f
         concept=concept, site=site, target=target, against=tested.against, score=float(found.score[0]), low=low, high=high,
         sensitivity=float(found.sensitivity[0]), effect=float(found.effect[0]), accuracy=tested.accuracy, accuracy_p=tested.chance,
         p=p, p_holm=p, t_p=t, t_holm=t, t_bonferroni=t, null=tuple(float(v) for v in found.score[1:]), images=len(asked.scans),
-        size=tested.size, verdict=verdict, alpha=asked.alpha,
+        size=tested.size, verdict=verdict, alpha=asked.alpha, uniform=alike,
     )  # fmt: skip
 
 

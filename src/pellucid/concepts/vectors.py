@@ -27,6 +27,7 @@ from pellucid.run import Run
 
 STRIP = 4096  # columns that are read at a time
 TINY = 1e-12  # of the largest eigenvalue
+SAME = 1e-5  # of the largest gradient: what rounding makes of equal ones in float32
 EDGE = 1.0  # cells around the outermost centers that still belong to them: convolutions without padding leave a rim
 
 
@@ -200,6 +201,11 @@ def slopes_of(
             raise BadImage(f"activations of one shape at {site!r}", got, "Choose pool='mean', or bring the images to one size in prepare=.")
         found.append(span.project(np.stack(slopes)))
     return np.concatenate(found)
+
+
+def uniform(slopes: Floats) -> bool:
+    """Whether gradients (n, r) are the same in all images, but for rounding."""
+    return bool(np.ptp(slopes, axis=0).max() <= SAME * np.abs(slopes).max())
 
 
 def hear(run: Run, what: str) -> None:
