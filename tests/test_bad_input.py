@@ -13,7 +13,7 @@ from torch import nn
 import pellucid as pl
 from pellucid import errors
 from pellucid.errors import BadImage, BadModel, BadParameter, BadSite, BadTarget, PellucidError, Unsupported
-from pellucid.probe.ending import UNTOLD
+from pellucid.probe.ending import SCALED, UNTOLD
 
 X = torch.rand(1, 12, 10, generator=torch.Generator().manual_seed(0))
 METHODS = ("saliency", "integrated_gradients", "occlusion", "rise")
@@ -55,7 +55,7 @@ class Around(nn.Module):
 
     def __init__(self, do, net=None) -> None:
         super().__init__()
-        self.net, self.do, self.calls = net or Net(), do, 0
+        self.net, self.do, self.calls = Net() if net is None else net, do, 0
 
     def forward(self, x):
         self.calls += 1
@@ -478,13 +478,59 @@ UNKNOWN = {
     "mixed": _mixed, "sliding": _sliding, "the rest to one": lambda out, x: torch.ones_like(out) - out.sigmoid(),
     "masked": lambda out, x: out.sigmoid() * (x.mean((1, 2, 3)) > 0).float()[:, None], "squared": lambda out, x: out.sigmoid() ** 2,
     "scaled": lambda out, x: out.sigmoid() * 0.5, "shifted": lambda out, x: out.sigmoid() * 0.5 + 0.1,
-    "written into": lambda out, x: (out.sigmoid() ** 2).add_(0.01),
+    "written into": lambda out, x: (out.sigmoid() ** 2).add_(0.01), "grouped": lambda out, x: out.sigmoid() @ torch.eye(3)[:, :2] * 1.0,
+    "grouped by a layer": lambda out, x: nn.functional.linear(out.softmax(1), torch.tensor([[0.0, 1.0, 1.0]])),
+    "members at once": lambda out, x: torch.func.vmap(lambda k: (k * out).sigmoid())(torch.ones(2)).mean(0),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("do", UNKNOWN.values(), ids=UNKNOWN)
 def test_what_is_made_of_probabilities_by_unknown_steps_is_told(do):
     assert UNTOLD in asked(Around(lambda out, x, n: do(out, x)), target=0).provenance.caveats
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("make", [lambda net: torch.jit.trace(net, X[None]), torch.jit.script], ids=["traced", "scripted"])
+def test_a_script_inside_a_network_is_out_of_sight(make):
+    net = [nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    sure = make(nn.Sequential(*net, nn.Sigmoid()).eval())
+    for do in (lambda out: out, lambda out: out[:, 1:2], lambda out: (out + out) / 2):
+        assert UNTOLD in asked(Around(lambda out, x, n, do=do: do(out), sure), target=0).provenance.caveats
+    scores = make(nn.Sequential(*net).eval())
+    for scale in (100, 1e-3):
+        behind = nn.Sequential(scores, nn.Linear(3, 2))
+        nn.init.constant_(behind[1].weight, scale), nn.init.constant_(behind[1].bias, 0.5)
+        assert not asked(behind, target=0).provenance.caveats, "a layer of its own makes scores"
+
+
+@pytest.mark.parametrize("members", [1, 10])
+def test_probabilities_above_one_by_rounding(members):
+    def mean(out, x, n):
+        total = torch.zeros_like(out)
+        for _ in range(members):
+            total = total + (out * 1e3).softmax(1) / members
+        return total
+
+    assert (mean(Net().eval()(X[None]), None, 0).max() > 1) == (members == 10), "what this is about"
+    with refused(BadModel, "ends in a softmax", "ends_in='softmax'"):
+        asked(Around(mean), target=0)
+
+
+def test_one_class_of_a_softmax_is_said_to_be_a_sigmoid():
+    net = Around(lambda out, x, n: out.softmax(1)[:, 1])
+    with refused(BadModel, "ends in a softmax", "ends_in='sigmoid'"):
+        asked(net, target=0)
+    assert 0 < asked(pl.Model(net, ends_in="sigmoid"), target=0).probabilities[0] < 1
+
+
+@pytest.mark.parametrize(
+    "do",
+    [lambda out: 100 * out.sigmoid(), lambda out: out.softmax(1) * 100, lambda out: 3 * out.sigmoid() - 0.2],
+    ids=["percent", "percent of a softmax", "thrown over both ends"],
+)
+def test_scaled_probabilities_are_told(do):
+    assert SCALED in asked(Around(lambda out, x, n: do(out)), target=0).provenance.caveats
+    assert SCALED not in asked(pl.Model(Around(lambda out, x, n: do(out)), output="regression"), target=0).provenance.caveats
 
 
 def test_gates_inside_a_network_say_nothing_of_its_end():

@@ -15,6 +15,7 @@ from pellucid.errors import BadParameter
 SPREADS, SIZES = 10.0, 4.0  # how far standard deviations, or else largest values, of channels in one unit lie apart
 WHITE, FAR, DARK = 255.0, 10.0, 50.0  # of a picture: the most, the most of a standardized one, how much darker a channel may be
 NEAR, FAINT = 30.0, 0.1  # of ``span``: 1 lies at 16 for the blue of fundus photographs, at 1250 for a diffusivity in mm2/s
+CLOSE = 1e-4  # what resizing rounds
 
 Pairs = tuple[float, float] | tuple[tuple[float, float], ...]  # lowest and highest value, or those of each channel
 
@@ -62,23 +63,24 @@ def pairs(given: Any) -> Pairs | None:
 def ends(values: Tensor, stated: Pairs | None = None, normalize: Normalize | None = None) -> tuple[Tensor, Tensor, bool]:
     """Lowest and highest value in an image (c, *space), both (c, 1, ..., 1) in float64, and whether its channels share one unit.
 
-    If they do, both are those of all channels together. They do if one range was stated for all; else if ``normalize`` has one standard deviation
-    for each channel, and these lie within a factor of ``SPREADS``; else if they are alike, with largest values within a factor of ``SIZES`` and
-    all or none of them below 0; or look like the three of a picture, where a dark channel is no unit of its own. Others (CT beside PET, T2 beside
-    ADC) have each its own.
+    If they do, both are those of all channels together. They do if one range was stated for all; else if they look like the three of a picture,
+    where a dark channel is no unit of its own; or are alike, with largest values within a factor of ``SIZES`` and all or none of them below 0.
+    Standard deviations that ``normalize`` has for each channel lie within a factor of ``SIZES`` besides, those of a picture within ``SPREADS``. Others
+    (CT beside PET, T2 beside ADC) have each its own.
     """
     column = (-1, *[1] * (values.ndim - 1))
     flat = values.detach().flatten(1)
     low, high = (end.cpu().double().view(column) for end in (flat.amin(1), flat.amax(1)))
+    picture = values.ndim == 3 and len(low) == 3 and _picture(low, high)
     if len(low) == 1:
         shared = True
     elif stated is not None:
         shared = not isinstance(stated[0], tuple) or len(set(stated)) == 1
     elif normalize is not None and isinstance(normalize.std, tuple):
         sizes = [abs(s) for s in normalize.std]
-        shared = max(sizes) <= SPREADS * min(sizes)
+        shared = max(sizes) <= (SPREADS if picture else SIZES) * min(sizes) and (picture or _alike(low, high))
     else:
-        shared = _alike(low, high) or (values.ndim == 3 and len(low) == 3 and _picture(low, high))
+        shared = picture or _alike(low, high)
     return (low.min().expand_as(low), high.max().expand_as(high), True) if shared else (low, high, False)
 
 
@@ -94,7 +96,8 @@ def _picture(low: Tensor, high: Tensor) -> bool:
     """Whether three channels look like those of a picture: 0 to 1, 0 to 255, or around 0, none of them far darker than the others."""
     sizes = torch.maximum(low.abs(), high.abs()).flatten().tolist()
     least, most = float(low.min()), max(sizes)
-    usual = most <= 1 or WHITE / 4 <= most <= WHITE if least >= 0 else most <= FAR
+    masks = (low == 0) & (high == 1)  # which standardized colors are not
+    usual = most <= 1 + CLOSE or WHITE / 4 <= most <= WHITE if least >= 0 else most <= FAR and not bool(masks.any())
     return usual and most <= DARK * min([s for s in sizes if s > 0], default=1.0)
 
 
@@ -115,5 +118,5 @@ def span(values: Tensor, stated: Pairs | None = None, normalize: Normalize | Non
     else:
         ones = values.new_ones(1, len(values), *[1] * (values.ndim - 1))
         near = (normalize(ones)[0].abs() <= NEAR).cpu()
-    unit = (low >= 0) & (high <= 1) & (near.any() if shared else near & (low < high))  # an empty channel among others has nothing
+    unit = (low >= 0) & (high <= 1 + CLOSE) & (near.any() if shared else near & (low < high))  # an empty channel among others has nothing
     return torch.where(unit, 0.0, low), torch.where(unit, 1.0, high)

@@ -109,6 +109,23 @@ def test_channels_share_a_unit_or_have_their_own():
     assert of(channels((0, 3000), (0, 20)), stated=((-1000, 3000), (0, 20))) == [(-1000, 3000), (0, 20)]
 
 
+def test_deviations_near_each_other_are_no_shared_unit():
+    ct_and_pet = pl.Normalize((0.4, 1), (0.3, 1.5))
+    assert of(channels((0, 1), (0, 20)), normalize=ct_and_pet) == [(0, 1), (0, 20)]
+    assert of(channels((0, 900), (0, 3500), (0, 300)), normalize=pl.Normalize(0, (200, 600, 120))) == [(0, 900), (0, 3500), (0, 300)]
+    perfusion = channels((0, 300), (0, 20), (0, 15), (0, 12))
+    assert of(perfusion, normalize=pl.Normalize(0, (25.0, 4, 4, 3))) == [(0, 300), (0, 20), (0, 15), (0, 12)]
+    assert of(channels((0, 0.9), (0, 0.6), (0, 0.03)), normalize=pl.Normalize((0.4, 0.2, 0.07), (0.27, 0.15, 0.065))) == (0, 1), "fundus"
+    sequences = channels((-2, 3), (-2, 5), (-1, 4))[..., None].expand(3, 6, 6, 2)
+    assert of(sequences, normalize=pl.Normalize(0, (1.0, 1.2, 0.9))) == (-2, 5)
+
+
+def test_what_resizing_rounds_is_still_a_picture_and_a_mask_is_no_color():
+    assert of(channels((0, 1 + 2e-7), (0, 0.6), (0, 0.03))) == (0, 1)
+    assert of(channels((0, 1 + 2e-7), (0, 1))) == (0, 1)
+    assert of(channels((-2, 3), (-1.5, 4), (0, 1))) == [(-2, 3), (-1.5, 4), (0, 1)]
+
+
 def test_a_range_for_each_channel():
     net, x = nn.Sequential(nn.Flatten(), nn.Linear(72, 2)).double(), channels((0, 1), (0, 1))
     each = pl.Model(net, range=[[-1000, 3000], [0, 20]])

@@ -35,32 +35,48 @@ SCORES = frozenset(  # what makes scores of anything: weights of the network, lo
     "layer_norm group_norm instance_norm native_batch_norm native_layer_norm log logit log_softmax logsigmoid log1p cdist embedding "
     "scaled_dot_product_attention multi_head_attention_forward".split()
 )
+GROUPS = frozenset("linear matmul mm addmm einsum".split())  # which may add up probabilities by a fixed matrix
 WRITES = frozenset({"__setitem__", "copy", "index_copy", "index_put", "fill", "masked_fill"})
 LOOKS = frozenset({"requires_grad_", "requires_grad", "register_hook", "is_complex"})
 CLOSE = 1e-4  # of the sum of probabilities to one
+PERCENT, SHOOT = 100.0, 0.2  # probabilities may be given as, and how far smooth resizing throws them below 0
 
 UNTOLD = (
     "all outputs lie between 0 and 1, and nothing tells whether they are probabilities: say ends_in='sigmoid' or 'softmax' if they are, or "
     "output='regression' to take them as they are"
+)
+SCALED = (
+    "the outputs may be probabilities that were scaled, resized or combined; they are taken as scores: say output='regression' to take them as they are, "
+    "or give the network without these steps"
 )
 
 _plain: weakref.WeakKeyDictionary[nn.Module, set[str]] = weakref.WeakKeyDictionary()  # selections that were found to be no probabilities
 
 
 class _Follower(TorchFunctionMode):
-    """Remembers which tensors are sums of probabilities, which their logarithms, and which were made of them by steps that nobody knows."""
+    """Remembers which tensors are sums of probabilities, which their logarithms, and which were made of them by steps that nobody knows.
 
-    def __init__(self) -> None:
+    ``hidden`` are those that come from steps out of sight: of a TorchScript part, of ``torch.func.vmap``, of an extension.
+    """
+
+    def __init__(self, module: nn.Module, image: Tensor) -> None:
         super().__init__()
+        self.seen: Any = WeakIdKeyDictionary()
+        own = (v for m in module.modules() for v in vars(m).values())
+        for t in (image, *module.parameters(), *module.buffers(), *(v for v in own if isinstance(v, Tensor))):
+            self.seen[t] = True
         self.known: Any = WeakIdKeyDictionary()
         self.logs: Any = WeakIdKeyDictionary()
         self.made: Any = WeakIdKeyDictionary()
+        self.hidden: Any = WeakIdKeyDictionary()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, kwargs = spelled(func)[0], kwargs or {}
         given = [t for t in tensors((args, kwargs)) if t.is_floating_point()]
         before = [self.known.get(t) for t in given]
-        made = any(t in self.made for t in given) or any(k is not None and k[0] is not None for k in before)
+        sums = any(k is not None and k[0] is not None for k in before)
+        made = sums or any(t in self.made for t in given)
+        hidden = any(t in self.hidden or t not in self.seen for t in given)
         log = self.logs.get(given[0]) if given and name == "exp" else None
         size = given[0].numel() if given else 0
         out = func(*args, **kwargs)
@@ -73,11 +89,13 @@ class _Follower(TorchFunctionMode):
         for t in tensors(out):
             if not t.is_floating_point():
                 continue
+            self.seen[t] = True
             found = (log, 1.0) if log is not None else combined(name, before, numbers, size / max(1, t.numel()))
             for book, holds in (
                 (self.known, found),
                 (self.logs, LOGS.get(name)),
-                (self.made, found is None and made and name not in SCORES),
+                (self.made, found is None and made and (name not in SCORES or (sums and name in GROUPS))),
+                (self.hidden, found is None and hidden and name not in SCORES),
             ):
                 if holds:
                     book[t] = holds
@@ -134,8 +152,8 @@ def check_ending(model: Model, image: Tensor, output: Tensor) -> tuple[int, str]
     """Refuse a network that gives probabilities and was not said to, or the other way about; else how many passes that took, and what stays untold.
 
     ``image`` (c, *space) gave ``output``. Numbers from 0 to 1 that sum to 1 over the classes for several images are probabilities; others from 0
-    to 1 may be: then the operations are followed that they come from (with ``windows``, on one of them). A network that was found to give scores is
-    not asked again.
+    to 1 may be, and up to 100 may have been: then the operations are followed that they come from (with ``windows``, on one of them). A network
+    that was found to give scores is not asked again.
 
     Raises:
         BadModel: probabilities without ``ends_in``, or ``ends_in`` without probabilities.
@@ -149,25 +167,27 @@ def check_ending(model: Model, image: Tensor, output: Tensor) -> tuple[int, str]
             got = f"numbers from {low:.3g} to {high:.3g}" + (", which do not sum to 1" if model.ends_in == "softmax" else "")
             raise BadModel(f"probabilities, as ends_in={model.ends_in!r} says", got, "Leave ends_in= out.")
         return 0, ""
-    if low < 0 or high > 1 or repr(model.select) in _plain.get(model.module, ()):
+    within = low >= -CLOSE and high <= 1 + CLOSE
+    if low < -max(CLOSE, SHOOT * high) or high > PERCENT * (1 + CLOSE) or repr(model.select) in _plain.get(model.module, ()):
         return 0, ""
     if model.windows is not None:
         image = image[(slice(None), *tiles(tuple(image.shape[1:]), model.windows)[0])]
     with torch.no_grad():
         by, scores, passes = _summing(model, image) if whole else (None, True, 0)
-        by, followed, more = (by, True, 0) if by is not None else _followed(model, image)
-    if by is not None:
-        fix = f"Say pl.Model(..., ends_in={by!r}) (--ends-in {by}), or output='regression' to take its numbers as they are."
+        by, followed, more = (by, True, 0) if by is not None else _followed(model, image, within)
+    if by is not None and within:
+        said = by if whole else "sigmoid"  # one class of a softmax, alone
+        fix = f"Say pl.Model(..., ends_in={said!r}) (--ends-in {said}), or output='regression' to take its numbers as they are."
         raise BadModel("an output of scores, before probabilities are made of them", f"a network that ends in a {by} of its own", fix)
-    if scores and followed:
+    if by is None and scores and followed:
         _plain.setdefault(model.module, set()).add(repr(model.select))
         return passes + more, ""
-    return passes + more, UNTOLD
+    return passes + more, UNTOLD if within else SCALED
 
 
 def _whole(output: Tensor) -> bool:
-    """Whether numbers of at least 0 sum to 1 over the classes."""
-    return output.ndim > 1 and output.shape[1] > 1 and float(output.min()) >= 0 and float((output.sum(1) - 1).abs().max()) < CLOSE
+    """Whether numbers of at least 0, but for rounding, sum to 1 over the classes."""
+    return output.ndim > 1 and output.shape[1] > 1 and float(output.min()) >= -CLOSE and float((output.sum(1) - 1).abs().max()) < CLOSE
 
 
 def _summing(model: Model, image: Tensor) -> tuple[By | None, bool, int]:
@@ -189,8 +209,11 @@ def _summing(model: Model, image: Tensor) -> tuple[By | None, bool, int]:
     return ("softmax" if looks else None), False, 1 + len(others)
 
 
-def _followed(model: Model, image: Tensor) -> tuple[By | None, bool, int]:
-    """By what the output was squashed, as the operations say; whether they say that it was by nothing; and the passes that it took."""
+def _followed(model: Model, image: Tensor, within: bool) -> tuple[By | None, bool, int]:
+    """By what the output was squashed, as the operations say; whether they say that it was by nothing; and the passes that it took.
+
+    What comes from steps out of sight may be anything if it lies ``within`` 0 and 1.
+    """
     if isinstance(model.module, torch.jit.ScriptModule):
         path = () if model.select is None else model.select if isinstance(model.select, tuple) else (model.select,)
         graph, value = part_of_output(model.module, path)  # the graph is held, or its nodes are gone
@@ -198,10 +221,11 @@ def _followed(model: Model, image: Tensor) -> tuple[By | None, bool, int]:
         del graph
         passes = 0
     else:
-        follower = _Follower()
+        follower = _Follower(model.module, image)
         with follower:
-            seen = model.forward(image[None])
-        known, plain, passes = follower.known.get(seen), seen not in follower.made, 1
+            out = model.forward(image[None])
+        hidden = out in follower.hidden or out not in follower.seen
+        known, plain, passes = follower.known.get(out), out not in follower.made and not (hidden and within), 1
     by = known[0] if known is not None and _one(known[1]) else None
     return by, plain and (known is None or known[0] is None), passes
 
