@@ -257,7 +257,7 @@ def test_it_can_be_copied_and_sent():
 def test_what_cannot_be_written_out_is_refused_by_name():
     with pytest.raises(BadModel, match="LSTM, GRU or RNN"):
         pl.unrolled(nn.Linear(2, 2))
-    with pytest.warns(DeprecationWarning), pytest.raises(Unsupported, match="TorchScript"):
+    with pytest.warns(DeprecationWarning, match="torch.jit"), pytest.raises(Unsupported, match="TorchScript"):
         pl.unrolled(torch.jit.script(nn.LSTM(2, 2)))
 
     class Packed(nn.Module):
