@@ -1,0 +1,120 @@
+"""What the images given tell: size and span, the mean, how colors go together, what they score; each is read once and let go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pellucid.asking import Scan, as_image
+from pellucid.errors import BadImage, BadParameter
+from pellucid.image import Image
+from pellucid.ops.spectrum import magnitude
+from pellucid.prototypes.asked import Asked
+
+Start = Literal["mean", "flat"]
+TOGETHER = 16  # images side by side
+LEAST = 1e-6  # of a channel's spread: below it a channel says nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """``low`` and ``high`` (c, 1, ..., 1) span the values of all images; ``mean`` (c, *space) and ``size`` (the mean magnitude of the spectra) are those
+    of all of them, in float64; ``mix`` (c, c) makes channels vary together as theirs do; ``best`` is the one with the highest of ``scores``."""
+
+    like: Image
+    low: Tensor
+    high: Tensor
+    mean: Tensor
+    mix: Tensor
+    size: Tensor | None
+    scores: tuple[float, ...]
+    best: Tensor
+    marks: tuple[str, ...]
+
+    @property
+    def width(self) -> Tensor:
+        """How far values reach, (c, 1, ..., 1); 1 for a channel of one value."""
+        return torch.where(self.high > self.low, self.high - self.low, torch.ones_like(self.low))
+
+    def start(self, asked: Asked, chosen: Start | Scan) -> Tensor:
+        """Where a picture begins, (c, *space): the mean image, each channel's mean everywhere, or an image.
+
+        Raises:
+            BadImage: an image of another shape.
+            BadParameter: another word.
+        """
+        if chosen == "mean":
+            return self.mean.to(asked.x)
+        if chosen == "flat":
+            axes = tuple(range(1, self.mean.ndim))
+            return self.mean.mean(axes, keepdim=True).expand_as(self.mean).to(asked.x)
+        if isinstance(chosen, str) and chosen in ("gray", "zero", "noise", "middle", "black"):
+            raise BadParameter("start is 'mean', 'flat' or an image", repr(chosen), "Give a tensor for anything else.")
+        x = asked.engine.model.ready(as_image(chosen))[1]
+        _same(x, asked.x)
+        return x
+
+
+def _same(x: Tensor, first: Tensor) -> None:
+    if x.shape != first.shape:
+        raise BadImage(
+            f"images of one shape once prepared, {tuple(first.shape)}", f"{tuple(x.shape)}", "Bring them to one size in prepare=."
+        )
+
+
+def read_given(asked: Asked, scans: Sequence[Scan], *, spectrum: bool = False) -> Given:
+    """Look at all images once: prepared, of one shape, ``TOGETHER`` at a time.
+
+    Raises:
+        BadImage: prepared images of several shapes.
+    """
+    model, ready = asked.engine.model, asked.x.double()
+    mean, size = torch.zeros_like(ready), torch.zeros_like(ready)
+    low, high = model.span(asked.x)
+    products = torch.zeros(len(ready), len(ready), dtype=torch.float64, device=ready.device)
+    scores: list[float] = []
+    marks: list[str] = []
+    best, top = asked.x, -float("inf")
+    for at in range(0, len(scans), TOGETHER):
+        batch = []
+        for scan in scans[at : at + TOGETHER]:
+            image, x = model.ready(as_image(scan))
+            _same(x, asked.x)
+            a, b = model.span(x)
+            low, high = torch.minimum(low, a), torch.maximum(high, b)
+            mean += x.double()
+            products += x.double().flatten(1) @ x.double().flatten(1).T
+            size += magnitude(x) if spectrum else 0
+            marks.append(image.fingerprint)
+            batch.append(x)
+        found, _ = asked.told(torch.stack(batch))
+        scores += found
+        if max(found) > top:
+            top, best = max(found), batch[found.index(max(found))]
+    n = len(scans)
+    center = (mean / n).flatten(1).mean(1)
+    covariance = products / (n * ready[0].numel()) - center[:, None] * center
+    ends = (low.to(asked.x), high.to(asked.x))
+    return Given(
+        asked.like, *ends, mean / n, mixing(covariance), size / n if spectrum else None, tuple(scores), best, tuple(marks)
+    )  # fmt: skip
+
+
+def mixing(covariance: Tensor) -> Tensor:
+    """What makes independent channels vary together as ``covariance`` (c, c) says: its root, each channel's own spread taken out.
+
+    >>> mixing(torch.tensor([[4.0, 4.0], [4.0, 4.0]]))
+    tensor([[0.7071, 0.7071],
+            [0.7071, 0.7071]])
+    """
+    spread = covariance.diagonal().clamp_min(0).sqrt()
+    told = spread > LEAST * spread.max().clamp_min(1e-30)
+    scale = torch.where(told, spread, torch.ones_like(spread))
+    correlation = covariance / scale / scale[:, None]
+    correlation = torch.where(told & told[:, None], correlation, torch.eye(len(spread)).to(correlation))
+    values, vectors = torch.linalg.eigh((correlation + correlation.T) / 2)
+    return vectors @ (values.clamp_min(0).sqrt()[:, None] * vectors.T)
