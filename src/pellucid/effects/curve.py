@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -80,7 +80,8 @@ class Curve(Effect):
     ``individual`` (n, g) is each case's score with the axis set to each value (ICE; none of ``accumulated``), ``values`` (g,) their weighted mean
     with its 95 % interval over patients from ``low`` to ``high`` (NaN where patients are too few). ``like`` (n, g) says of each point whether a real
     case is like it; ``support`` (g,) is their share. ``beside`` (g,) are accumulated effects at the same values, brought to the same mean, where they
-    were computed. ``whose`` (n,) are patients as numbers. ``score`` says what the values are, ``within`` what they cannot leave.
+    were computed. ``whose`` (n,) are patients as numbers. ``score`` says what the values are, ``within`` what they cannot leave;
+    ``tells``: columns that tell of the axis, with the mutual information in nats.
 
     >>> import numpy as np
     >>> from pellucid.effects import partial_dependence
@@ -106,7 +107,7 @@ class Curve(Effect):
     within: tuple[float, float] | None
     evidence: Evidence
     network: str
-    notes: tuple[str, ...]
+    tells: Mapping[str, float]
     provenance: Provenance = field(repr=False)
 
     @property
@@ -219,8 +220,8 @@ class Curve(Effect):
         if apart is None or apart <= APART:
             return ""
         return (
-            f"Accumulated effects, which only ask near real cases, differ by up to {apart:.0%} of the curve's range: {self.axis.name} goes with other"
-            " columns, and the mean follows rows that do not occur. Read the accumulated effects."
+            f"Accumulated effects, which only ask near real cases, differ by up to {apart:.0%} of the curve's range: {self.axis.name} goes with"
+            f" {joined(list(self.tells)) if self.tells else 'other columns'}, and the mean follows rows that do not occur. Read the accumulated effects."
         )
 
     def _limits(self) -> str:
@@ -242,8 +243,8 @@ def parting(curve: Curve) -> float | None:
 
 def curve_of(
     individual: Floats, axis: Axis, provenance: Provenance, *, how: How, score: str, patients: Sequence[Hashable] | None = None,
-    weights: Sequence[float] | None = None, like: NDArray[np.bool_] | None = None, beside: Floats | None = None, network: str = "",
-    within: tuple[float, float] | None = None, notes: Sequence[str] = (),
+    weights: Sequence[float] | Floats | None = None, like: NDArray[np.bool_] | None = None, beside: Floats | None = None, network: str = "",
+    within: tuple[float, float] | None = None, tells: Mapping[str, float] | None = None,
 ) -> Curve:  # fmt: skip
     """A curve from each case's scores (n, g): mean, interval over patients, support, evidence.
 
@@ -258,7 +259,7 @@ def curve_of(
         beside: (g,) accumulated effects to hold against the mean.
         network: identity of the network, "" where none was asked.
         within: what a score cannot leave: (0, 1) of a probability.
-        notes: remarks that belong to it.
+        tells: columns that tell of the axis, with how much.
     """
     n = len(individual)
     whose = coded(patients, n)
@@ -283,7 +284,7 @@ def curve_of(
         within,
         Evidence(),
         network,
-        tuple(notes),
+        dict(tells or {}),
         provenance,
     )
     return replace(bare, evidence=_evidence(bare))

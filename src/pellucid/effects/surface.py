@@ -54,15 +54,14 @@ class Surface(Effect):
     def sentences(self) -> tuple[str, ...]:
         """What was measured, and what it does not show."""
         a, b = self.axes
-        kept = np.where(self.there, self.values, np.nan) if self.there.any() else self.values
+        known = bool(self.there.any())
+        kept = np.where(self.there, self.values, np.nan) if known else self.values
         (i, j), (k, m) = (np.unravel_index(f(kept), kept.shape) for f in (np.nanargmin, np.nanargmax))
         who = f"{self.cases} cases" + (f" of {self.patients} patients" if self.patients < self.cases else "")
         lowest, highest = (f"{self.values[r, c]:.3g} at {a.name} {a.at(int(r))} and {b.name} {b.at(int(c))}" for r, c in ((i, j), (k, m)))
         score = self.score[0].upper() + self.score[1:]
         extra = "" if self.how != "accumulated interaction" else " beyond what each does alone"
-        said = (
-            f"{score} with {a.name} and {b.name} moved together{extra}, in {who}: lowest {lowest}, highest {highest}, where the data are."
-        )
+        said = f"{score} with {a.name} and {b.name} moved together{extra}, in {who}: lowest {lowest}, highest {highest}{', where the data are' if known else ''}."
         share = 1 - self.there.mean()
         beyond = f"{share:.0%} of the pairs of values lie beyond the data (gray): what the model says there was never seen."
         limit = f"This tells what the model answers, not what would become of a patient whose {a.name} and {b.name} changed."
