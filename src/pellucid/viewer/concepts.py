@@ -10,7 +10,6 @@ from typing import Any
 from pellucid.concepts import ConceptRow, Concepts, Sensitivity
 from pellucid.concepts.result import scored
 from pellucid.errors import PellucidError
-from pellucid.findings import check_network
 from pellucid.image import Image
 from pellucid.model import Model
 from pellucid.report.words import number
@@ -24,8 +23,9 @@ KEPT = 16  # answers that are remembered
 DROPPED = ("not told apart", "too few random sets")
 STATUS = {"raises": "pass", "lowers": "pass", "no more than random": "fail"}
 MEANS = (
-    "The share is that of the images tested whose score rises when their activations move a little toward the concept; in brackets where it lies with "
-    "95 % certainty over patients. Random concepts are sets of other images in its place: the concept is a finding if it ranks beyond them (p)."
+    "The share says how often the score rises when activations move a little toward the concept, over the images tested and the concept's directions, "
+    "one against each random set; in brackets its 95 % interval over patients. Random concepts are sets of other images in its place: a concept is a "
+    "finding if it ranks beyond them (p)."
 )
 CANNOT = (
     "It is a slope, not an experiment: no image was changed. It does not say that the concept is visible in a given image.",
@@ -36,26 +36,26 @@ CANNOT = (
 
 def offered(desk: Desk, model: str) -> list[dict[str, Any]]:
     """Every result with all its rows; or why it says nothing of this network."""
-    net = desk.nets.get(model)
-    return [_offer(desk, net, name) for name in desk.offers.concepts]
+    desk.nets.get(model)
+    return [_offer(desk, model, name) for name in desk.offers.concepts]
 
 
-def _offer(desk: Desk, net: Model, name: str) -> dict[str, Any]:
+def _offer(desk: Desk, model: str, name: str) -> dict[str, Any]:
     told: dict[str, Any] = {"id": name, "rows": [], "notes": [], "means": MEANS, "cannot": list(CANNOT), "problem": None}
     try:
         found = desk.offers.concepts_of(name)
-        check_network(found, net)
-        told["rows"] = [_row(found, net, r) for r in found]
+        desk.nets.check(model, found.network, "concepts")
+        told["rows"] = [_row(found, desk.nets.get(model).classes, r) for r in found]
         told["notes"] = list(found.notes)
     except PellucidError as error:
         told["problem"] = problem(error)
     return told
 
 
-def _row(found: Concepts, net: Model, r: ConceptRow) -> dict[str, Any]:
+def _row(found: Concepts, classes: tuple[str, ...], r: ConceptRow) -> dict[str, Any]:
     low, high = r.random_range if r.null else (math.nan, math.nan)
     return {
-        "concept": r.concept, "site": r.site, "target": r.target, "of": about(r.target, net.classes), "verdict": r.verdict,
+        "concept": r.concept, "site": r.site, "target": r.target, "of": about(r.target, classes), "verdict": r.verdict,
         "status": STATUS.get(r.verdict, "inconclusive"), "dropped": r.verdict in DROPPED, "sentence": r.sentence, "score": _finite(r.score),
         "low": _finite(r.low), "high": _finite(r.high), "random": _finite(r.random) if r.null else None, "random_low": _finite(low),
         "random_high": _finite(high), "p": _finite(r.p), "beside": _beside(r, len(found)), "examples": len(found.bank.shown(r.concept)),
@@ -108,7 +108,7 @@ def begin(desk: Desk, scan: str, model: str, name: str) -> str:
         PellucidError: no such scan, network or result, or one of another network.
     """
     image, net, found = desk.scans.image(scan), desk.nets.get(model), desk.offers.concepts_of(name)
-    check_network(found, net)
+    desk.nets.check(model, found.network, "concepts")
     desk.queue.only(KIND, KEPT)
     return desk.queue.add(Job(secrets.token_hex(8), KIND, partial(_look, net, image, found))).id
 
@@ -134,7 +134,7 @@ def here(s: Sensitivity, tested: int) -> str:
         )
         return f"No finding, for over many images {s.concept} mattered no more than random. {one}"
     if not s.beyond:
-        return f"In this image it cannot be seen: {step}, no more than random concepts do."
+        return f"In this image it does not stand out: {step}, no more than random concepts do."
     if way != s.verdict:
         return f"This image is an exception: {step}, more than random concepts do."
     return f"In this image too: {step}, more than random concepts do."

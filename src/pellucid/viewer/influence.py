@@ -8,7 +8,6 @@ from typing import Any
 from pellucid.errors import PellucidError
 from pellucid.exemplars import Influence
 from pellucid.exemplars.index import Entry
-from pellucid.findings import check_network
 from pellucid.image import Image
 from pellucid.model import Model
 from pellucid.report.words import number
@@ -21,6 +20,7 @@ MEANS = (
     "By how much the log probability of {target} is higher than if the last layer had learned without that image, to first order. Above 0 it spoke "
     "for {target}, below 0 against it; at +0.1 the probability is about a tenth higher with it than without."
 )
+SMALL = 5.0  # percent of the probability, below which one image did not decide
 CANNOT = (
     "It tells of the last layer alone, fitted anew to these images: what an image did for the features below is not in the number.",
     "An image that spoke for a class does not show that the network is right, nor that the image's own label is.",
@@ -37,7 +37,7 @@ def of_scan(desk: Desk, scan: str, model: str, k: int) -> dict[str, Any]:
         try:
             if isinstance(found, PellucidError):
                 raise found
-            check_network(found, net)
+            desk.nets.check(model, found.network, "influence")
             told.append(_told(net, image, name, found, known, k))
         except PellucidError as error:
             problems.append({"name": name, "problem": problem(error)})
@@ -67,9 +67,17 @@ def _told(net: Model, image: Image, name: str, found: Influence, known: dict[str
     return {
         "id": name, "target": found.target, "probability": found.probability if math.isfinite(found.probability) else None,
         "images": len(found.values), "verdict": found.evidence.verdict or "not examined", "reasons": list(found.evidence.reasons),
-        "caveats": list(found.provenance.caveats), "means": MEANS.format(target=found.target), "cannot": list(CANNOT),
+        "weight": _weight(found), "caveats": list(found.provenance.caveats), "means": MEANS.format(target=found.target), "cannot": list(CANNOT),
         "pro": [row(i) for i in found.proponents(k)], "against": [row(i) for i in found.opponents(k)],
     }  # fmt: skip
+
+
+def _weight(found: Influence) -> str:
+    """How much a single image weighs, so that nobody takes the strongest of many small ones for a cause."""
+    most = max((abs(float(v)) for v in found.values), default=0.0)
+    share = 100 * math.expm1(most)
+    told = f"the strongest alone changes the probability by {number(share)} % of itself"
+    return f"No single image decided: {told}." if share < SMALL else f"{told[0].upper()}{told[1:]}."
 
 
 def picture(desk: Desk, scan: str, model: str, name: str, place: int) -> Picture:
@@ -81,7 +89,7 @@ def picture(desk: Desk, scan: str, model: str, name: str, place: int) -> Picture
     image, net = desk.scans.image(scan), desk.nets.get(model)
     found = desk.offers.influences(image.fingerprint)[0].get(name)
     if isinstance(found, Influence) and 0 <= place < len(found.images):
-        check_network(found, net)
+        desk.nets.check(model, found.network, "influence")
         entry = _known(desk).get(found.images[place])
         if entry is not None:
             return desk.offers.picture(net, entry)

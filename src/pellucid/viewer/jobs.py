@@ -46,6 +46,7 @@ class Job:
     seconds: float = 0.0
     error: dict[str, str] | None = None
     result: Any = None
+    asked: dict[str, str] = field(default_factory=dict)  # what the page may be told of the question
     cancel: threading.Event = field(default_factory=threading.Event)
     finished: threading.Event = field(default_factory=threading.Event)
 

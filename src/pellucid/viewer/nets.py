@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ class Nets:
     given: Mapping[str, Model]
     phantoms: bool = True
     _loaded: dict[str, Model] = field(default_factory=dict)
+    _marks: dict[str, tuple[str, str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def ids(self) -> list[str]:
@@ -58,12 +60,32 @@ class Nets:
         """
         if key not in self.ids():
             raise BadModel("a network that the viewer was started with", repr(key[:120]), "Start `pellucid serve` with --model.")
-        if key in self.given:
-            return self.given[key]
         with self._lock:
-            if key not in self._loaded:
+            if key not in self.given and key not in self._loaded:
                 self._loaded[key] = load_model(key)
-            return self._loaded[key]
+            model = self.given[key] if key in self.given else self._loaded[key]
+            if key not in self._marks:
+                with contextlib.suppress(Exception):  # one that is whole only after its first pass
+                    self._marks[key] = (model.identity, model.fingerprint)
+            return model
+
+    def marks(self, key: str) -> tuple[str, str]:
+        """Identity and fingerprint of a network as of before its first pass: while it runs, it bears hooks, and would seem another one."""
+        model = self.get(key)
+        return self._marks.get(key) or (model.identity, model.fingerprint)
+
+    def check(self, key: str, network: str, what: str) -> None:
+        """Refuse what was found on another network, known by its identity.
+
+        Raises:
+            BadModel: naming both.
+        """
+        mine = self.marks(key)[0]
+        if network != mine:
+            got = (
+                f"one of network {network[:12] or 'unknown'}, not {mine[:12]}: other weights, another structure, preparation or description"
+            )
+            raise BadModel(f"{what} of this network", got, "Choose the network that it was made with, or make it anew.")
 
     def facts(self, key: str) -> dict[str, Any]:
         """What may be told before it has run: name, kind, trust, classes, hashes of its files, remarks."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import re
@@ -18,16 +17,15 @@ from pellucid.exemplars.index import MANIFEST, Entry, Index, open_index
 from pellucid.image import Image, digest
 from pellucid.io import read
 from pellucid.model import Model
-from pellucid.report.pictures import still_of
 from pellucid.viewer.limits import MEBI, weigh, weigh_all
 from pellucid.viewer.scans import Recent
 from pellucid.viewer.shelf import Shelf
+from pellucid.viewer.showing import thumbnail
 from pellucid.viewer.store import missing
 
 T = TypeVar("T")
 LARGEST = 64 * MEBI  # of a file of results
 DEEP, MOST = 2, 500  # how far below a folder results are looked for, and how many files
-WIDE = 320  # pixels of a thumbnail's longer side
 
 
 @dataclass(frozen=True)
@@ -134,10 +132,10 @@ class Offers:
         return self.shown(image)
 
     def shown(self, image: Image) -> Picture:
-        """A small picture, as the report draws it: of a volume its middle slice. None where its pixels may name a patient, unless names are told."""
+        """A thumbnail; none where its pixels may name a patient, unless names are told."""
         if not self.given.names and any("burned in" in note for note in image.notes):
             return Picture(why="Text in its pixels may name the patient; --names shows it.")
-        return Picture(base64.b64decode(still_of(image, longest=WIDE).partition(",")[2]))
+        return Picture(thumbnail(image))
 
     def _homes(self) -> tuple[Path, ...]:
         return tuple(p.resolve() for p in (self.shelf.root, *self.given.cases))

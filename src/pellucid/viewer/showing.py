@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from pellucid.report import pictures as packing
 from pellucid.report.pictures import Channel, Layer
 from pellucid.report.planes import Layout, lay_out
 
+WIDE = 320  # pixels of a thumbnail's longer side
 MOST = 17_000_000  # samples of a volume that are sent whole; larger ones are coarsened for display
 
 
@@ -88,6 +90,11 @@ def _factors(grid: Grid) -> tuple[int, ...]:
         return tuple(math.ceil(n / 4096) for n in grid.shape)
     none = (1,) * grid.ndim
     return packing.coarser(grid, none, times) if (times := math.prod(grid.shape) / MOST) > 1 else none
+
+
+def thumbnail(image: Image) -> bytes:
+    """A small picture as PNG, as the report draws it: of a volume its middle slice."""
+    return base64.b64decode(packing.still_of(image, longest=WIDE).partition(",")[2])
 
 
 def layer_facts(layer: Layer) -> dict[str, Any]:

@@ -20,14 +20,16 @@ from pellucid.viewer.desk import Desk
 from pellucid.viewer.jobs import Job, problem
 from pellucid.viewer.offers import Picture
 from pellucid.viewer.store import missing
+from pellucid.written import written
 
 KIND = "similar"
 MOST = 24  # cases at once
+WHOLE = 5000  # cases of an index, up to which it is said how alike the usual one is
 KEPT = 8  # answers that are remembered, with their pictures
 SCALES = {
-    "cosine": ("cosine distance", "Likeness is the cosine between two descriptions: 1 where they point the same way, 0 where they have nothing in common."),
-    "ssim": ("1 − structural similarity", "Likeness is the structural similarity of the pictures, 1 where they are equal."),
-    "euclidean": ("Euclidean distance", "Likeness is the mean cosine over cells, 1 where all are equal."),
+    "cosine": "Likeness is the cosine between two descriptions, 1 where they point the same way and 0 where they share nothing; distance is 1 less the cosine.",
+    "ssim": "Likeness is the structural similarity of two pictures, 1 where they are equal; distance is 1 less that.",
+    "euclidean": "Likeness is the mean cosine between two descriptions over all places, 1 where they are equal; distance is Euclidean.",
 }  # fmt: skip
 CANNOT = (
     "It orders cases as this network sees them: no probability, and no number to compare between networks, indexes or measures.",
@@ -40,9 +42,9 @@ CANNOT = (
 class Answer:
     """What was found in an index, without the cases of the scan's own patient, and a picture of each case."""
 
-    index: str
     compared: str
     metric: str
+    usual: str
     found: Exemplars
     among: Counter[str]
     pictures: tuple[Picture, ...]
@@ -51,7 +53,7 @@ class Answer:
 
 def offered(desk: Desk, model: str) -> list[dict[str, Any]]:
     """Every index: how many cases, of which labels and measure; or why it cannot be asked with this network."""
-    net = desk.nets.get(model)
+    desk.nets.get(model)
     rows = []
     for name in desk.offers.indexes:
         row: dict[str, Any] = {"id": name, "cases": 0, "measure": "", "labels": [], "patients": False, "problem": None}
@@ -59,11 +61,17 @@ def offered(desk: Desk, model: str) -> list[dict[str, Any]]:
             index = desk.offers.index(name)
             row |= {"cases": len(index), "measure": compared(index), "patients": any(e.patient for e in index.entries)}
             row["labels"] = [{"label": k, "among": n} for k, n in counted(index.labels).most_common()]
-            index.key.check(Key.of(net, index.measure))
+            index.key.check(_key(desk, model, index))
         except PellucidError as error:
             row["problem"] = problem(error)
         rows.append(row)
     return rows
+
+
+def _key(desk: Desk, model: str, index: Index) -> Key:
+    """What an index of the same measure would be of on this network, which may be running."""
+    net, (identity, weights) = desk.nets.get(model), desk.nets.marks(model)
+    return Key(identity, weights, written(net.prepare), written(net.normalize), repr(index.measure))
 
 
 def compared(index: Index) -> str:
@@ -96,21 +104,25 @@ def begin(desk: Desk, scan: str, model: str, name: str, k: int, patient: str) ->
         PellucidError: no such scan, network or index; an index of another network, or that knows no patients where one is named.
     """
     image, net, index = desk.scans.image(scan), desk.nets.get(model), desk.offers.index(name)
-    index.key.check(Key.of(net, index.measure))
+    index.key.check(_key(desk, model, index))
     if patient and not any(e.patient for e in index.entries):
         raise BadParameter(
             "an index that knows its patients", f"{name}, which knows none", "Leave the patient out, or index a table with patients."
         )
     desk.queue.only(KIND, KEPT)
-    return desk.queue.add(Job(secrets.token_hex(8), KIND, partial(_find, desk, net, image, index, name, k, patient))).id
+    about = {"scan": scan, "model": model, "index": name}
+    return desk.queue.add(Job(secrets.token_hex(8), KIND, partial(_find, desk, net, image, index, k, patient), asked=about)).id
 
 
-def _find(desk: Desk, net: Model, image: Image, index: Index, name: str, k: int, patient: str, job: Job) -> Answer:
+def _find(desk: Desk, net: Model, image: Image, index: Index, k: int, patient: str, job: Job) -> Answer:
     job.enter("describing the scan")
     mine, notes = _own(index, net.ready(image)[0].fingerprint, patient)
     theirs = {n for n, e in enumerate(index.entries) if e.patient in mine}
-    every = most_alike(net, image, index, k + len(theirs), run=job.run)  # exact: without them, the first k are the nearest of the others
-    kept = tuple(m for m in every if m.place not in theirs)[:k]
+    wanted = len(index) if len(index) <= WHOLE else k + len(theirs)
+    every = most_alike(net, image, index, wanted, run=job.run)  # exact: without theirs, the first k are the nearest of the others
+    others = [m for m in every if m.place not in theirs]
+    kept = tuple(others[:k])
+    usual = _usual(others) if len(index) <= WHOLE else ""
     found = replace(every, matches=kept, searched=len(index) - len(theirs), left_out=len(theirs))
     job.enter("reading the cases")
     meter, pictures = Meter(job.run, total=len(kept)), []
@@ -118,7 +130,16 @@ def _find(desk: Desk, net: Model, image: Image, index: Index, name: str, k: int,
         pictures.append(desk.offers.picture(net, index.entries[m.place]))
         meter.tick(forward=1)
     among = counted(tuple(e.label for n, e in enumerate(index.entries) if n not in theirs))
-    return Answer(name, compared(index), index.measure.metric, found, among, tuple(pictures), (*notes, *found.provenance.caveats))
+    return Answer(compared(index), index.measure.metric, usual, found, among, tuple(pictures), (*notes, *found.provenance.caveats))
+
+
+def _usual(others: list[Match]) -> str:
+    """How alike the case in the middle is: a high likeness means little where all are alike."""
+    if len(others) < 2:
+        return ""
+    middle = others[len(others) // 2]
+    told = f"distance {number(middle.distance)}" if middle.likeness is None else f"likeness {middle.likeness:.3f}"
+    return f" For comparison, the case in the middle of all {len(others)}: {told}."
 
 
 def _own(index: Index, image: str, patient: str) -> tuple[set[str], tuple[str, ...]]:
@@ -152,7 +173,7 @@ def answer_of(desk: Desk, key: str) -> tuple[Job, Answer | None]:
 def told(desk: Desk, key: str) -> dict[str, Any]:
     """How far a question is, and what was found."""
     job, answer = answer_of(desk, key)
-    far = {"id": key, **desk.queue.far(job), "found": None}
+    far = {"id": key, **job.asked, **desk.queue.far(job), "found": None}
     if answer is None:
         return far
     found = answer.found
@@ -162,9 +183,9 @@ def told(desk: Desk, key: str) -> dict[str, Any]:
         for k, n in here.most_common()
     ]
     far["found"] = {
-        "index": answer.index, "sentence": found.sentence if len(found) else "No case is left to compare with.", "measure": found.measure,
+        "sentence": found.sentence if len(found) else "No case is left to compare with.", "measure": found.measure,
         "compared": answer.compared, "searched": found.searched, "left_out": found.left_out,
-        "distance": SCALES[answer.metric][0], "means": SCALES[answer.metric][1], "cannot": list(CANNOT), "notes": list(dict.fromkeys(answer.notes)), "labels": labels,
+        "means": f"{SCALES[answer.metric]}{answer.usual}", "cannot": list(CANNOT), "notes": list(dict.fromkeys(answer.notes)), "labels": labels,
         "matches": [_row(desk, n, m, p) for n, (m, p) in enumerate(zip(found, answer.pictures, strict=True))],
     }  # fmt: skip
     return far

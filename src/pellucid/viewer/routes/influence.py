@@ -28,7 +28,7 @@ class Trained(BaseModel):
 
 
 class Decided(BaseModel):
-    """What spoke for the target and against it; ``verdict`` and ``reasons``: whether retraining agrees."""
+    """What spoke for the target and against it; ``verdict`` and ``reasons``: whether retraining agrees; ``weight``: how much a single image weighs."""
 
     id: str
     target: str
@@ -36,6 +36,7 @@ class Decided(BaseModel):
     images: int
     verdict: str
     reasons: list[str]
+    weight: str
     caveats: list[str]
     means: str
     cannot: list[str]

@@ -15,8 +15,9 @@ from pydantic import BaseModel, Field
 from pellucid.errors import BadFile
 from pellucid.report.words import scan_rows
 from pellucid.viewer.desk import Desk
-from pellucid.viewer.routes.reach import PACKED, PROBLEMS, AtDesk, packed
+from pellucid.viewer.routes.reach import PACKED, PNG, PROBLEMS, AtDesk, packed
 from pellucid.viewer.shapes import Key, Shown, Strict, Text
+from pellucid.viewer.showing import thumbnail
 from pellucid.viewer.store import missing
 
 router = APIRouter(prefix="/api", tags=["scans"], responses=PROBLEMS)
@@ -120,6 +121,12 @@ def channel(desk: AtDesk, scan: str, n: int) -> Response:
     if not 0 <= n < len(channels):
         raise missing("channels", str(n))
     return packed(channels[n].data)
+
+
+@router.get("/scans/{scan}/picture", response_class=Response, responses=PNG)
+def picture(desk: AtDesk, scan: str) -> Response:
+    """A thumbnail of a scan; of a volume its middle slice."""
+    return Response(thumbnail(desk.scans.image(scan)), media_type="image/png")
 
 
 @router.post("/uploads", response_model=Upload, openapi_extra={"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}, "required": True}})  # fmt: skip

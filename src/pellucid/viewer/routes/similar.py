@@ -70,13 +70,11 @@ class Share(BaseModel):
 class Found(BaseModel):
     """What was found, by which measure, and what its numbers mean and do not mean."""
 
-    index: str
     sentence: str
     measure: str
     compared: str
     searched: int
     left_out: int
-    distance: str
     means: str
     cannot: list[str]
     notes: list[str]
@@ -85,8 +83,11 @@ class Found(BaseModel):
 
 
 class Search(Going):
-    """How far a search is, and what it found."""
+    """How far a search in an index is for a scan and a network, and what it found."""
 
+    scan: str
+    model: str
+    index: str
     found: Found | None
 
 

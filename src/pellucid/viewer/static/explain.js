@@ -3,17 +3,20 @@ import { get } from "./api.js";
 import { Desk } from "./desk.js";
 import { byId } from "./dom.js";
 import { evidence, verdict } from "./words.js";
+import { concepts } from "./concepts.js";
+import { influence } from "./influence.js";
 import { marks } from "./marks.js";
 import { question } from "./question.js";
 import { runs } from "./runs.js";
 import { screen } from "./screen.js";
 import { shelf } from "./shelf.js";
+import { similar } from "./similar.js";
 import { take } from "./take.js";
 import { way } from "./way.js";
 
 let desk = null;
 
-// desk.on("scan" | "look" | "runs" | "shown" | "examined" | "drawn" | "mark", fn)
+// desk.on("scan" | "model" | "look" | "runs" | "shown" | "examined" | "drawn" | "mark", fn)
 class Explaining extends Desk {
   constructor(app) {
     super(app);
@@ -37,7 +40,7 @@ class Explaining extends Desk {
 export async function mount(element, app) {
   element.append(byId("t-explain").content.cloneNode(true));
   desk = new Explaining(app);
-  for (const part of [runs, screen, shelf, question, verdict, evidence, marks, way, take]) part(desk);
+  for (const part of [runs, screen, shelf, question, verdict, evidence, marks, way, take, similar, concepts, influence]) part(desk);
   const { scan, show } = app.place;
   await desk.tell("start");
   if (!scan) return;

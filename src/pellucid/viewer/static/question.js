@@ -61,6 +61,7 @@ export function question(desk) {
     desk.look = null;
     desk.model = model.value;
     run.disabled = true;
+    desk.tell("model");
     fill(told, h("p", { class: "hint" }, "Looking at the network …"));
     await app.attempt(async () => {
       const facts = await get("model", { id: model.value });
