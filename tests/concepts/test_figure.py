@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pellucid.concepts import ConceptBank, agreement, matrix_figure, tcav
-from pellucid.concepts.figure import LOOKS, judged
+from pellucid.concepts import ConceptBank, agreement, matrix_figure, read_expected, tcav
+from pellucid.concepts.figure import LOOKS, judged, told
 from pellucid.errors import BadFile, BadParameter
 
 
@@ -64,3 +64,34 @@ def test_what_cannot_be_is_told(found, tmp_path):
         matrix_figure(replace(found, rows=(*found.rows, replace(found.rows[0], site="2"))), {})
     with pytest.raises(BadFile, match="suffix"):
         matrix_figure(found, {}, tmp_path / "m.txt")
+
+
+def test_what_is_expected_is_read_and_what_contradicts_it_is_named(found, tmp_path):
+    table = tmp_path / "expected.csv"
+    table.write_text("concept,target,expected\nbright,class 0,Yes\nbright,class 1,belongs\ndark,class 1,no\ndark,class 0,\n")
+    wanted = read_expected(table)
+    assert wanted == {("bright", "class 0"): True, ("bright", "class 1"): True, ("dark", "class 1"): False}
+    said = told(agreement(found, wanted))
+    assert said[0] == "Of 3 expectations: 1 found as expected, 1 rightly not raising it, 1 against what is expected."
+    assert said[1:] == ("Against what is expected: bright lowers the class 0 score, which belongs to it (at 0).",)
+    assert told(agreement(found, {})) == ()
+    table.write_text("concept,expected\nbright,no\n")
+    assert read_expected(table) == {("bright", ""): False}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("concept,target\na,b\n", "a column 'expected'"),
+        ("target,expected\na,yes\n", "a column 'concept'"),
+        ("concept,expected\nbright,maybe\n", "yes or no, in line 2 of e.csv; got 'maybe'"),
+        ("concept,expected\n,yes\n", "a concept, and yes or no, in line 2"),
+        ("concept,expected\nbright,yes\nbright,no\n", "one opinion on 'bright' in e.csv; got another in line 3"),
+    ],
+)
+def test_expectations_that_cannot_be_read(tmp_path, text, words):
+    (tmp_path / "e.csv").write_text(text)
+    with pytest.raises(BadFile, match=words):
+        read_expected(tmp_path / "e.csv")
+    with pytest.raises(BadFile, match="No such file"):
+        read_expected(tmp_path / "gone.csv")

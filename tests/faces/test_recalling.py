@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 
 import pellucid as pl
 from pellucid.cli import app
+from pellucid.concepts import Concepts
 from pellucid.errors import BadImage, BadParameter
+from pellucid.loading import load_model
 from pellucid.report import concepts_of, similar_of
 
 ROOT = Path(__file__).parents[2]
@@ -75,13 +77,48 @@ def test_the_page_on_examples_runs_as_written(tmp_path, monkeypatch):
 
 def test_the_page_on_concepts_runs_as_written(tmp_path, monkeypatch):
     (printed,) = followed("concepts.md", tmp_path, monkeypatch)
-    assert re.search(r"Edema raised the .* in \d+ % \[\d+, \d+\] of 12 images; random concepts \d+ % \[\d+, \d+\], p = 0.05", printed)
+    assert re.search(
+        r"Edema raised the .* for \d+ % of the directions, in all 12 images alike; random concepts \d+ % \[\d+, \d+\], p = 0.05", printed
+    )
+    assert "note: at 'features.2' the gradient of DME over no DME is the same in every image" in printed
     row = dict(zip(*lines(tmp_path / "found" / "table.csv"), strict=True))
     assert row["concept"] == "edema" and row["verdict"] == "raises" and int(row["random sets"]) == 19
     assert (tmp_path / "found" / "figure.png").stat().st_size > 5000
     facts = json.loads((tmp_path / "found" / "concepts.json").read_text(), parse_constant=lambda c: pytest.fail(f"{c} is no JSON"))
     assert facts["provenance"]["model"] and facts["rows"][0]["p"] == pytest.approx(0.05)
     assert not re.search(r"[ca]\d+\.png", printed + json.dumps(facts["rows"]))
+    assert "Of 1 expectations: 1 found as expected." in printed and "belongs" in printed
+    agreed = dict(zip(*lines(tmp_path / "found" / "agreement.csv"), strict=True))
+    assert (agreed["concept"], agreed["expected"], agreed["agreement"]) == ("edema", "belongs", "agrees")
+    again = Concepts.load(tmp_path / "found" / "concepts.json", load_model("phantom:fundus_dme"))
+    assert (
+        again.rows[0].sentence in printed
+        and again.sensitivities(load_model("phantom:fundus_dme"), tmp_path / "a0.png")[0].concept == "edema"
+    )
+
+
+def test_expectations_against_the_network_are_named(small):
+    rng = np.random.default_rng(1)
+    (small / "b").mkdir()
+    for i in range(140):
+        dark = rng.integers(0, 120, (10, 10)) + (130 if i < 6 else 0)
+        Image.fromarray(dark.astype(np.uint8)).save(small / "b" / f"{i}.png")
+    rows = [(f"b/{i}.png", "bright" if i < 6 else "random") for i in range(140)]
+    table(small / "bank.csv", *rows, columns=("image", "concept"))
+    args = ("concepts", "--bank", small / "bank.csv", "--images", small / "t.csv", *network(small), "--site", "1", "--pool", "mean")
+    targets = ("--target", "logit(1) - logit(0)", "--target", "logit(0) - logit(1)", "--expected", small / "e.csv")
+    way = json.loads(told(*args, *targets[:2], "--json").stdout)["rows"][0]["verdict"]
+    assert way in ("raises", "lowers")
+    table(small / "e.csv", ("bright", "yes", targets[1]), ("bright", "yes", targets[3]), columns=("concept", "expected", "target"))
+    found = json.loads(told(*args, *targets, "--json", "--out", small / "out").stdout)
+    assert sorted(r["agreement"] for r in found["agreement"]) == ["agrees", "contradicts"], "one of two opposite targets"
+    (line,) = (n for n in (small / "out" / "sentences.txt").read_text().splitlines() if n.startswith("Against"))
+    assert "bright lowers the" in line and "which belongs to it" in line
+    table(small / "e.csv", ("bright", "yes"), columns=("concept", "expected"))
+    assert "expectations of a --target; got none" in told(*args, *targets, code=1).stderr
+    assert told(*args, *targets[:2], "--expected", small / "e.csv").stdout.count("belongs")
+    table(small / "e.csv", ("spots", "yes"), columns=("concept", "expected"))
+    assert "a concept of the bank; got 'spots'" in told(*args, *targets[:2], "--expected", small / "e.csv", code=1).stderr
 
 
 # ---------------------------------------------------------------------------------------------------- small networks
@@ -254,7 +291,8 @@ def test_a_report_shows_all_four_levels(name, level, tmp_path):
     plain = page.replace("&#39;", "'").replace("&#34;", '"')
     for row in tested:
         assert row.sentence in plain, "with interval, random concepts and p, and those of which nothing is said"
-    assert plain.count("In this image a step toward ") == sum(r.verdict in ("raises", "lowers", "no more than random") for r in tested)
+    said = len(re.findall(r"In this image (too |alone |a step)|This image is an exception", plain))
+    assert said == sum(r.verdict in ("raises", "lowers", "no more than random") for r in tested)
 
 
 def test_only_what_was_found_is_shown():
@@ -279,5 +317,5 @@ def test_only_what_was_found_is_shown():
     tested = pl.concepts.tcav(line, bank, list(noise[120:134]), target=1, sites="0")
     here = tested.sensitivities(line, noise[130])
     bright, nothing = concepts_of(tested, here=here)
-    assert bright.effect > 0 and len(bright.examples) == 4 and "In this image a step toward bright raises" in bright.sentence
+    assert bright.effect > 0 and len(bright.examples) == 4 and "In this image too a step toward bright raises" in bright.sentence
     assert nothing.effect is None and nothing.sentence.startswith("Nothing is said of noise") and not nothing.examples

@@ -37,15 +37,18 @@ def concepts(
     randoms: Annotated[int, typer.Option(min=1, help="Random sets, at most; below 19 no p reaches 0.05.")] = 50,
     relative: Annotated[bool, typer.Option("--relative", help="Hold each concept against the others, not against random images.")] = False,
     alpha: Annotated[float, typer.Option(help="Level of each verdict.")] = 0.05,
+    expected: Annotated[Text, typer.Option(help="A .csv table (concept, expected: yes or no, target) of what an expert expects; the figure and "
+                                                "agreement.csv tell where the network agrees.")] = None,
     keep: Annotated[Text, typer.Option(help="Folder in which activations are kept, by what they depend on.")] = None,
-    out: Annotated[Text, typer.Option(help="Folder for table.csv, a figure a site, sentences.txt and concepts.json.")] = None,
+    out: Annotated[Text, typer.Option(help="Folder for table.csv, a figure a site, sentences.txt and concepts.json, which Concepts.load reads.")] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
     *,
     described: Described,
 ) -> None:  # fmt: skip
     """Test whether a score rises with concepts, more often than with random images in their place; in sentences and numbers."""
-    from pellucid.concepts import tcav
+    from pellucid.concepts import agreement, read_expected, tcav
+    from pellucid.concepts.figure import told
     from pellucid.run import Run
 
     with quiet_errors():
@@ -54,18 +57,20 @@ def concepts(
         cases = read_set(images).labelled(label)
         shown, known = _bank(bank)
         net = network(model, weights, described)
+        wanted = _wanted(net, {} if expected is None else read_expected(expected), target, shown)
         with progress("looking", "images") as tick, unnamed(cases, known):
             found = tcav(
                 net, shown, cases.scans, [_target(net, t) for t in target], sites=site or "auto", direction=cast("Any", direction),
                 pool=cast("Any", pool), randoms=randoms, relative=relative, patients=cases.known_patients, alpha=alpha, folder=keep,
                 run=Run(seed=seed, on_tick=tick),
             )  # fmt: skip
-        files = _write(found, Path(out)) if out is not None else []
+        agreed = agreement(found, wanted)
+        files = _write(found, Path(out), wanted) if out is not None else []
     if as_json:
-        print(json.dumps(found.facts() | {"files": [str(f) for f in files]}, indent=2))
+        print(json.dumps(found.facts() | {"agreement": list(agreed) if wanted else [], "files": [str(f) for f in files]}, indent=2))
         return
-    show(_short(found))
-    for line in (*found.sentences(), *(f"note: {n}" for n in found.notes), *(f"file: {f.resolve()}" for f in files)):
+    show(_short(found, agreed if wanted else None))
+    for line in (*found.sentences(), *told(agreed), *(f"note: {n}" for n in found.notes), *(f"file: {f.resolve()}" for f in files)):
         say(line)
 
 
@@ -91,6 +96,24 @@ def _bank(text: str) -> tuple[ConceptBank, Cases]:
         return (ConceptBank.from_folders(path) if path.is_dir() else ConceptBank.from_table(path)), files
 
 
+def _wanted(net: Model, told: dict[tuple[str, str], bool], targets: list[str], bank: ConceptBank) -> dict[tuple[str, str], bool]:
+    """What is expected, under the names of the findings: a target as it was asked for, or as it is told; none where there is one alone.
+
+    Raises:
+        BadParameter: of a concept or target that is not asked about, or of no target where there are several.
+    """
+    from pellucid.concepts.result import label
+
+    names = {t: label(net, _target(net, t)) for t in targets}
+    names |= {n: n for n in names.values()} | ({"": next(iter(names.values()))} if len(set(names.values())) == 1 else {})
+    for concept, target in told:
+        if target not in names:
+            raise BadParameter("expectations of a --target", repr(target) if target else "none", f"There are {', '.join(sorted({*names} - {''}))}.")
+        if concept not in bank.names:
+            raise BadParameter("expectations of a concept of the bank", repr(concept), f"There are {', '.join(bank.names)}.")
+    return {(concept, names[target]): said for (concept, target), said in told.items()}
+
+
 def _target(net: Model, text: str) -> Any:
     """A class by its name, or an expression."""
     from pellucid.target import read_target
@@ -98,8 +121,8 @@ def _target(net: Model, text: str) -> Any:
     return text if text in net.classes else int(text) if text.isdigit() else read_target(text)
 
 
-def _short(found: Concepts) -> Table:
-    """What fits on a terminal; a site or target that is the same in all rows stands in the sentences."""
+def _short(found: Concepts, agreed: Table | None) -> Table:
+    """What fits on a terminal; a site or target that is the same in all rows stands in the sentences. ``agreed``: with what an expert expects."""
     from pellucid.table import Table
 
     several = [name for name in ("site", "target") if len({getattr(r, name) for r in found}) > 1]
@@ -107,7 +130,11 @@ def _short(found: Concepts) -> Table:
         (r.concept, *(getattr(r, n) for n in several), _share(r.score, r.low, r.high), _share(r.random, *r.random_range), r.p, r.verdict)
         for r in found
     ]
-    return Table(("concept", *several, "score rises in", "random sets", "p", "finding"), tuple(rows))
+    columns = ("concept", *several, "score rises in", "random sets", "p", "finding")
+    if agreed is None:
+        return Table(columns, tuple(rows))
+    more = zip(rows, agreed["expected"], agreed["agreement"], strict=True)
+    return Table((*columns, "expected", "agreement"), tuple((*r, e, a) for r, e, a in more))
 
 
 def _share(value: float, low: float, high: float) -> str:
@@ -115,9 +142,10 @@ def _share(value: float, low: float, high: float) -> str:
     return f"{100 * value:.0f} %" + ("" if math.isnan(low) else f" [{100 * low:.0f}, {100 * high:.0f}]")
 
 
-def _write(found: Concepts, out: Path) -> list[Path]:
-    """Table, figures, sentences and provenance."""
-    from pellucid.concepts import matrix_figure
+def _write(found: Concepts, out: Path, wanted: dict[tuple[str, str], bool]) -> list[Path]:
+    """Table, figures, sentences, the finding to be loaded again; where something is expected, how far it agrees."""
+    from pellucid.concepts import agreement, matrix_figure
+    from pellucid.concepts.figure import told
 
     out.mkdir(parents=True, exist_ok=True)
     files = [found.table().renew(out / "table.csv")]  # first: it refuses to replace what is not ours
@@ -125,7 +153,9 @@ def _write(found: Concepts, out: Path) -> list[Path]:
     for site in sites:
         slug = "" if len(sites) == 1 else "-" + re.sub(r"[^0-9A-Za-z]+", "-", site).strip("-")
         files.append(out / f"figure{slug}.png")
-        matrix_figure(found, {}, files[-1], site=site)
-    files.append(put(out / "sentences.txt", "\n".join((*found.sentences(), *found.notes)) + "\n"))
+        matrix_figure(found, wanted, files[-1], site=site)
+    if wanted:
+        files.append(agreement(found, wanted).renew(out / "agreement.csv"))
+    files.append(put(out / "sentences.txt", "\n".join((*found.sentences(), *told(agreement(found, wanted)), *found.notes)) + "\n"))
     files.append(found.save(out / "concepts.json"))
     return files

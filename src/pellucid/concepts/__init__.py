@@ -8,6 +8,7 @@ from pellucid.concepts.discover import Discovered as Discovered
 from pellucid.concepts.discover import discover_concepts as discover_concepts
 from pellucid.concepts.figure import agreement as agreement
 from pellucid.concepts.figure import matrix_figure as matrix_figure
+from pellucid.concepts.figure import read_expected as read_expected
 from pellucid.concepts.region import RegionRow as RegionRow
 from pellucid.concepts.region import Regions as Regions
 from pellucid.concepts.region import concept_region as concept_region

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pellucid.concepts.result import ConceptRow, Concepts
+from pellucid.concepts.result import ConceptRow, Concepts, scored
 from pellucid.errors import BadFile, BadParameter
 from pellucid.files import whole
 from pellucid.table import Table
@@ -23,6 +25,7 @@ LOOKS: dict[Agreement, tuple[str, str, str]] = {
     "not tested": ("#ffffff", "–", ""),
 }
 INKS: dict[Agreement, str] = {"agrees": "#12795a", "as expected": "#12795a", "contradicts": "#b83446"}
+YES, NO = {"yes", "true", "1", "belongs"}, {"no", "false", "0", "does not belong"}
 INK, SOFT, LINE = "#18232e", "#566473", "#dde3e9"
 
 
@@ -61,6 +64,57 @@ def agreement(concepts: Concepts, expected: Expected) -> Table:
         for r in concepts.rows
     ]
     return Table(("concept", "site", "target", "score", "p", "found", "expected", "agreement"), tuple(rows))
+
+
+def read_expected(path: str | Path) -> dict[tuple[str, str], bool]:
+    """What an expert expects, from a CSV table with the columns concept, expected (yes or no), and target, which may be missing: ``""`` then.
+
+    Rows whose ``expected`` is empty have no opinion and are left out.
+
+    Raises:
+        BadFile: no table, a column that is missing, an empty concept, another word than yes or no, or two opinions on one thing.
+    """
+    table = Path(path)
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), reader.fieldnames or []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        got = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
+        raise BadFile(f"a table of what is expected: {table}", got, "Give a CSV file in UTF-8.") from error
+    for wanted in ("concept", "expected"):
+        if wanted not in columns:
+            raise BadFile(f"a column {wanted!r} in {table.name}", ", ".join(columns) or "nothing", "Name it so.")
+    found: dict[tuple[str, str], bool] = {}
+    for n, row in enumerate(rows, 2):
+        concept, target, said = ((row.get(c) or "").strip() for c in ("concept", "target", "expected"))
+        if not said:
+            continue
+        if not concept or said.lower() not in YES | NO:
+            raise BadFile(
+                f"a concept, and yes or no, in line {n} of {table.name}", repr(said if concept else ""), "Or leave expected empty."
+            )
+        if found.setdefault((concept, target), said.lower() in YES) != (said.lower() in YES):
+            raise BadFile(f"one opinion on {concept!r} in {table.name}", f"another in line {n}", "Keep one.")
+    return found
+
+
+def told(table: Table) -> tuple[str, ...]:
+    """What ``agreement`` found, in words: how often each, and every contradiction by name."""
+    rows = list(table)
+    asked = [r for r in rows if r["expected"]]
+    if not asked:
+        return ()
+    counts = Counter(r["agreement"] for r in asked)
+    words = {
+        "agrees": "found as expected", "as expected": "rightly not raising it", "contradicts": "against what is expected",
+        "not seen": "expected and not seen", "not tested": "not told from random images",
+    }  # fmt: skip
+    lines = [f"Of {len(asked)} expectations: " + ", ".join(f"{counts[k]} {w}" for k, w in words.items() if counts[k]) + "."]
+    for r in (r for r in asked if r["agreement"] == "contradicts"):
+        own = "which belongs to it" if r["expected"] == "belongs" else "which does not belong to it"
+        lines.append(f"Against what is expected: {r['concept']} {r['found']} the {scored(r['target'])}, {own} (at {r['site']}).")
+    return tuple(lines)
 
 
 def _pairs(expected: Expected) -> dict[tuple[str, str], bool]:
