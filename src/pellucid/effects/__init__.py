@@ -2,6 +2,11 @@
 
 from pellucid.effects.accumulated import ale as ale
 from pellucid.effects.accumulated import ale_pair as ale_pair
+from pellucid.effects.acquisition import Attenuation as Attenuation
+from pellucid.effects.acquisition import Blur as Blur
+from pellucid.effects.acquisition import Noise as Noise
+from pellucid.effects.acquisition import Resolution as Resolution
+from pellucid.effects.acquisition import RingIntensity as RingIntensity
 from pellucid.effects.curve import Axis as Axis
 from pellucid.effects.curve import Curve as Curve
 from pellucid.effects.curve import Effect as Effect
@@ -9,5 +14,16 @@ from pellucid.effects.curve import curve_of as curve_of
 from pellucid.effects.dependence import ice as ice
 from pellucid.effects.dependence import partial_dependence as partial_dependence
 from pellucid.effects.dependence import partial_dependence_pair as partial_dependence_pair
+from pellucid.effects.dose import DoseResponse as DoseResponse
+from pellucid.effects.dose import dose_response as dose_response
+from pellucid.effects.importance import Importance as Importance
+from pellucid.effects.importance import ImportanceRow as ImportanceRow
+from pellucid.effects.interactions import h_statistic as h_statistic
+from pellucid.effects.intervention import Changed as Changed
+from pellucid.effects.intervention import Intervention as Intervention
+from pellucid.effects.lesions import LesionContrast as LesionContrast
+from pellucid.effects.lesions import LesionSize as LesionSize
+from pellucid.effects.permutation import correlated as correlated
+from pellucid.effects.permutation import permutation_importance as permutation_importance
 from pellucid.effects.surface import Surface as Surface
 from pellucid.effects.surface import surface_of as surface_of

@@ -38,6 +38,15 @@ class Answer:
     within: tuple[float, float] | None = None
     model: Model | None = None
     told: Mapping[str, str] = field(default_factory=dict)
+    means: tuple[str, ...] = ()  # how a truth may name the class that is asked about
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What is known of each row: numbers, or 1 and 0 for the class that is asked about and the others."""
+
+    values: Floats
+    binary: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +121,39 @@ def asked(
         raise BadParameter(f"a weight from 0 on for each of {len(table)} rows", f"shape {heavy.shape}", "Give such weights.")
     run = run or Run()
     return Asked(table, answer_of(model, table, target, classes), who, heavy, run, Meter(run), began)
+
+
+def truth_of(question: Asked, rows: Any, given: Sequence[Any] | str) -> Truth:
+    """The truth of each row, a column of the rows or given beside them; labels as whether they name the class that is asked about.
+
+    Raises:
+        BadParameter: not one for each row, a missing one, or labels among which the class is none or all.
+    """
+    values = as_rows(rows)[given] if isinstance(given, str) else np.asarray(given)
+    if values.shape != (len(question.rows),):
+        raise BadParameter(f"a truth for each of {len(question.rows)} rows", f"shape {values.shape}", "Give as many.")
+    means = question.answer.means
+    texts = np.array(
+        [
+            f"{v:g}" if isinstance(v, (float, np.floating)) else str(int(v)) if isinstance(v, (bool, np.bool_)) else str(v)
+            for v in values.tolist()
+        ]
+    )
+    if means:
+        found = np.isin(texts, means)
+        if not found.any() or found.all():
+            got = f"{', '.join(sorted(set(texts.tolist()))[:6])}"
+            raise BadParameter(
+                f"labels of which some are {' or '.join(dict.fromkeys(means))}", got, "Give the labels of the classes, or target=."
+            )
+        return Truth(found.astype(np.float64), True)
+    try:
+        numbers = values.astype(np.float64)
+    except (TypeError, ValueError):
+        raise BadParameter("a truth in numbers", repr(texts[0]), "Give numbers, or 0 and 1.") from None
+    if not np.isfinite(numbers).all():
+        raise BadParameter("a truth for each row", "missing values", "Leave those rows out.")
+    return Truth(numbers, set(np.unique(numbers)) <= {0.0, 1.0})
 
 
 def answer_of(model: Any, rows: Rows, target: Any, classes: Sequence[str]) -> Answer:
@@ -197,14 +239,16 @@ def _classifier(model: Any, rows: Rows, target: Any, classes: Sequence[str]) -> 
         return Answer(logs, repr(target), _name(model), framed, _inside(target), None, told)
     k = _index(target, names, own)
     if hasattr(model, "predict_proba"):
-        score = f"probability of {names[k]!r}"
-        return Answer(lambda given: np.asarray(model.predict_proba(given))[:, k], score, _name(model), framed, (0.0, 1.0), None, told)
+        means, score = (own[k], names[k]), f"probability of {names[k]!r}"
+        return Answer(
+            lambda given: np.asarray(model.predict_proba(given))[:, k], score, _name(model), framed, (0.0, 1.0), None, told, means
+        )
 
     def decided(given: Any) -> Floats:
         z = np.asarray(model.decision_function(given), dtype=np.float64)
         return z[:, k] if z.ndim == 2 else z if k == 1 else -z
 
-    return Answer(decided, f"decision value of {names[k]!r}", _name(model), framed, None, None, told)
+    return Answer(decided, f"decision value of {names[k]!r}", _name(model), framed, None, None, told, (own[k], names[k]))
 
 
 def _index(target: Any, names: tuple[str, ...], own: tuple[str, ...]) -> int:
@@ -242,7 +286,8 @@ def _network(model: Model, target: Any, classes: Sequence[str]) -> Answer:
     if model.classes:
         empty = Seen(torch.zeros(1, len(model.classes)), model.reading)
         wanted = wanted.settle(empty, None)  # type: ignore[arg-type]  # a score of rows has no grid
-    return Answer(forward, "output" if one else repr(wanted), model.name, False, _inside(wanted), model)
+    own = (str(wanted.k), str(model.reading.index(wanted.k))) if isinstance(wanted, (Logit, Probability)) and model.classes else ()
+    return Answer(forward, "output" if one else repr(wanted), model.name, False, _inside(wanted), model, {}, own)
 
 
 def _inside(target: Target) -> tuple[float, float] | None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pellucid.effects.drawing import Theme
 from pellucid.effects.words import amount, joined, ranges
 from pellucid.errors import BadParameter
 from pellucid.explanation import Evidence, Measurement, Provenance
@@ -66,7 +67,7 @@ class Effect(Finding):
     def table(self) -> Table:
         """All numbers, a row each."""
 
-    def figure(self, path: Any = None, *, theme: Literal["light", "dark"] = "light") -> Any:
+    def figure(self, path: Any = None, *, theme: Theme = "light") -> Any:
         """Draw it (``.svg``, ``.png``, ``.pdf``, ``.webp``); returns the matplotlib Figure. Gray: asked beyond the data."""
         from pellucid.effects.figure import draw
 
