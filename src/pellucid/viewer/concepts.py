@@ -133,11 +133,13 @@ def here(s: Sensitivity, tested: int) -> str:
             else f"Here {step}, no more than random concepts do."
         )
         return f"No finding, for over many images {s.concept} mattered no more than random. {one}"
-    if not s.beyond:
-        return f"In this image it does not stand out: {step}, no more than random concepts do."
-    if way != s.verdict:
+    if way == s.verdict and s.beyond:
+        return f"In this image too: {step}, more than random concepts do."
+    if way == s.verdict:
+        return f"In this image {step} as well, though no more than random concepts do: the finding is one over many images."
+    if s.beyond:
         return f"This image is an exception: {step}, more than random concepts do."
-    return f"In this image too: {step}, more than random concepts do."
+    return f"In this image it is not seen: {step}, no more than random concepts do."
 
 
 def told(desk: Desk, key: str) -> dict[str, Any]:

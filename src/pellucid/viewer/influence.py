@@ -38,7 +38,7 @@ def of_scan(desk: Desk, scan: str, model: str, k: int) -> dict[str, Any]:
             if isinstance(found, PellucidError):
                 raise found
             desk.nets.check(model, found.network, "influence")
-            told.append(_told(net, image, name, found, known, k))
+            told.append(_told(desk, net, image, name, found, known, k))
         except PellucidError as error:
             problems.append({"name": name, "problem": problem(error)})
     return {"found": told, "problems": problems, "others": others}
@@ -55,14 +55,21 @@ def _known(desk: Desk) -> dict[str, Entry]:
     return known
 
 
-def _told(net: Model, image: Image, name: str, found: Influence, known: dict[str, Entry], k: int) -> dict[str, Any]:
+def _told(desk: Desk, net: Model, image: Image, name: str, found: Influence, known: dict[str, Entry], k: int) -> dict[str, Any]:
     own = net.ready(image)[0].fingerprint
     most = max((abs(float(v)) for v in found.values), default=0.0) or 1.0
 
     def row(i: int) -> dict[str, Any]:
         mark, value = found.images[i] if i < len(found.images) else "", float(found.values[i])
         shown = {"label": found.labels[i], "value": value, "shown": number(value, sign=True), "share": abs(value) / most}
-        return {"place": i, **shown, "same": mark == own, "picture": bool(mark) and mark in known}
+        lies = desk.offers.where(known[mark]) if mark in known else "No index at hand knows where it lies."
+        return {
+            "place": i,
+            **shown,
+            "same": mark == own,
+            "picture": not isinstance(lies, str),
+            "why": lies if isinstance(lies, str) else "",
+        }
 
     return {
         "id": name, "target": found.target, "probability": found.probability if math.isfinite(found.probability) else None,

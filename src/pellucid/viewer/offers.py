@@ -111,13 +111,9 @@ class Offers:
 
     def picture(self, net: Model, entry: Entry) -> Picture:
         """A case of an index as a thumbnail: read where it may be read, and only if it is the image that was described."""
-        if not entry.name:
-            return Picture(why="The index does not say where its image lies.")
-        path = self._allowed(entry.name)
-        if path is None:
-            return Picture(why="Its file lies outside of the folders that may be shown: the served one, and those of --cases.")
-        if not path.exists():
-            return Picture(why="Its file is gone.")
+        path = self.where(entry)
+        if isinstance(path, str):
+            return Picture(why=path)
         try:
             if path.is_dir():
                 weigh_all(path, self.shelf.limits, self._homes())
@@ -130,6 +126,15 @@ class Offers:
         if not same:
             return Picture(why="Its file holds another image than the one that was compared.")
         return self.shown(image)
+
+    def where(self, entry: Entry) -> Path | str:
+        """Where a case lies, or why it cannot be shown."""
+        if not entry.name:
+            return "The index does not say where its image lies."
+        path = self._allowed(entry.name)
+        if path is None:
+            return "Its file lies outside of the folders that may be shown: the served one, and those of --cases."
+        return path if path.exists() else "Its file is gone."
 
     def shown(self, image: Image) -> Picture:
         """A thumbnail; none where its pixels may name a patient, unless names are told."""
@@ -158,7 +163,8 @@ def _opened(how: Callable[[Path], T], path: Path, name: str) -> T:
     try:
         return how(path)
     except PellucidError as error:
-        raise type(error)(*(t.replace(str(path), name) for t in (error.asked, error.got, error.fix))) from error
+        told = (t.replace(str(path), name).replace(f"{path.parent}/", "") for t in (error.asked, error.got, error.fix))
+        raise type(error)(*told) from error
     except Exception as error:  # whatever a damaged file raises
         raise BadFile(f"results of Pellucid: {name}", "a file that cannot be read", "It is damaged: make it anew.") from error
 

@@ -183,7 +183,7 @@ def told(desk: Desk, key: str) -> dict[str, Any]:
         for k, n in here.most_common()
     ]
     far["found"] = {
-        "sentence": found.sentence if len(found) else "No case is left to compare with.", "measure": found.measure,
+        "sentence": found.sentence.replace(";", " and ") if len(found) else "No case is left to compare with.", "measure": found.measure,
         "compared": answer.compared, "searched": found.searched, "left_out": found.left_out,
         "means": f"{SCALES[answer.metric]}{answer.usual}", "cannot": list(CANNOT), "notes": list(dict.fromkeys(answer.notes)), "labels": labels,
         "matches": [_row(desk, n, m, p) for n, (m, p) in enumerate(zip(found, answer.pictures, strict=True))],

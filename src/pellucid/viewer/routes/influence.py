@@ -16,7 +16,8 @@ Name = Annotated[str, Query(max_length=400)]
 
 
 class Trained(BaseModel):
-    """A training image: its place in the table, label, influence in nats and as a share of the strongest; ``picture``: an index knows where it lies."""
+    """A training image: its place in the table, label, influence in nats and as a share of the strongest; ``picture``: it can be
+    shown, for an index knows where it lies; ``why`` not."""
 
     place: int
     label: str
@@ -25,6 +26,7 @@ class Trained(BaseModel):
     share: float
     same: bool
     picture: bool
+    why: str
 
 
 class Decided(BaseModel):

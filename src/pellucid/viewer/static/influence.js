@@ -28,7 +28,7 @@ export function influence(desk) {
       const bar = h("span", { class: r.value > 0 ? "for" : "against" });
       bar.style.width = `${Math.max(2, 100 * r.share)}%`;
       const src = r.picture ? fileOf("influence/picture", { scan, model, id: f.id, place: r.place }) : "";
-      const figure = tile(src, `Training image, ${r.label}, ${r.shown}`, [h("strong", {}, r.label), h("span", { class: "strength", "aria-hidden": "true" }, bar), h("span", {}, r.shown), h("small", {}, r.same ? `place ${r.place}, this image` : `place ${r.place}`)], "No index at hand knows where it lies.");
+      const figure = tile(src, `Training image, ${r.label}, ${r.shown}`, [h("strong", {}, r.label), h("span", { class: "strength", "aria-hidden": "true" }, bar), h("span", {}, r.shown), h("small", {}, r.same ? `place ${r.place}, this image` : `place ${r.place}`)], r.why);
       const img = figure.querySelector("img");
       if (img) img.addEventListener("error", () => img.replaceWith(h("div", { class: "no-picture" }, h("span", {}, "Its file is gone or may not be shown."))), { once: true });
       return figure;

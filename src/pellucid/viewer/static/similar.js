@@ -99,7 +99,7 @@ export function similar(desk) {
     const cases = f.matches.map((m) => tile(m.picture ? fileOf(`similar/${id}/${m.n}/picture`) : "", `Similar case ${m.n + 1}: ${m.label}`, lines(m), m.why));
     fill(found, h("p", { class: "sentence" }, f.sentence), h("div", { class: "tiles" }, own, cases),
       f.labels.length ? h("div", { class: "scroller", role: "region", tabindex: "0", "aria-label": "Labels of the cases" }, h("table", { class: "shares" },
-        h("thead", {}, h("tr", {}, ["Label", "Among these", "Among all compared", "Of these by chance"].map((c) => h("th", { scope: "col" }, c)))), h("tbody", {}, f.labels.map((l) => share(l, f))))) : null,
+        h("thead", {}, h("tr", {}, ["Label", "Among these", "Among all compared", "Expected by chance"].map((c) => h("th", { scope: "col" }, c)))), h("tbody", {}, f.labels.map((l) => share(l, f))))) : null,
       h("ul", { class: "remarks" }, f.notes.map((n) => h("li", {}, n))),
       h("p", { class: "hint" }, h("strong", {}, "What the numbers mean. "), `${f.means} Compared: ${f.compared}.`),
       cannot("What they cannot tell you.", f.cannot));
