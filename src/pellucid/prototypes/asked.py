@@ -6,12 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pellucid.asking import Scan, as_image
-from pellucid.channels import Normalize
 from pellucid.errors import BadImage, BadTarget, Unsupported
 from pellucid.image import Image
 from pellucid.model import Model
@@ -22,15 +20,8 @@ from pellucid.run import Meter, Run
 from pellucid.target import Logit, Probability, Scaled, Sum, Target, as_target
 
 
-class Line(Normalize):
-    """A signal (c, t) passes as an image of one row: the network gets it without that row."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return super().__call__(x).squeeze(2)
-
-
 def scans_of(given: Any) -> list[Scan]:
-    """One scan or several as a list; signals (c, t) become images of one row.
+    """One scan or several as a list.
 
     Raises:
         BadImage: none.
@@ -38,16 +29,7 @@ def scans_of(given: Any) -> list[Scan]:
     several = list(given) if isinstance(given, (list, tuple)) else [given]
     if not several:
         raise BadImage("at least one image of the kind that the network takes", "none", "Give the user's images: they tell size and span.")
-    return [torch.as_tensor(s)[:, None] if isinstance(s, (Tensor, np.ndarray)) and s.ndim == 2 else s for s in several]
-
-
-def lined(model: Model, given: Any) -> Model:
-    """The model as it takes images of one row, where signals (c, t) were given."""
-    first = given[0] if isinstance(given, (list, tuple)) and len(given) else given
-    if not (isinstance(first, (Tensor, np.ndarray)) and first.ndim == 2):
-        return model
-    known = model.normalize or Normalize()
-    return replace(model, normalize=Line(known.mean, known.std))
+    return several
 
 
 def closed(target: Any) -> Target:
@@ -185,4 +167,3 @@ class Asked:
         question = replace(self.question(self.target), place=place)
         size = self.engine.plan("scores", question).size
         return torch.cat([self.engine.answer([Block(question, part, False, through=True)])[0].inputs for part in x.split(size)])
-

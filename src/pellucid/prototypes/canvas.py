@@ -38,12 +38,11 @@ class Canvas(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Samples(Canvas):
-    """The samples themselves, as shares of the span, cut at its ends after each step (``free``: not cut)."""
+    """The samples themselves, as shares of the span, cut at its ends after each step."""
 
     start: Tensor
     low: Tensor
     high: Tensor
-    free: bool = False
 
     @property
     def width(self) -> Tensor:
@@ -57,7 +56,7 @@ class Samples(Canvas):
         return self.low + self.width * at
 
     def settle(self, at: Tensor) -> Tensor:
-        return at if self.free else at.clamp_min(0).minimum((self.high - self.low) / self.width)
+        return at.clamp_min(0).minimum((self.high - self.low) / self.width)
 
     def blurred(self, at: Tensor, sigma: float) -> Tensor:
         sizes, start = [sigma if k > 1 else 0.0 for k in self.start.shape[1:]], (self.start - self.low) / self.width
@@ -100,20 +99,21 @@ class Waves(Canvas):
 
 @dataclass(frozen=True, eq=False)
 class Phases(Canvas):
-    """The phase alone of a spectrum whose magnitude ``size`` (c, *space) stays; ``whole`` is the image of that very magnitude, ``image`` its part within
-    the span."""
+    """The phase alone of a spectrum whose magnitude ``size`` (c, *space) stays, along ``axes`` (c, c) of the channels. ``whole`` has that very magnitude;
+    ``image`` is its part within the span."""
 
     size: Tensor
+    axes: Tensor
     low: Tensor
     high: Tensor
 
     def begin(self, n: int, random: torch.Generator) -> Tensor:
-        phase = 2 * torch.rand(n, 1, *self.size.shape[1:], generator=random, dtype=torch.float64) - 1
-        return (torch.pi * phase).expand(n, *self.size.shape).clone().to(self.low)
+        phase = 2 * torch.rand(n, *self.size.shape, generator=random, dtype=torch.float64) - 1
+        return (torch.pi * phase).to(self.low)
 
     def whole(self, at: Tensor) -> Tensor:
         """Before values are cut at the ends of the span."""
-        return with_magnitude(self.size, at)
+        return torch.einsum("ij,nj...->ni...", self.axes.to(at), with_magnitude(self.size, at))
 
     def image(self, at: Tensor) -> Tensor:
         whole = self.whole(at)

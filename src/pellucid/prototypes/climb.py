@@ -21,7 +21,7 @@ TRIES, TURN, SHIFT, SOFT = 16, 4.0, 0.025, 0.7  # of ``steadiness``: moved copie
 @dataclass(frozen=True)
 class Priors:
     """What holds a picture back, in points of the score. ``l2``: for a mean squared change as large as the span; ``tv``: for a mean step from sample to
-    sample as large as the span; ``blur``: finest samples, every ``every`` steps."""
+    sample as large as the span. ``blur``: finest samples, every ``every`` steps."""
 
     l2: float = 0.0
     tv: float = 0.0
@@ -50,7 +50,8 @@ class Jolts:
 
 @dataclass(eq=False)
 class Climb:
-    """A climb of n pictures side by side. ``rows`` gives each step's targets, where they are not the one asked."""
+    """A climb of n pictures side by side. ``rows`` gives each step's targets, where they are not the one asked; ``held`` what holds each picture back,
+    in place of ``priors``; ``last`` is the last step's rate as a share of the first's."""
 
     asked: Asked
     canvas: Canvas
@@ -63,6 +64,8 @@ class Climb:
     jolts: Jolts = field(default_factory=Jolts)
     rows: Callable[[Tensor], Sequence[Target]] | None = None
     seen: Callable[[Tensor], Tensor] | None = None  # what the network is shown of the pictures, in place of ``jolts``
+    held: Callable[[Tensor], Tensor] | None = None
+    last: float = 1.0
 
     def run(self, n: int) -> tuple[Tensor, list[list[float]], Tensor]:
         """The last parameters, the scores of each picture step by step, and the sum of |d score / d picture| over the way (n, 1, *space)."""
@@ -82,6 +85,7 @@ class Climb:
             mattered += slope.abs().sum(1, keepdim=True)
             for way, s in zip(ways, scores.view(n, -1).mean(1).tolist(), strict=True):
                 way.append(s)
+            rule.rate = self.rate * self.last ** (step / max(self.steps - 1, 1))
             at = self.canvas.settle(rule.step(at.detach(), -change))
             if self.priors.blur > 0 and (step + 1) % self.priors.every == 0 and step + 1 < self.steps:
                 at = self.canvas.blurred(at, self.priors.blur)
@@ -92,15 +96,16 @@ class Climb:
 
     def pull(self, x: Tensor) -> Tensor | None:
         """The slope of the priors at the pictures."""
-        if not self.priors.l2 and not self.priors.tv:
+        if self.held is None and not self.priors.l2 and not self.priors.tv:
             return None
         y = x.detach().requires_grad_()
-        change = (y - self.start) / self.width
-        held = self.priors.l2 * change.square().flatten(1).mean(1)
-        if self.priors.tv:
-            held = held + self.priors.tv * roughness(y / self.width, self.asked.like.grid.spacing)
-        (slope,) = torch.autograd.grad(held.sum(), y)
+        (slope,) = torch.autograd.grad((self._price(y) if self.held is None else self.held(y)).sum(), y)
         return slope
+
+    def _price(self, y: Tensor) -> Tensor:
+        change = (y - self.start) / self.width
+        rough = roughness(y / self.width, self.asked.like.grid.spacing) if self.priors.tv else 0.0
+        return self.priors.l2 * change.square().flatten(1).mean(1) + self.priors.tv * rough
 
 
 def roughness(x: Tensor, spacing: Sequence[float], power: float = 1.0) -> Tensor:

@@ -22,18 +22,29 @@ LEAST = 1e-6  # of a channel's spread: below it a channel says nothing
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """``low`` and ``high`` (c, 1, ..., 1) span the values of all images; ``mean`` (c, *space) and ``size`` (the mean magnitude of the spectra) are those
-    of all of them, in float64; ``mix`` (c, c) makes channels vary together as theirs do; ``best`` is the one with the highest of ``scores``."""
+    """``low`` and ``high`` (c, 1, ..., 1) span the values of all images; ``mean`` (c, *space) is that of all of them, in float64; ``covariance`` (c, c)
+    that of their channels; ``best`` is the one with the highest of ``scores``."""
 
     like: Image
     low: Tensor
     high: Tensor
     mean: Tensor
-    mix: Tensor
-    size: Tensor | None
+    covariance: Tensor
     scores: tuple[float, ...]
     best: Tensor
     marks: tuple[str, ...]
+
+    @property
+    def mix(self) -> Tensor:
+        """What makes independent channels vary together as the images' do, (c, c)."""
+        return mixing(self.covariance)
+
+    @property
+    def axes(self) -> Tensor:
+        """Principal axes of the channels, as columns (c, c): along them nothing varies together. The mean lies on their positive sides."""
+        found = torch.linalg.eigh(self.covariance)[1]
+        side = self.mean.flatten(1).mean(1) @ found
+        return found * torch.where(side < 0, -1.0, 1.0)
 
     @property
     def width(self) -> Tensor:
@@ -66,14 +77,14 @@ def _same(x: Tensor, first: Tensor) -> None:
         )
 
 
-def read_given(asked: Asked, scans: Sequence[Scan], *, spectrum: bool = False) -> Given:
+def read_given(asked: Asked, scans: Sequence[Scan]) -> Given:
     """Look at all images once: prepared, of one shape, ``TOGETHER`` at a time.
 
     Raises:
         BadImage: prepared images of several shapes.
     """
     model, ready = asked.engine.model, asked.x.double()
-    mean, size = torch.zeros_like(ready), torch.zeros_like(ready)
+    mean = torch.zeros_like(ready)
     low, high = model.span(asked.x)
     products = torch.zeros(len(ready), len(ready), dtype=torch.float64, device=ready.device)
     scores: list[float] = []
@@ -88,7 +99,6 @@ def read_given(asked: Asked, scans: Sequence[Scan], *, spectrum: bool = False) -
             low, high = torch.minimum(low, a), torch.maximum(high, b)
             mean += x.double()
             products += x.double().flatten(1) @ x.double().flatten(1).T
-            size += magnitude(x) if spectrum else 0
             marks.append(image.fingerprint)
             batch.append(x)
         found, _ = asked.told(torch.stack(batch))
@@ -99,9 +109,16 @@ def read_given(asked: Asked, scans: Sequence[Scan], *, spectrum: bool = False) -
     center = (mean / n).flatten(1).mean(1)
     covariance = products / (n * ready[0].numel()) - center[:, None] * center
     ends = (low.to(asked.x), high.to(asked.x))
-    return Given(
-        asked.like, *ends, mean / n, mixing(covariance), size / n if spectrum else None, tuple(scores), best, tuple(marks)
-    )  # fmt: skip
+    return Given(asked.like, *ends, mean / n, covariance, tuple(scores), best, tuple(marks))
+
+
+def mean_spectrum(asked: Asked, scans: Sequence[Scan], axes: Tensor) -> Tensor:
+    """Mean magnitude of the spectra of all images (c, *space), in float64, once their channels are turned to ``axes`` (c, c)."""
+    total = torch.zeros_like(asked.x, dtype=torch.float64)
+    for scan in scans:
+        x = asked.engine.model.ready(as_image(scan))[1]
+        total += magnitude(torch.einsum("ji,j...->i...", axes, x.double()))
+    return total / len(scans)
 
 
 def mixing(covariance: Tensor) -> Tensor:

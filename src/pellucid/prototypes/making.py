@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,18 +50,20 @@ class Bench:
     began: float
 
     @classmethod
-    def of(cls, model: Model, target: Target, scans: Sequence[Scan], start: object, run: Run, *, spectrum: bool = False) -> Bench:
+    def of(cls, model: Model, target: Target, scans: Sequence[Scan], start: Any, run: Run) -> Bench:
         """Look at network and images; to be called while the network is ``untouched``."""
         began = time.perf_counter()
         asked = Asked.of(model, scans[0], target, run)
-        given = read_given(asked, scans, spectrum=spectrum)
+        given = read_given(asked, scans)
         return cls(model, run, asked, given, given.start(asked, start), began)
 
     @property
     def rise(self) -> float:
-        """How far the best of the images given lies above the start, at least 1: the size of a score that matters."""
-        (score,), _ = self.asked.told(self.start[None])
-        return max(max(self.given.scores) - score, 1.0)
+        """How far the best of the images given lies above the start: the size of a score that matters. Where none does: the largest score, or 1."""
+        (first,), _ = self.asked.told(self.start[None])
+        largest = max(map(abs, (*self.given.scores, first)))
+        best = max(self.given.scores) - first
+        return best if best > 1e-3 * largest else largest or 1.0
 
     def random(self, what: int) -> torch.Generator:
         """A source of chance of its own for each part, so that none moves another."""
@@ -76,12 +79,6 @@ class Bench:
         climb = self.climb(steps, PACE, 2)
         at, ways, _ = climb.run(1)
         return Made("without priors", "fooling", climb.canvas.image(at)[0], ways[0])
-
-    def image(self, x: Tensor) -> Image:
-        """A picture on the grid of the images given, with nothing of theirs but its meaning."""
-        like = self.asked.like
-        kept = {k: v for k, v in like.facts.items() if k in ("sided", "photometric", "polarity")}
-        return Image(x.detach().cpu(), like.grid, like.quantity, like.channels, None, kept)
 
     def _weight(self, made: Made) -> Image | None:
         if made.mattered is None:
@@ -123,7 +120,7 @@ class Bench:
         kept = [_kept(s, m, first, base) for s, m in zip(plain, moved, strict=True)]
         pictures = tuple(
             Picture(
-                m.name, m.role, self.image(m.x), s, p, math.nan if m.role == "start" else k, 0.0 if m.role == "start" else self._clipped(m.x),
+                m.name, m.role, picture_of(asked.like, m.x), s, p, math.nan if m.role == "start" else k, 0.0 if m.role == "start" else self._clipped(m.x),
                 self._weight(m),
             )
             for m, s, p, k in zip(every, scores, sure, kept[:-1], strict=True)
@@ -143,6 +140,12 @@ class Bench:
             method, repr(target), class_of(target), pictures, given.scores, tuple(tuple(m.way) for m in made), self.model.classes, ends,
             self.focus(best.x), provenance, self.model.identity, alike, {"real keeps": kept[-1], **(numbers or {})}, tuple(told),
         )  # fmt: skip
+
+
+def picture_of(like: Image, x: Tensor) -> Image:
+    """A picture (c, *space) on the grid of an image given, with nothing of its facts but what the values mean."""
+    kept = {k: v for k, v in like.facts.items() if k in ("sided", "photometric", "polarity")}
+    return Image(x.detach().cpu(), like.grid, like.quantity, like.channels, None, kept)
 
 
 def _kept(score: float, moved: float, first: float, base: float) -> float:

@@ -11,7 +11,7 @@ from pellucid.errors import BadParameter
 from pellucid.model import as_model
 from pellucid.params import Count, Positive, Weight, check
 from pellucid.probe.ledger import untouched
-from pellucid.prototypes.asked import closed, lined, scans_of
+from pellucid.prototypes.asked import closed, scans_of
 from pellucid.prototypes.canvas import Waves
 from pellucid.prototypes.climb import Jolts, Priors
 from pellucid.prototypes.facets import Facets
@@ -33,8 +33,8 @@ def activation_maximization(
     drawn: Drawn = "waves",
     steps: int = 256,
     rate: float | None = None,
-    l2: float = 0.0,
-    tv: float = 0.0,
+    l2: float = 8.0,
+    tv: float = 8.0,
     blur: float = 0.0,
     every: int = 4,
     shift: float = 4.0,
@@ -55,11 +55,13 @@ def activation_maximization(
     Args:
         model: the network, described or bare.
         target: a class (its logit, not its probability), ``pl.channel(site, k)``, ``pl.neuron(...)``, ``prototypes.direction(...)``.
-        scans: images of the kind that the network takes, one at least: shape, span, mean, colors; signals as tensors (c, t).
+        scans: images of the kind that the network takes, one at least: shape, span, mean, colors; see ``pl.signal``.
         start: the ``mean`` of the scans, ``flat`` (each channel's mean), or an image: what must be added to a healthy one?
         drawn: ``waves``: the spectrum, falling as 1 / f ** ``power``, squashed into the span; ``samples``: as they are, cut at its ends.
         steps, rate: of Adam; rate None: 0.05 of waves, 0.02 of the span of samples.
-        l2, tv, blur, every: see ``Priors``: points of the score, finest samples, steps.
+        l2, tv: the price of a mean squared change, and of a mean step between samples, as large as the span; 1: as much as the best scan's
+            score lies above the start's.
+        blur, every: of the change, finest samples, every so many steps.
         shift, turn, zoom: what the picture must bear at each step: samples, degrees, share.
         colors: channels vary together as in the scans (waves only; learned from them, nothing else is known).
         facets: pictures, kept apart at ``site`` by ``diversity`` (1: a cosine of 1 costs as much as the best scan lies above the start).
@@ -75,7 +77,7 @@ def activation_maximization(
     _checked(drawn, steps=(Count, steps), l2=(Weight, l2), tv=(Weight, tv), blur=(Weight, blur), every=(Count, every), shift=(Weight, shift),
              turn=(Weight, turn), zoom=(Weight, zoom), power=(Weight, power), facets=(Count, facets), diversity=(Weight, diversity))  # fmt: skip
     wanted, several, run = closed(target), scans_of(scans), run or Run()
-    net = lined(as_model(model), scans)
+    net = as_model(model)
     with untouched(net.module):
         bench = Bench.of(net, wanted, several, start, run)
         given = bench.given
@@ -84,7 +86,7 @@ def activation_maximization(
         if drawn == "waves":
             mix = given.mix if colors else given.mix.new_ones(len(given.mix)).diag()
             climb.canvas = Waves(bench.start, given.low, given.high, mix, bench.asked.like.grid.spacing, power)
-        climb.priors, climb.jolts = Priors(l2, tv, blur, every), Jolts(shift, turn, zoom)
+        climb.priors, climb.jolts = Priors(l2 * bench.rise, tv * bench.rise, blur, every), Jolts(shift, turn, zoom)
         apart = Facets(bench.asked, bench.asked.place(site), bench.start, diversity * bench.rise) if facets > 1 else None
         climb.rows = apart
         at, ways, _ = climb.run(facets)

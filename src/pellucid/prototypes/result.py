@@ -144,7 +144,9 @@ class Prototype(Finding):
         found = []
         if not math.isnan(best.kept):
             status: Any = "pass" if best.kept >= STEADY else "fail"
-            found.append(Measurement("kept when moved", best.kept, "share", "up", status, self._steadiness()[0], STEADY, "half of the rise"))
+            found.append(
+                Measurement("kept when moved", best.kept, "share", "up", status, self._steadiness()[0], STEADY, "half of the rise")
+            )
         if self.references:
             top = max(self.references)
             status = "pass" if best.score >= top else "inconclusive"
