@@ -17,8 +17,12 @@ import pellucid as pl
 from pellucid.cli import app
 from pellucid.concepts import Concepts
 from pellucid.errors import BadImage, BadParameter
+from pellucid.exemplars import Exemplars, Influence
 from pellucid.loading import load_model
-from pellucid.report import concepts_of, similar_of
+from pellucid.report import Influential, concepts_of, influence_of, similar_of, write_report
+from pellucid.report.related import similar_cards
+from pellucid.report.words import alike, number
+from pellucid.table import percent
 
 ROOT = Path(__file__).parents[2]
 run = CliRunner()
@@ -54,7 +58,7 @@ def followed(page, folder, monkeypatch):
             program, *args = shlex.split(line)
             assert program == "pellucid"
             printed.append(
-                told(*args, *(["--evidence", "none"] if "similar.html" in args else [])).stdout
+                told(*args, *(["--evidence", "none"] if args[0] in ("similar", "influence") else [])).stdout
             )  # its checks are tested elsewhere
     return printed
 
@@ -73,6 +77,11 @@ def test_the_page_on_examples_runs_as_written(tmp_path, monkeypatch):
     assert "rank correlation" in why and (tmp_path / "influence" / "influence.csv").exists()
     known = json.loads((tmp_path / "influence" / "influence.json").read_text())
     assert len(known["values"]) == 24 and known["target"] == "DME"
+    shown = (tmp_path / "influence" / "report.html").read_text()
+    assert shown.count('alt="Training image: ') == len(lines(tmp_path / "influence" / "influence.csv")) - 1 > 5
+    assert "Training images that decided" in shown and "rank correlation" in shown and not re.search(r"\d\.png|patient \d", shown)
+    again = Influence.load(tmp_path / "influence" / "influence.json", load_model("phantom:fundus_dme"))
+    assert again.values.tolist() == known["values"]
 
 
 def test_the_page_on_concepts_runs_as_written(tmp_path, monkeypatch):
@@ -217,7 +226,7 @@ def test_a_changed_case_is_not_shown_in_the_report(small):
     [
         (("--by", "colour"), "a measure is one of features, weighted"),
         (("--by", "ssim", "--site", "0"), "--site with a measure that looks at one"),
-        (("--out", "similar.pdf"), "End it in .html"),
+        (("--out", "similar.pdf"), "End it in .html or .json"),
         (("--evidence", "much"), "--evidence is one of"),
         (("--site", "nowhere"), "nowhere"),
         (("--among", "nothing.csv"), "no such file or folder"),
@@ -246,6 +255,16 @@ def test_influence_finds_who_spoke_for_the_target(small):
     assert found["evidence"]["verdict"] == "supported"
     assert not re.search("MILLER|PAT-[0-9]", json.dumps(found))
     assert "MILLER" in told(*args, "--names").stdout
+    told(*args, "--k", 20, "--out", small / "why", "--method", "saliency", "--evidence", "none")
+    page = (small / "why" / "report.html").read_text()
+    shown = page.count("Training image: dim") + page.count("Training image: bright")
+    assert shown == len(lines(small / "why" / "influence.csv")) - 1 == 11
+    assert not re.search("MILLER|PAT-[0-9]", page + (small / "why" / "influence.json").read_text())
+    asked(small, "--out", small / "similar.json")
+    assert [m.place for m in Exemplars.load(small / "similar.json")] == [
+        m["place"] for m in json.loads(asked(small, "--json").stdout)["matches"]
+    ]
+    assert "identical" in asked(small).stdout
     assert "'nobody'" in told(*args, "--target", "nobody", code=1).stderr
 
 
@@ -319,3 +338,51 @@ def test_only_what_was_found_is_shown():
     bright, nothing = concepts_of(tested, here=here)
     assert bright.effect > 0 and len(bright.examples) == 4 and "In this image too a step toward bright raises" in bright.sentence
     assert nothing.effect is None and nothing.sentence.startswith("Nothing is said of noise") and not nothing.examples
+
+
+def test_what_is_not_the_same_is_never_wholly_alike():
+    """An image and its mirror image have the same mean features; only one of them is the image."""
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 1), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2)).eval()
+    scan = torch.rand(1, 8, 8)
+    found = pl.exemplars.similar(net, scan, [scan.flip(2), scan], 2, by="features")
+    assert [round(m.likeness, 6) for m in found] == [1, 1], "the mean does not see that it was turned"
+    cards = [c["likeness"] for c in similar_cards(similar_of(found, [scan.flip(2), scan]))]
+    assert sorted(cards) == ["> 99.9 % alike", "identical"]
+    assert [alike(v, False) for v in (0.9996, 1.0, 0.9994, 0.5, None)] == [
+        "> 99.9 % alike",
+        "> 99.9 % alike",
+        "99.9 % alike",
+        "50.0 % alike",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_training_images_that_decided_are_shown_with_what_they_did(dims, tmp_path):
+    torch.manual_seed(0)
+    conv, pool = (torch.nn.Conv2d, torch.nn.AdaptiveAvgPool2d) if dims == 2 else (torch.nn.Conv3d, torch.nn.AdaptiveAvgPool3d)
+    body = torch.nn.Sequential(conv(1, 3, 3), torch.nn.ReLU(), pool(2), torch.nn.Flatten(), torch.nn.Linear(3 * 2**dims, 2))
+    net = pl.Model(body, classes=("dim", "bright"))
+    scans = [torch.rand(1, *[8] * dims) + i % 2 for i in range(10)]
+    labels = [net.classes[i % 2 if i != 5 else 0] for i in range(10)]  # one wrong, which speaks against
+    found = pl.exemplars.influence(net, scans, labels, scans[3], "bright", penalty=0.1, check=6)
+    why = pl.explain(net, scans[3], "bright", method="saliency", evidence="none")
+    shown = influence_of(found, scans, 3, [why] if 3 in (*found.proponents(3), *found.opponents(3)) else [])
+    places = (*found.proponents(3), *found.opponents(3))
+    assert [c.value for c in shown.cases] == [float(found.values[i]) for i in places]
+    assert all(torch.equal(c.image.values, scans[i]) for c, i in zip(shown.cases, places, strict=True))
+    assert sum(c.note == "the image itself" for c in shown.cases) == sum(c.map is not None for c in shown.cases) == (3 in places)
+    assert any("rank correlation" in s for s in shown.said) and "last layer" in shown.limits[0]
+    page = write_report(tmp_path / "r.html", [why], influence=shown).read_text()
+    first, last = (page.index(f'<h3 class="weighing">{side} bright</h3>') for side in ("For", "Against"))
+    assert number(shown.cases[0].value, sign=True) in page[first:last] and shown.cases[-1].value < 0 < shown.cases[0].value
+    assert number(shown.cases[-1].value, sign=True) in page[last:], "on its side"
+    without = found.probability * np.exp(-max(found.values, key=abs))
+    assert f"would have {percent(without)} instead of {percent(found.probability)}" in page
+    some = influence_of(found, {places[0]: scans[places[0]]}, 3)
+    assert [c.image is not None for c in some.cases] == [True] + [False] * (len(some.cases) - 1) and isinstance(some.cases[0], Influential)
+    assert write_report(tmp_path / "r.html", [why], influence=some).read_text().count("no picture") == len(some.cases) - 1
+    with pytest.raises(BadParameter, match="the 10 training images"):
+        influence_of(found, scans[:4])
+    with pytest.raises(BadImage, match="maps of the training images"):
+        influence_of(found, scans, 1, [pl.explain(net, torch.rand(1, *[8] * dims), 0, method="saliency", evidence="none")])

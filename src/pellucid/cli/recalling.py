@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,11 +18,14 @@ from pellucid.errors import BadFile, BadParameter, PellucidError
 
 if TYPE_CHECKING:
     from pellucid.evidence import Level
-    from pellucid.exemplars import Exemplars, Index, Measure
+    from pellucid.exemplars import Exemplars, Index, Influence, Measure
+    from pellucid.explanation import Map
     from pellucid.image import Image
     from pellucid.model import Model
+    from pellucid.table import Table
 
 Network = Annotated[str, typer.Option(help="package.module:factory, a .pt2, .ts or MONAI bundle, or phantom:NAME.")]
+Drawn = Annotated[str, typer.Option("--method", help="Whose maps the report shows, of the scan and of the cases.")]
 Named = Annotated[bool, typer.Option("--names", help="Print the file names of the cases; without it they are told by their place.")]
 
 
@@ -40,8 +44,10 @@ def similar(
     index: Annotated[
         Text, typer.Option(help="Folder that keeps what the network makes of the cases, with their paths and labels; new ones are added.")
     ] = None,
-    out: Annotated[Text, typer.Option(help="A report: the scan with a map, and the cases found beside it. report.html")] = None,
-    method: Annotated[str, typer.Option(help="Whose maps the report shows, of the scan and of the cases.")] = "integrated_gradients",
+    out: Annotated[
+        Text, typer.Option(help="report.html: the scan with a map, the cases beside it; or similar.json, which Exemplars.load reads.")
+    ] = None,
+    method: Drawn = "integrated_gradients",
     evidence: Evidence = "quick",
     seed: Seed = 0,
     names: Named = False,
@@ -65,18 +71,20 @@ def similar(
         known = patient is None and any(e.patient for e in catalogue.entries)
         for m in (m for m in found if m.same_image):
             notes.append(f"place {m.place} is the scan itself" + ("; --patient leaves out its patient" if known else ""))
-        if page is not None:
-            notes += _write(page, net, image, found, called, method, level, seed)
+        if page is not None and page.suffix == ".json":
+            found.save(page)
+        elif page is not None:
+            notes += _similar_page(page, net, image, found, called, method, level, seed)
     if as_json:
         told = found.facts() | ({"names": called} if names else {})
         print(json.dumps(told | {"notes": notes, "files": [str(page)] if page else []}, indent=2))
         return
-    show(found.table(names=names))
+    show(_alike(found, names))
     say(found.sentence)
     for note in notes:
         say(f"note: {note}")
     if page is not None:
-        say(f"report: {page.resolve()}")
+        say(f"{'report' if page.suffix == '.html' else 'file'}: {page.resolve()}")
 
 
 @asking
@@ -90,7 +98,12 @@ def influence(
     check: Annotated[int, typer.Option(min=0, help="How many images the last layer is trained without, one by one, to check.")] = 0,
     penalty: Annotated[float, typer.Option(help="Ridge penalty of the last layer.")] = 1e-3,
     layer: Annotated[Text, typer.Option(help="The linear layer. Default: the last that runs.")] = None,
-    out: Annotated[Text, typer.Option(help="Folder for the values (JSON) and the strongest of both sides (CSV).")] = None,
+    out: Annotated[
+        Text,
+        typer.Option(help="Folder for a report, the strongest of both sides (CSV), and all values (JSON), which Influence.load reads."),
+    ] = None,
+    method: Drawn = "integrated_gradients",
+    evidence: Evidence = "quick",
     seed: Seed = 0,
     names: Named = False,
     as_json: AsJson = False,
@@ -104,6 +117,10 @@ def influence(
     from pellucid.table import Table
 
     with quiet_errors():
+        level, page = level_of(evidence), None
+        if out is not None:
+            Path(out).mkdir(parents=True, exist_ok=True)
+            page = _page(str(Path(out) / "report.html"))
         cases = read_set(training)
         labels = cases.one_label_each("--training")
         image, net = read(scan), network(model, weights, described)
@@ -112,18 +129,18 @@ def influence(
             found = decided(net, cases.scans, labels, image, target, penalty=penalty, layer=layer, check=check, run=run)
         table = found.table(k)
         called = [str(cases.scans[i]) for i in table["place"]]
-        files = []
-        if out is not None:
-            home = Path(out)
-            home.mkdir(parents=True, exist_ok=True)
-            files = [table.renew(home / "influence.csv"), found.save(home / "influence.json")]
+        files, notes = [], [*found.provenance.caveats]
+        if page is not None:
+            files = [table.renew(page.with_name("influence.csv")), found.save(page.with_name("influence.json"))]
+            notes += _influence_page(page, net, image, found, cases, k, method, level, seed)
+            files.append(page)
     if as_json:
         told = found.facts() | {"strongest": list(table)} | ({"names": called} if names else {})
-        print(json.dumps(told | {"files": [str(f) for f in files]}, indent=2))
+        print(json.dumps(told | {"notes": notes, "files": [str(f) for f in files]}, indent=2))
         return
     show(Table((*table.columns, "name"), tuple((*r, n) for r, n in zip(table.rows, called, strict=True))) if names else table)
     say(f"influence: log probability of {found.target} with the image, less that without it; {found.target}: {found.probability:.3f}")
-    for line in (*found.evidence.reasons, *(f"note: {c}" for c in found.provenance.caveats), *(f"file: {f.resolve()}" for f in files)):
+    for line in (*found.evidence.reasons, *(f"note: {n}" for n in notes), *(f"file: {f.resolve()}" for f in files)):
         say(line)
 
 
@@ -134,11 +151,22 @@ def _page(out: Text) -> Path | None:
     if out is None:
         return None
     page = Path(out)
-    if page.suffix != ".html":
-        raise BadFile("--out names a page: report.html", repr(out), "End it in .html.")
+    if page.suffix not in (".html", ".json"):
+        raise BadFile("--out names a page or a file: report.html, similar.json", repr(out), "End it in .html or .json.")
     page.parent.mkdir(parents=True, exist_ok=True)
-    guard(page)
+    if page.suffix == ".html":
+        guard(page)
     return page
+
+
+def _alike(found: Exemplars, names: bool) -> Table:
+    """The cases as a person reads them: no other image is said to be wholly alike."""
+    from pellucid.report.words import alike
+    from pellucid.table import Table
+
+    columns = ("rank", "label", "alike", "distance", "place", *(("name",) if names else ()))
+    told = [(alike(m.likeness, m.same_image).removesuffix(" alike"), m.distance, m.place, *((m.name,) if names else ())) for m in found]
+    return Table(columns, tuple((n, m.label, *t) for n, (m, t) in enumerate(zip(found, told, strict=True), 1)))
 
 
 def _measure(by: Text, site: Text, catalogue: Index | None = None) -> Measure | str | None:
@@ -199,27 +227,58 @@ def _longer(net: Model, kept: Index, cases: Cases, run: Any) -> Index:
     return kept.add(net, more.scans, **_known(more), run=run)
 
 
-def _write(page: Path, net: Model, image: Image, found: Exemplars, called: list[str], method: str, level: Level, seed: int) -> list[str]:
+def _similar_page(
+    page: Path, net: Model, image: Image, found: Exemplars, called: list[str], method: str, level: Level, seed: int
+) -> list[str]:
     """The report, and remarks on cases whose file is gone or holds something else now."""
+    from pellucid.report import similar_of, write_report
+
+    there = _there(net, {m.place: (name, m.image) for m, name in zip(found, called, strict=True)})
+    shown = replace(found, matches=tuple(m for m in found if m.place in there))
+    why, maps = _explained(net, image, there, method, level, seed)
+    write_report(page, [why], title="A scan and cases like it", note=found.sentence, similar=similar_of(shown, there, maps))
+    return _gone(len(found), len(there), "cases are not in the report")
+
+
+def _influence_page(
+    page: Path, net: Model, image: Image, found: Influence, cases: Cases, k: int, method: str, level: Level, seed: int
+) -> list[str]:
+    """As ``_similar_page``, for training images."""
+    from pellucid.report import influence_of, write_report
+
+    wanted = [*found.proponents(k), *found.opponents(k)]
+    there = _there(net, {i: (str(cases.scans[i]), found.images[i]) for i in wanted})
+    why, maps = _explained(net, image, there, method, level, seed, found.target if found.target in net.classes else None)
+    told = influence_of(found, there, k, maps)
+    write_report(page, [why], title="A scan and the training images that decided", influence=told)
+    return _gone(len(wanted), len(there), "training images have no picture in the report")
+
+
+def _gone(wanted: int, there: int, what: str) -> list[str]:
+    return [f"{wanted - there} of {wanted} {what}: their files are gone or changed"] if there < wanted else []
+
+
+def _explained(
+    net: Model, image: Image, there: Mapping[int, Image], method: str, level: Level, seed: int, target: Text = None
+) -> tuple[Map, list[Map]]:
+    """The map of the scan, and those of the cases for the same target."""
     from pellucid import attribution as attribution  # registers the methods
     from pellucid.explain import explain
     from pellucid.method import ask, read_method
-    from pellucid.report import similar_of, write_report
     from pellucid.run import Run
     from pellucid.target import read_target
 
-    read = {m.place: _again(net, name, m.image) for m, name in zip(found, called, strict=True)}
-    there = {place: case for place, case in read.items() if case is not None}
-    kept = [m for m in found if m.place in there]
-    shown = replace(found, matches=tuple(kept))
     with progress("explaining") as tick:
         run = Run(seed=seed, on_tick=tick)
-        (why,) = explain(net, [image], [ask(read_method(method), target=read_target(None))], run=run, evidence=level)
+        (why,) = explain(net, [image], [ask(read_method(method), target=read_target(target))], run=run, evidence=level)
         same = ask(read_method(method), target=read_target(why.provenance.target))
-        maps = explain(net, [there[m.place] for m in kept], [same], run=run, evidence="none") if kept else []
-    write_report(page, [why], title="A scan and cases like it", note=found.sentence, similar=similar_of(shown, there, maps))
-    gone = len(found) - len(kept)
-    return [f"{gone} of {len(found)} cases are not in the report: their files are gone or changed"] if gone else []
+        return why, explain(net, list(there.values()), [same], run=run, evidence="none") if there else []
+
+
+def _there(net: Model, wanted: Mapping[int, tuple[str, str]]) -> dict[int, Image]:
+    """Cases by their place, read again from their file; without those that are no longer what was described."""
+    read = {place: _again(net, name, mark) for place, (name, mark) in wanted.items()}
+    return {place: case for place, case in read.items() if case is not None}
 
 
 def _again(net: Model, name: str, mark: str) -> Image | None:

@@ -24,7 +24,7 @@ from pellucid.report.curves import removal_curves
 from pellucid.report.pictures import AGAINST, BEND, FOR, STRENGTH, Pictures, extent, for_script, packed_text, pictures, ruler
 from pellucid.report.planes import Plane
 from pellucid.report.process import processes
-from pellucid.report.related import Concept, Similar, Step, concept_rows, similar_cards, strip
+from pellucid.report.related import Concept, Decided, Similar, Step, concept_rows, decided_sides, similar_cards, strip
 from pellucid.report.scripts import REPORT, niivue, part, script, style
 from pellucid.report.summary import calibrated, summary
 
@@ -38,6 +38,7 @@ class Beside:
     temperature: Temperature | None = None
     calibration: Calibration | None = None
     similar: Sequence[Similar] = ()
+    influence: Decided | None = None
     concepts: Sequence[Concept] = ()
     counterfactual: Sequence[Step] = ()
     alike: Mapping[str, Any] | None = None
@@ -53,6 +54,7 @@ def write_report(
     temperature: Temperature | None = None,
     calibration: Calibration | None = None,
     similar: Sequence[Similar] = (),
+    influence: Decided | None = None,
     concepts: Sequence[Concept] = (),
     counterfactual: Sequence[Step] = (),
 ) -> Path:
@@ -69,7 +71,7 @@ def write_report(
         note: a remark of the author, shown below the headline.
         temperature: learned on other cases of the same network; the probabilities are then shown corrected.
         calibration: what was measured of the network's probabilities; its finding is told.
-        similar, concepts, counterfactual: what else explains the case, see ``report.Similar``, ``Concept`` and ``Step``.
+        similar, influence, concepts, counterfactual: what else explains the case, see ``report.Similar``, ``Decided``, ``Concept``, ``Step``.
 
     Returns:
         The path written.
@@ -82,7 +84,7 @@ def write_report(
     path, maps = Path(path), list(maps)
     check(maps)
     guard(path)
-    return put(path, render(maps, title, note, Beside(temperature, calibration, similar, concepts, counterfactual)))
+    return put(path, render(maps, title, note, Beside(temperature, calibration, similar, influence, concepts, counterfactual)))
 
 
 def check(maps: Sequence[Map]) -> None:
@@ -157,6 +159,7 @@ def render(maps: Sequence[Map], title: str, note: str | None, beside: Beside | N
         channels=len(shown.channels) if not shown.color else 0,
         color=shown.color,
         similar=similar_cards(beside.similar),
+        influence=decided_sides(beside.influence),
         concepts=concept_rows(beside.concepts),
         steps=strip(beside.counterfactual),
         alike=beside.alike,

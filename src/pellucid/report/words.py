@@ -37,6 +37,7 @@ CONVENTIONS = {  # whose millimeters they are: read by another convention, they 
     "": "coordinates x {}, y {}, z {} mm, sides unknown",
 }
 TOP_CLASSES = 10
+NEARLY = 0.9999  # alike at most, of two images that are not one: "> 99.9 %"
 SPELLED = {
     "cam": "CAM", "ig": "IG", "rise": "RISE", "lrp": "LRP", "shap": "SHAP", "lime": "LIME", "xrai": "XRAI", "hires": "HiRes", "xgrad": "XGrad",
     "grad": "Grad",
@@ -55,6 +56,13 @@ def number(value: float | None, sign: bool = False) -> str:
         head, power = text.split("e")
         text = f"{head} × 10{str(int(power)).translate(SUPERSCRIPT)}"
     return text.replace("-", "−")
+
+
+def alike(likeness: float | None, same: bool) -> str:
+    """How alike two images are; only one and the same image is said to be wholly so."""
+    if likeness is None:
+        return "identical" if same else ""
+    return "identical" if same and likeness == 1 else f"{percent(min(likeness, NEARLY))} alike"
 
 
 def date(maps: Sequence[Map]) -> str:
