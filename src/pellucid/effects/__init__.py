@@ -18,6 +18,9 @@ from pellucid.effects.dose import DoseResponse as DoseResponse
 from pellucid.effects.dose import dose_response as dose_response
 from pellucid.effects.importance import Importance as Importance
 from pellucid.effects.importance import ImportanceRow as ImportanceRow
+from pellucid.effects.impurity import entropy as entropy
+from pellucid.effects.impurity import gain as gain
+from pellucid.effects.impurity import gini as gini
 from pellucid.effects.interactions import h_statistic as h_statistic
 from pellucid.effects.intervention import Changed as Changed
 from pellucid.effects.intervention import Intervention as Intervention
@@ -27,3 +30,6 @@ from pellucid.effects.permutation import correlated as correlated
 from pellucid.effects.permutation import permutation_importance as permutation_importance
 from pellucid.effects.surface import Surface as Surface
 from pellucid.effects.surface import surface_of as surface_of
+from pellucid.effects.trees import Node as Node
+from pellucid.effects.trees import Tree as Tree
+from pellucid.effects.trees import tree as tree

@@ -63,6 +63,11 @@ def bare(axes: Any, colors: Colors) -> Any:
     return axes
 
 
+def title(figure: Any, colors: Colors, text: str) -> None:
+    """Words above a picture, from its left edge."""
+    figure.suptitle(text, x=0.02, ha="left", fontsize=10.5, color=colors.ink, fontweight="bold")
+
+
 def legend(axes: Any, colors: Colors) -> None:
     """A legend without a frame, below the axes, where there is something to tell."""
     known = len(axes.get_legend_handles_labels()[0])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pellucid.effects.curve import Curve, Effect, Floats
-from pellucid.effects.drawing import Colors, Theme, bare, canvas, caption, colors_of, legend, written
+from pellucid.effects.drawing import Colors, Theme, bare, canvas, caption, colors_of, legend, title, written
 from pellucid.effects.surface import Surface
 from pellucid.errors import BadParameter
 
@@ -31,7 +31,7 @@ def draw(effect: Effect, path: str | Path | None = None, *, theme: Theme = "ligh
     figure = canvas(colors, 6.2, 4.3)
     axes = bare(figure.add_subplot(), colors)
     (_categories if effect.axis.labels else _line)(axes, effect, colors)
-    axes.set_title(_title(effect), loc="left", fontsize=10.5, color=colors.ink, fontweight="bold")
+    title(figure, colors, _title(effect))
     axes.set_xlabel(effect.axis.title, fontsize=9.5, color=colors.ink)
     legend(axes, colors)
     caption(figure, colors, _small(effect))
@@ -168,9 +168,7 @@ def _surface(surface: Surface, colors: Colors) -> Any:
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=colors.soft, labelsize=8, length=0)
     kind = "What both do together beyond each alone (ALE)" if signed else "Partial dependence of two"
-    axes.set_title(
-        f"{kind}: {surface.score}" if len(surface.score) < 30 else kind, loc="left", fontsize=10.5, color=colors.ink, fontweight="bold"
-    )
+    title(figure, colors, f"{kind}: {surface.score}" if len(surface.score) < 30 else kind)
     gray = " Gray: most cases, set to both values, are unlike any real one." if not surface.there.all() else ""
     caption(figure, colors, f"{surface.cases} cases (dots).{gray}")
     return figure

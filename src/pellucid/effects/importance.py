@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pellucid.effects.curve import Effect
-from pellucid.effects.drawing import Theme, bare, canvas, caption, colors_of, written
+from pellucid.effects.drawing import Theme, bare, canvas, caption, colors_of, title, written
 from pellucid.effects.rows import Floats
 from pellucid.effects.words import joined
 from pellucid.explanation import Evidence, Measurement, Provenance
@@ -26,7 +26,7 @@ BARS = 20  # drawn at most
 class ImportanceRow:
     """One column, group of columns or pair: its ``value`` with the 95 % interval over patients, and the spread over the shuffles.
 
-    ``columns`` are its own; ``tells`` others that tell of it, with the mutual information in nats.
+    ``columns`` are its own; ``tells`` others that go with it (rank correlation of 0.7 or more), the closest first.
     """
 
     name: str
@@ -39,8 +39,8 @@ class ImportanceRow:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval lies above 0."""
-        return not math.isnan(self.low) and self.low > 0
+        """Whether the interval lies above 0, by more than rounding."""
+        return not math.isnan(self.low) and self.low > 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,10 +135,8 @@ class Importance(Effect):
         axes.grid(axis="x", color=colors.line, linewidth=0.6)
         axes.set_axisbelow(True)
         axes.set_xlabel(self.unit, fontsize=9.5, color=colors.ink)
-        title = "Permutation importance" if self.what == "permutation" else "Interaction (Friedman's H)"
-        axes.set_title(
-            f"{title}: {self.score}" if len(self.score) < 34 else title, loc="left", fontsize=10.5, color=colors.ink, fontweight="bold"
-        )
+        said = "Permutation importance" if self.what == "permutation" else "Interaction (Friedman's H)"
+        title(figure, colors, f"{said}: {self.score}" if len(self.score) < 34 else said)
         more = f" {len(self.rows) - len(shown)} more are not drawn." if len(self.rows) > len(shown) else ""
         star = " * goes with other columns: alone it looks less important than it is." if any(r.tells for r in shown) else ""
         gray = " Gray: the interval reaches 0." if any(not r.clear and not math.isnan(r.low) for r in shown) else ""

@@ -10,6 +10,7 @@ import numpy as np
 
 from pellucid.effects.rows import Floats
 from pellucid.errors import BadParameter
+from pellucid.intervals import area
 
 Of = Callable[[Floats, Floats, Floats], float]
 LEAST = 1e-15  # probability, below which a logarithm is that of this
@@ -29,6 +30,8 @@ class Metric:
 
 def _auc(truth: Floats, scores: Floats, weights: Floats) -> float:
     """Share of weighted pairs in which the true one scores higher, ties half; NaN without one of each."""
+    if np.ptp(weights) == 0:
+        return area(scores, truth)
     order = np.argsort(scores, kind="stable")
     s, pos = scores[order], (truth[order] > 0.5) * weights[order]
     neg = weights[order] - pos

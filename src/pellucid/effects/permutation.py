@@ -12,14 +12,14 @@ from pellucid.effects.asking import Asked, asked, truth_of
 from pellucid.effects.curve import coded
 from pellucid.effects.importance import Importance, ImportanceRow, evidence_of
 from pellucid.effects.metrics import Metric, metric_of
-from pellucid.effects.moving import companions
 from pellucid.effects.rows import Floats, Rows, as_rows
 from pellucid.errors import BadParameter
 from pellucid.intervals import Interval, average, statistic
-from pellucid.ops.similarity import spearman
 from pellucid.run import Run
 
 CITE = "Breiman 2001, Random forests, Machine Learning 45:5; Fisher, Rudin and Dominici 2019, All models are wrong, JMLR 20:177"
+GOES = 0.7  # rank correlation from which a column is said to go with another
+PARTS = 100  # of the patients, each left out at once for an interval, where there are more: an AUC is dear
 TOGETHER = 0.8  # rank correlation from which ``correlated`` puts columns in one group
 
 
@@ -72,6 +72,7 @@ def permutation_importance(
     sets = _sets(question.rows, columns, groups)
     question.meter.total = (1 + repeats * len(sets)) * len(question.rows)
     heavy = np.ones(len(question.rows)) if question.weights is None else question.weights
+    near = _together(question.rows)
     base = question.scores()
     level = measure.of(known.values, base, heavy)
     found, draws = [], []
@@ -80,9 +81,19 @@ def permutation_importance(
         shuffled = _shuffled(question, own, int(seed), repeats)
         values = np.array([level - measure.of(known.values, s, heavy) for s in shuffled])
         interval = _interval(question, measure, known.values, base, shuffled, heavy)
-        told = [n for n in companions(question.rows, own, question.run.seed) if n not in own]
+        told = [n for n in near if n not in own and max(near[n].get(c, 0.0) for c in own) >= GOES]
         spread = float(values.std(ddof=1)) if repeats > 1 else math.nan
-        found.append(ImportanceRow(name, own, float(values.mean()), interval.low, interval.high, spread, tuple(told)))
+        found.append(
+            ImportanceRow(
+                name,
+                own,
+                float(values.mean()),
+                interval.low,
+                interval.high,
+                spread,
+                tuple(sorted(told, key=lambda n: -max(near[n].get(c, 0.0) for c in own))),
+            )
+        )
         draws.append(values)
     order = sorted(range(len(found)), key=lambda k: -found[k].value)
     kept = tuple(found[k] for k in order)
@@ -129,7 +140,22 @@ def _interval(question: Asked, measure: Metric, truth: Floats, base: Floats, shu
         case = measure.case
         return average(case(truth, base) - np.mean([case(truth, s) for s in shuffled], axis=0), whose)
     low, high = measure.within
+    if len(set(whose)) > PARTS:
+        parts = np.random.default_rng(question.run.seed).permutation(np.arange(max(whose) + 1) % PARTS)
+        whose = parts[whose].tolist()
     return statistic((truth, base, heavy, *shuffled), loss, whose, within=(low - high, high - low), mean=measure.sums)
+
+
+def _together(rows: Rows) -> dict[str, dict[str, float]]:
+    """|rank correlation| of every two columns of numbers that vary; missing values as the lowest rank."""
+    from scipy.stats import rankdata
+
+    names = [n for n in rows.names if n not in rows.text and np.nanmin(rows.numbers(n)) < np.nanmax(rows.numbers(n))]
+    if len(names) < 2:
+        return {n: {} for n in names}
+    ranks = np.stack([rankdata(np.nan_to_num(rows.numbers(n), nan=-np.inf)) for n in names])
+    known = np.clip(np.abs(np.corrcoef(ranks)), 0.0, 1.0)
+    return {a: {b: float(known[i, j]) for j, b in enumerate(names) if i != j} for i, a in enumerate(names)}
 
 
 def correlated(rows: Any, *, at: float = TOGETHER, categorical: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
@@ -140,18 +166,17 @@ def correlated(rows: Any, *, at: float = TOGETHER, categorical: Iterable[str] = 
     Raises:
         BadParameter: rows that cannot be read, or ``at`` outside of 0 to 1.
     """
-    import torch
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
 
     if not 0 < at <= 1:
         raise BadParameter("a rank correlation above 0 and up to 1", repr(at), "Write at=0.8.")
     table = as_rows(rows, categorical=categorical)
-    names = [n for n in table.names if n not in table.text and np.ptp(table.numbers(n)) > 0]
+    near = _together(table)
+    names = list(near)
     if len(names) < 2:
         return {}
-    columns = [torch.from_numpy(table.numbers(n)) for n in names]
-    apart = np.array([[1 - abs(spearman(a, b)) if i != j else 0.0 for j, b in enumerate(columns)] for i, a in enumerate(columns)])
+    apart = np.array([[0.0 if a == b else 1 - near[a][b] for b in names] for a in names])
     labels = fcluster(linkage(squareform(apart, checks=False), "complete"), 1 - at + 1e-12, "distance")
     sets = [tuple(n for n, k in zip(names, labels, strict=True) if k == label) for label in dict.fromkeys(labels)]
     return {" + ".join(own[:2]) + (f" + {len(own) - 2} more" if len(own) > 2 else ""): own for own in sets if len(own) > 1}

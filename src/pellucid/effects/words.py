@@ -14,6 +14,11 @@ def amount(value: float, unit: str = "") -> str:
     return f"{text} {unit}" if unit else text
 
 
+def counted(n: int, what: str = "case") -> str:
+    """``1 case``, ``3 cases``."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
 def joined(words: Sequence[str]) -> str:
     """``a, b and c``."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
