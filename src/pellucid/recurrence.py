@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -68,6 +68,16 @@ class Unrolled(Twin):
             return self.origin.forward(*args, **kwargs)
 
 
+@dataclass(frozen=True, eq=False)
+class Course:
+    """The states of one layer in one direction, in the sequence's order: ``outputs`` (t, n, h) and, of an LSTM, ``memory`` (t, n, c)."""
+
+    layer: int
+    backwards: bool
+    outputs: Tensor
+    memory: Tensor | None
+
+
 class _WrittenOut(TorchFunctionMode):
     """Fused recurrences become loops; everything else runs as it is."""
 
@@ -75,6 +85,21 @@ class _WrittenOut(TorchFunctionMode):
         name = str(getattr(getattr(func, "overloadpacket", func), "__name__", ""))
         loop = LAYERS.get(name) or CELLS.get(name)
         return func(*args, **(kwargs or {})) if loop is None else loop(*args, **(kwargs or {}))
+
+
+class Watched(TorchFunctionMode):
+    """Fused layers become loops, whose states are kept in ``courses``, a list for each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.courses: list[list[Course]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        loop = LAYERS.get(str(getattr(getattr(func, "overloadpacket", func), "__name__", "")))
+        if loop is None:
+            return func(*args, **(kwargs or {}))
+        self.courses.append([])
+        return loop(*args, **(kwargs or {}), keep=self.courses[-1])
 
 
 # ---------------------------------------------------------------------------- one step
@@ -128,8 +153,9 @@ def _layers(step: Step, states: int) -> Callable[..., Any]:
     """A fused layer as loops: over layers, directions and steps."""
 
     def run(
-        x: Tensor, start: Any, weights: Any, biases: Any, layers: int, dropout: float, train: bool, both: bool, batch_first: bool
-    ) -> tuple[Tensor, ...]:
+        x: Tensor, start: Any, weights: Any, biases: Any, layers: int, dropout: float, train: bool, both: bool, batch_first: bool,
+        *, keep: list[Course] | None = None,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
         if isinstance(weights, Tensor) or not isinstance(biases, bool):
             fix = "Give the network one sequence at a time, without pack_padded_sequence."
             raise Unsupported("a recurrence written out step by step", "a packed sequence, of several lengths side by side", fix)
@@ -140,9 +166,11 @@ def _layers(step: Step, states: int) -> Callable[..., Any]:
             found = []
             for direction in range(2 if both else 1):
                 k = layer * (2 if both else 1) + direction
-                out, end = _direction(step, z, tuple(s[k] for s in first), sets[k], backwards=direction == 1)
-                found.append(out)
-                ends.append(end)
+                way = _direction(step, z, tuple(s[k] for s in first), sets[k], backwards=direction == 1)
+                found.append(torch.stack([s[0] for s in way]))
+                ends.append(way[0 if direction else -1])
+                if keep is not None:
+                    keep.append(Course(layer, direction == 1, found[-1], torch.stack([s[1] for s in way]) if len(first) > 1 else None))
             z = torch.cat(found, 2) if both else found[0]
             if dropout and train and layer < layers - 1:
                 z = F.dropout(z, dropout, True)
@@ -151,14 +179,14 @@ def _layers(step: Step, states: int) -> Callable[..., Any]:
     return run
 
 
-def _direction(step: Step, z: Tensor, state: State, weights: Sequence[Any], *, backwards: bool) -> tuple[Tensor, State]:
-    """One layer in one direction over z (t, n, c): its outputs (t, n, h), in the sequence's order, and its last state."""
+def _direction(step: Step, z: Tensor, state: State, weights: Sequence[Any], *, backwards: bool) -> list[State]:
+    """One layer in one direction over z (t, n, c): its states in the sequence's order."""
     given = _given(z, weights, step is _gru).unbind(0)
-    out = []
+    states = []
     for one in reversed(given) if backwards else given:
         state = step(one, state, weights)
-        out.append(state[0])
-    return torch.stack(out[::-1] if backwards else out), state
+        states.append(state)
+    return states[::-1] if backwards else states
 
 
 def _sets(weights: Sequence[Tensor], biases: bool, n: int) -> list[list[Any]]:
