@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from pellucid.model import Model
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 from pellucid.viewer.concepts import about, here
-from pellucid.viewer.offers import Beside
+from pellucid.viewer.offers import Beside, Offers
 
 SIDE = 12
 STILL = "PELLUCID_TEST_STILL"  # a network stands still while it is in the environment
@@ -205,6 +206,14 @@ def test_a_case_is_shown_only_where_it_may_be_read_and_is_what_was_compared(star
     one.end()
 
 
+def test_a_picture_with_text_that_may_name_a_patient_is_shown_only_where_names_are(made):
+    clean = pl.read(made[2])
+    burned = replace(clean, notes=("text is burned into the pixels and may identify the patient",))
+    for names, image, there in ((False, clean, True), (False, burned, False), (True, burned, True)):
+        found = Offers(None, Beside(names=names)).shown(image)
+        assert bool(found.png) == there and ("may name the patient" in found.why) != there
+
+
 def test_a_search_waits_is_cancelled_and_leaves_the_network_as_it_was(desk, made, monkeypatch):
     mine = made[3]
     before = {k: v.clone() for k, v in mine.module.state_dict().items()}
@@ -236,7 +245,8 @@ def test_concepts_tell_what_was_found_and_what_was_dropped(desk, made):
     assert (white["score"], white["random"], white["p"]) == pytest.approx((truth.score, truth.random, truth.p))
     assert [white["random_low"], white["random_high"]] == pytest.approx(truth.random_range)
     assert noise["dropped"] and "do not tell it from random images" in noise["sentence"] and white["examples"] == 4
-    assert "19 random sets of 6 images" in white["beside"]
+    assert "19 random sets of 6 images" in white["beside"] and not noise["holm"]
+    assert f"One of 2 tests: p = {truth.p_holm:.2g} when all count (Holm), so it may be chance." == white["holm"]
     assert Pil.open(io.BytesIO(desk.api.get("/api/concepts/picture?id=found&concept=white&n=3").content)).size[0] >= SIDE
     for query in ("id=found&concept=white&n=4", "id=found&concept=gray&n=0", "id=none&concept=white&n=0"):
         assert desk.api.get(f"/api/concepts/picture?{query}").status_code == 404

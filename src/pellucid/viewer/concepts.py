@@ -58,15 +58,21 @@ def _row(found: Concepts, classes: tuple[str, ...], r: ConceptRow) -> dict[str, 
         "concept": r.concept, "site": r.site, "target": r.target, "of": about(r.target, classes), "verdict": r.verdict,
         "status": STATUS.get(r.verdict, "inconclusive"), "dropped": r.verdict in DROPPED, "sentence": r.sentence, "score": _finite(r.score),
         "low": _finite(r.low), "high": _finite(r.high), "random": _finite(r.random) if r.null else None, "random_low": _finite(low),
-        "random_high": _finite(high), "p": _finite(r.p), "beside": _beside(r, len(found)), "examples": len(found.bank.shown(r.concept)),
+        "random_high": _finite(high), "p": _finite(r.p), "beside": _beside(r), "holm": _holm(r, len(found)), "examples": len(found.bank.shown(r.concept)),
     }  # fmt: skip
 
 
-def _beside(r: ConceptRow, rows: int) -> str:
+def _holm(r: ConceptRow, rows: int) -> str:
+    """What is left of a finding when it is one of several that were looked for; "" where it is the only one, or nothing is said."""
+    if rows < 2 or r.verdict in DROPPED or not math.isfinite(r.p_holm):
+        return ""
+    stands = r.p_holm <= r.alpha or r.verdict == "no more than random"
+    return f"One of {rows} tests: p = {r.p_holm:.2g} when all count (Holm){'' if stands else ', so it may be chance'}."
+
+
+def _beside(r: ConceptRow) -> str:
     """What a reader may want to know besides the sentence."""
     said = [f"{len(r.null)} random sets of {r.size} images"]
-    if rows > 1 and math.isfinite(r.p_holm):
-        said.append(f"p = {r.p_holm:.2g} over all {rows} tests (Holm)")
     if math.isfinite(r.accuracy):
         said.append(f"told from {r.against} images in {100 * r.accuracy:.0f} % of held-out cases")
     if math.isfinite(r.effect) and r.verdict not in DROPPED:

@@ -17,7 +17,7 @@ Name = Annotated[str, Query(max_length=400)]
 
 class ConceptLine(BaseModel):
     """A concept at a site for a target: verdict and sentence over many images. ``of``: the class that the target is about; ``beside``: more numbers
-    in words; ``dropped``: nothing is said of it; ``examples``: how many of its images can be shown."""
+    in words; ``holm``: what is left of it as one of several tests; ``dropped``: nothing is said of it; ``examples``: how many of its images can be shown."""
 
     concept: str
     site: str
@@ -35,6 +35,7 @@ class ConceptLine(BaseModel):
     random_high: Number
     p: Number
     beside: str
+    holm: str
     examples: int
 
 

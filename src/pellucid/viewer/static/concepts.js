@@ -36,11 +36,14 @@ export function concepts(desk) {
     draw();
   } });
 
+  const [head, body] = [h("div", { class: "asking" }, h("label", { class: "ask" }, h("span", {}, "Class"), chosen)), h("div", {})];
+
   async function load() {
     const mine = ++turn;
     here.clear();
     picked = null;
-    fill(place, h("p", { class: "hint" }, "Reading what was found …"));
+    head.hidden = true;
+    fill(place, head, fill(body, h("p", { class: "hint" }, "Reading what was found …")));
     const rows = await get("concepts", { model: desk.model });
     if (mine !== turn) return;
     files = rows;
@@ -65,8 +68,8 @@ export function concepts(desk) {
     const others = tested.includes("") ? [["another target", ""]] : [];
     fill(chosen, options([...known.map((c) => [tested.includes(c) ? c : `${c} (none tested)`, c]), ...others], wanted));
     chosen.value = wanted;
-    const head = rows.length ? h("div", { class: "asking" }, h("label", { class: "ask" }, h("span", {}, "Class"), chosen)) : null;
-    fill(place, head, files.map((f) => file(f, wanted)));
+    head.hidden = !rows.length;
+    fill(body, files.map((f) => file(f, wanted)));
   }
 
   function file(f, wanted) {
@@ -98,7 +101,7 @@ export function concepts(desk) {
     const pictures = Array.from({ length: r.examples }, (_, n) => h("img", { src: fileOf("concepts/picture", { id: f.id, concept: r.concept, n }), alt: `Example ${n + 1} of ${r.concept}`, loading: "lazy", onerror: (e) => e.target.remove() }));
     return h("li", { class: `concept ${r.status}` }, h("p", { class: "concept-head" }, h("strong", {}, r.concept), chip(r), h("small", {}, `${r.target} · at ${r.site}`)),
       h("div", { class: "ranked-row" }, h("span", { "aria-hidden": "true" }, "0 %"), scale(r), h("span", { "aria-hidden": "true" }, "100 %")),
-      h("p", { class: "said" }, r.sentence), one ? h("p", { class: "said here", tabindex: "-1" }, one.sentence) : null,
+      h("p", { class: "said" }, r.sentence, r.holm ? h("small", {}, ` ${r.holm}`) : null), one ? h("p", { class: "said here", tabindex: "-1" }, one.sentence) : null,
       h("details", {}, h("summary", {}, "More numbers, and what the concept looks like"), h("p", { class: "hint" }, r.beside), pictures.length ? h("div", { class: "examples" }, pictures) : null));
   }
 
@@ -108,7 +111,7 @@ export function concepts(desk) {
     look.disabled = true;
     try {
       const { id } = await post("concepts/here", { scan: desk.scan.id, model: desk.model, id: f.id });
-      const job = await follow(app, went, `concepts/here/${id}`, () => mine === turn && desk.open && went.isConnected);
+      const job = await follow(desk, went, `concepts/here/${id}`, () => mine === turn && went.isConnected);
       if (!job || !job.found) return;
       here.set(f.id, job.found);
       await draw();

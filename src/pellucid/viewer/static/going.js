@@ -8,8 +8,9 @@ export const problem = (e) => h("p", { class: "warning", role: "alert" }, `${e.a
 const far = (j) => (j.total ? `${j.done} of ${j.total}` : j.done ? `${j.done}` : "");
 const words = (j) => (j.state === "waiting" ? (j.ahead ? `waiting, ${j.ahead} before it` : "waiting") : j.stopping ? `stopping: ${j.phase}` : `${j.phase} ${far(j)}`);
 
-// The job once it is over; null where nobody waits for it any more.
-export async function follow(app, place, path, wanted) {
+// The job once it is over; null where nobody waits for it any more: it is cancelled, unless the page went to another mode.
+export async function follow(desk, place, path, wanted) {
+  const { app } = desk;
   const [phase, bar] = [h("span", { class: "phase", role: "status" }), h("progress", { "aria-label": "progress" })];
   const cancel = h("button", { type: "button", class: "quiet", onclick: () => app.attempt(async () => {
     cancel.disabled = true;
@@ -18,7 +19,11 @@ export async function follow(app, place, path, wanted) {
   fill(place, h("div", { class: "going" }, phase, bar, cancel));
   for (;;) {
     const job = await get(path);
-    if (!wanted()) return null;
+    if (!desk.open) return null;
+    if (!wanted()) {
+      if (ACTIVE.has(job.state)) await post(`${path}/cancel`);
+      return null;
+    }
     if (!ACTIVE.has(job.state)) {
       fill(place, job.error ? problem(job.error) : job.state === "cancelled" ? h("p", { class: "hint" }, "Cancelled; the network is as it was.") : null);
       return job;

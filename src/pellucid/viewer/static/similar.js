@@ -82,7 +82,7 @@ export function similar(desk) {
   }
 
   async function watch(id, mine) {
-    const job = await follow(app, found, `similar/${id}`, () => mine === turn && desk.open);
+    const job = await follow(desk, found, `similar/${id}`, () => mine === turn);
     if (job && job.found) draw(id, job.found);
   }
 
