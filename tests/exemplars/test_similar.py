@@ -346,3 +346,46 @@ def test_what_is_found_is_an_explanation(tmp_path):
     cards = similar_cards([Similar(pl.Image(images[m.place]), m.label, m.likeness, note=found.note(m)) for m in found])
     assert [c["label"] for c in cards] == list(found.labels) and cards[0]["likeness"] == "100 % alike"
     assert Entry("i", "l", "p", "secret") and "secret" not in repr(Entry("i", "l", "p", "secret"))
+
+
+def two_units(n=6, dims=2, factor=1.0, seed=0):
+    """Images of a channel in hundreds beside one that is a thousandth of it; in the second lies what tells them apart."""
+    chance = torch.Generator().manual_seed(seed)
+    return [
+        torch.stack([torch.rand([12] * dims, generator=chance) * 900 - 300, torch.rand([12] * dims, generator=chance) * factor])
+        for _ in range(n)
+    ]
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_channels_of_different_units_have_spans_of_their_own(dims):
+    from pellucid.ops.similarity import ssim
+
+    model = pl.Model(nn.Sequential(nn.Flatten(), nn.Linear(2 * 12**dims, 2)))
+    scans = two_units(dims=dims)
+    index = build_index(model, scans, by="ssim")
+    assert len(index.measure.span) == 2 and index.measure.span[0] > 500 * index.measure.span[1]
+    found = similar(model, scans[0], index, 6)
+    slow = [1 - np.mean([float(ssim(a.double(), b.double(), data_range=s)) for a, b, s in zip(scans[0], x, index.measure.span, strict=True)])
+            for x in scans]  # fmt: skip
+    assert np.array(found.distances) == pytest.approx(np.sort(slow), abs=1e-9)
+    assert max(found.distances) > 0.8, "one span for both would find all second channels alike"
+    scaled = two_units(dims=dims, factor=50.0)  # another unit of the second channel changes nothing
+    assert similar(pl.Model(model.module), scaled[0], build_index(model, scaled, by="ssim"), 6).distances == pytest.approx(
+        found.distances, abs=1e-3
+    )
+    alike = build_index(
+        pl.Model(nn.Sequential(nn.Flatten(), nn.Linear(2 * 12**dims, 2))), [torch.rand(2, *[12] * dims) for _ in range(3)], by="ssim"
+    )
+    assert alike.measure.span == 1.0, "channels of one unit share their span"
+
+
+def test_spans_that_cannot_be(tmp_path):
+    model = pl.Model(nn.Sequential(nn.Flatten(), nn.Linear(288, 2)))
+    kept = build_index(model, two_units(), by="ssim", folder=tmp_path / "i")
+    assert open_index(tmp_path / "i").measure == kept.measure, "kept and read with its spans"
+    for span in ((), (1.0, 0.0), -1.0, (1.0, float("inf"))):
+        with pytest.raises(BadParameter, match="span is above 0"):
+            Structural(span=span)
+    with pytest.raises(BadParameter, match="a span for each channel"):
+        build_index(model, two_units(), by=Structural(span=(1.0, 1.0, 1.0))).search  # noqa: B018

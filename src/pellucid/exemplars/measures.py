@@ -145,23 +145,30 @@ class MapFeatures(Measure):
 class Structural(Measure):
     """How alike the pictures are, whatever the network thinks: structural similarity of the prepared images, shrunk to ``size`` samples an axis.
 
-    ``span`` is the distance from black to white, None: as the network's description says. **Source**: Wang et al. 2004; mean over the channels.
+    ``span`` is the distance from black to white, one for each channel where they have units of their own (CT beside PET); None: as the network's
+    description says. **Source**: Wang et al. 2004; mean over the channels.
     """
 
     metric: ClassVar[str] = "ssim"
     size: int = 64
-    span: float | None = None
+    span: float | tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.span, list):
+            object.__setattr__(self, "span", tuple(self.span))
         if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 2:
             raise BadParameter("size is a whole number of at least 2", repr(self.size), "Write 64.")
-        if self.span is not None and not self.span > 0:
-            raise BadParameter("span is above 0", repr(self.span), "Give highest minus lowest possible value.")
+        each = self.span if isinstance(self.span, tuple) else (1.0 if self.span is None else self.span,)
+        if not each or not all(0 < s < float("inf") for s in each):
+            raise BadParameter("span is above 0", repr(self.span), "Give highest minus lowest possible value, or that of each channel.")
 
     def settled(self, model: Model, image: Image) -> Measure:
-        """With the span of this image, which then holds for all."""
+        """With the span of this image, which then holds for all: one, or where channels have units of their own, one for each."""
+        if self.span is not None:
+            return self
         low, high = model.span(model.ready(image)[0].values)
-        return replace(self, span=self.span or float((high - low).max()) or 1.0)
+        each = tuple(float(s) or 1.0 for s in (high - low).flatten())
+        return replace(self, span=each if len(set(each)) > 1 else each[0])
 
     def describe(self, model: Model, scans: Sequence[Scan], run: Run) -> Iterator[Described]:
         """No pass at all."""

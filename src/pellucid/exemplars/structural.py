@@ -20,14 +20,20 @@ SIGMA, K1, K2 = 1.5, 0.01, 0.03
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Rows (n, c * space) that are pictures of ``shape`` (c, *space); the distance is 1 minus the mean structural similarity of the channels.
+    """Rows (n, c * space) that are pictures of ``shape`` (c, *space); the distance is 1 minus the mean structural similarity of the channels,
+    each over its own ``span`` where they have several.
 
     As ``ops.similarity.ssim`` (Wang et al. 2004, equation 13; windows where they lie inside), of one picture with many at a time, float64.
     """
 
     rows: Rows
     shape: tuple[int, ...]
-    span: float
+    span: float | tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.span, tuple) and len(self.span) != self.shape[0]:
+            got = f"{len(self.span)} for {self.shape[0]} channels"
+            raise BadParameter("a span for each channel, or one for all", got, "Give as many, or leave span= out.")
 
     @cached_property
     def step(self) -> int:
@@ -51,7 +57,8 @@ class Pictures:
         y = self._picture(q[None])
         my, vy = _blurred(y), _blurred(y * y)
         vy = vy - my * my
-        c1, c2 = (K1 * self.span) ** 2, (K2 * self.span) ** 2
+        span = torch.as_tensor(self.span, dtype=torch.float64).reshape(-1, *[1] * (len(self.shape) - 1))
+        c1, c2 = (K1 * span) ** 2, (K2 * span) ** 2
         parts = [np.empty(0)]
         for at in range(0, len(places), self.step):
             x = self._picture(self.rows[places[at : at + self.step]])
