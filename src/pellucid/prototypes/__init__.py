@@ -18,3 +18,5 @@ from pellucid.prototypes.maco import maco as maco
 from pellucid.prototypes.maximization import activation_maximization as activation_maximization
 from pellucid.prototypes.result import Picture as Picture
 from pellucid.prototypes.result import Prototype as Prototype
+from pellucid.prototypes.traced import Traces as Traces
+from pellucid.prototypes.traces import unit_traces as unit_traces

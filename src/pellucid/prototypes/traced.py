@@ -101,7 +101,7 @@ class Traces(Finding):
         if self.rows[0].follows != "not asked":
             held = [r for r in self.best if r.follows != "nothing"]
             told[0] += f" {len(held)} of them follow the event more than by chance (events turned around in time, p over all units)."
-            told += [f"Unit {r.unit} is {r.said} of the steps." for r in held[:3]]
+            told += [f"Unit {r.unit} is {r.said} (probability for a step inside and one outside)." for r in held[:3]]
             if self.patients < 3:
                 told.append("Fewer than three patients bear no interval: what one sequence shows may be its own.")
         return (*told, *self.notes, CAVEAT)
@@ -142,6 +142,7 @@ class Traces(Finding):
         self._signal(strips[0])
         for strip, row in zip(strips[1:], rows, strict=True):
             self._trace(strip, row)
+        figure.align_ylabels(strips)
         strips[-1].set_xlabel(f"{self.label} ({self.unit})", color=SOFT, fontsize=8.5)
         figure.suptitle(title or f"Units of {self.site} along the sequence", color=INK, fontsize=10.5, x=0.012, ha="left", weight="bold")
         if path is not None:
