@@ -43,17 +43,9 @@ docs: $(VENV)/.test
 zoo: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python studies/zoo.py
 
-# the tables and the pictures in docs/, hours in all; weights of the phantoms are made by studies/train_phantom_nets.py NAME
+# the tables and the pictures in docs/ that are older than their code, hours in all; weights of the phantoms are made by studies/train_phantom_nets.py NAME
 studies: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m studies.parity
-	OMP_NUM_THREADS=1 $(BIN)/python studies/enrichment.py
-	OMP_NUM_THREADS=1 $(BIN)/python studies/verdict.py
-	OMP_NUM_THREADS=1 $(BIN)/python studies/real_scans.py
-	OMP_NUM_THREADS=1 $(BIN)/python studies/figures.py
-	OMP_NUM_THREADS=1 $(BIN)/python studies/gallery.py
-	$(BIN)/python studies/demo_picture.py
-	$(BIN)/python studies/cohort_picture.py
-	OMP_NUM_THREADS=1 $(BIN)/python studies/four_levels.py
+	$(BIN)/python studies/anew.py
 
 clean:
 	rm -rf $(VENV) out build dist

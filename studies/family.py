@@ -200,7 +200,7 @@ def main() -> None:
         )
         part = "tuning" if m.tuning else "scoring"
         lines.append(f"| {m.name} | {part} | {m.auc:.3f} | {m.cause:+.2f} | {m.shortcut:+.2f} | {m.distractor:+.2f} | {uses} |")
-    made = stamp("Made by `studies/family.py`", time.perf_counter() - began, ", seeds 71 (training), 72 (held out)")
+    made = stamp("Made by `studies/family.py`", time.perf_counter() - began, ", seeds 71 (training), 72 (held out)", of="phantoms")
     put("family.md", HEAD, "Networks", "\n".join(lines) + f"\n\n{made}")
 
 

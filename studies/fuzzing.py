@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import collections
 import json
+import math
 import resource
 import select
 import subprocess
@@ -182,7 +183,7 @@ def shares(seeds, total=TOTAL):
     return {name: each + (n < rest) for n, name in enumerate(seeds)}
 
 
-def run(only, part, seconds=170.0):
+def run(only, part, seconds):
     """Read one share of the mutants, stop in time; what is done is appended to a file and not done again."""
     OUT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -283,7 +284,8 @@ if __name__ == "__main__":
     options = argparse.ArgumentParser()
     options.add_argument("--only", default="all")
     options.add_argument("--part", default="0/1")
+    options.add_argument("--seconds", type=float, default=math.inf, help="after which no further file is read")
     options.add_argument("--work", action="store_true")
     options.add_argument("--page", action="store_true")
     given = options.parse_args()
-    work() if given.work else page() if given.page else run(given.only, given.part)
+    work() if given.work else page() if given.page else run(given.only, given.part, given.seconds)

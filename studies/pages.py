@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import platform
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,6 +22,7 @@ READERS = (
     *(f"io/dicom/{name}.py" for name in ("frames", "geometry", "parsing", "pixels", "scan", "series", "straighten")),
 )  # fmt: skip
 ASKED = {  # by the word in a page's stamp: what its numbers are asked of, and among what lies the code that they may hang on
+    "phantoms": (("phantoms",), MAPS),
     "maps": (("attribution", "explain.py", "compare.py", "phantoms", "prepare.py"), MAPS),
     "readers": (READERS, READERS),
     "evidence": (("attribution", "evidence", "study", "phantoms"), (*MAPS, "evidence", "intervals.py", "study")),
@@ -41,6 +44,27 @@ def stamp(script, seconds, note="", *, of="maps"):
 def code(of):
     """The code that a page depends on, as its stamp says it."""
     return f"code {code_hash(*MADE_BY[of])[:12]} of {of}"
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """Who made a part of a page, and with which code."""
+
+    script: str
+    code: str
+    of: str
+
+    @property
+    def old(self):
+        """Whether the code has changed since."""
+        return self.code != code_hash(*(MADE_BY[self.of] if self.of else ()))[:12]
+
+
+def stamps(text):
+    """All stamps of a page, in their order; ``script`` is empty where the line names none."""
+    found = re.finditer(rf"^(.*)\bcode ([0-9a-f]{{12}})(?: of ({'|'.join(MADE_BY)})\b)?", text, re.MULTILINE)
+    scripts = re.compile(r"(?:studies|benchmarks)/\w+\.(?:py|toml)")
+    return tuple(Stamp(s[0] if (s := scripts.search(m[1])) else "", m[2], m[3] or "") for m in found)
 
 
 def put(page, head, title, text):

@@ -11,10 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from studies.pages import MADE_BY
+from studies.pages import stamps
 
 import pellucid as pl
-from pellucid.source import code_hash
 
 ROOT = Path(__file__).parents[1]
 
@@ -113,9 +112,7 @@ def test_pages_of_methods_and_metrics_are_what_they_say(name):
 @pytest.mark.parametrize("page", sorted(p.name for p in (ROOT / "docs").glob("*.md")))
 def test_tables_say_how_old_they_are(page):
     """A table names the code that it measured; one that is older than the code says so here, by a skip."""
-    text = (ROOT / "docs" / page).read_text()
-    stamps = re.findall(rf"code ([0-9a-f]{{12}})(?: of ({'|'.join(MADE_BY)})\b)?", text)
-    older = sorted({was for was, of in stamps if was != code_hash(*(MADE_BY[of] if of else ()))[:12]})
+    older = sorted({s.code for s in stamps((ROOT / "docs" / page).read_text()) if s.old})
     if older:
         pytest.skip(f"docs/{page} was measured on older code ({', '.join(older)}); `make studies` or `make bench` measures it anew")
 
