@@ -56,18 +56,28 @@ def _row(found: Concepts, classes: tuple[str, ...], r: ConceptRow) -> dict[str, 
     low, high = r.random_range if r.null else (math.nan, math.nan)
     return {
         "concept": r.concept, "site": r.site, "target": r.target, "of": about(r.target, classes), "verdict": r.verdict,
-        "status": STATUS.get(r.verdict, "inconclusive"), "dropped": r.verdict in DROPPED, "sentence": r.sentence, "score": _finite(r.score),
+        "status": _status(r, len(found)), "dropped": r.verdict in DROPPED, "sentence": r.sentence, "score": _finite(r.score),
         "low": _finite(r.low), "high": _finite(r.high), "random": _finite(r.random) if r.null else None, "random_low": _finite(low),
         "random_high": _finite(high), "p": _finite(r.p), "beside": _beside(r), "holm": _holm(r, len(found)), "examples": len(found.bank.shown(r.concept)),
     }  # fmt: skip
+
+
+def _stands(r: ConceptRow, rows: int) -> bool:
+    """Whether a finding holds as one of several that were looked for."""
+    return rows < 2 or r.p_holm <= r.alpha
+
+
+def _status(r: ConceptRow, rows: int) -> str:
+    told = STATUS.get(r.verdict, "inconclusive")
+    return "inconclusive" if told == "pass" and not _stands(r, rows) else told
 
 
 def _holm(r: ConceptRow, rows: int) -> str:
     """What is left of a finding when it is one of several that were looked for; "" where it is the only one, or nothing is said."""
     if rows < 2 or r.verdict in DROPPED or not math.isfinite(r.p_holm):
         return ""
-    stands = r.p_holm <= r.alpha or r.verdict == "no more than random"
-    return f"One of {rows} tests: p = {r.p_holm:.2g} when all count (Holm){'' if stands else ', so it may be chance'}."
+    chance = r.verdict in ("raises", "lowers") and not _stands(r, rows)
+    return f"One of {rows} tests: p = {r.p_holm:.2g} when all count (Holm){', so it may be chance' if chance else ''}."
 
 
 def _beside(r: ConceptRow) -> str:

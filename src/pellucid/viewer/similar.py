@@ -61,17 +61,21 @@ def offered(desk: Desk, model: str) -> list[dict[str, Any]]:
             index = desk.offers.index(name)
             row |= {"cases": len(index), "measure": compared(index), "patients": any(e.patient for e in index.entries)}
             row["labels"] = [{"label": k, "among": n} for k, n in counted(index.labels).most_common()]
-            index.key.check(_key(desk, model, index))
+            _check(desk, model, index, name)
         except PellucidError as error:
             row["problem"] = problem(error)
         rows.append(row)
     return rows
 
 
-def _key(desk: Desk, model: str, index: Index) -> Key:
-    """What an index of the same measure would be of on this network, which may be running."""
+def _check(desk: Desk, model: str, index: Index, name: str) -> None:
+    """Refuse an index of another network or preparation; the network may be running."""
     net, (identity, weights) = desk.nets.get(model), desk.nets.marks(model)
-    return Key(identity, weights, written(net.prepare), written(net.normalize), repr(index.measure))
+    try:
+        index.key.check(Key(identity, weights, written(net.prepare), written(net.normalize), repr(index.measure)))
+    except BadParameter as error:
+        fix = "Choose the network that it was made with, or index the cases anew."
+        raise BadParameter(f"an index of this network: {name}", error.got, fix) from error
 
 
 def compared(index: Index) -> str:
@@ -104,7 +108,7 @@ def begin(desk: Desk, scan: str, model: str, name: str, k: int, patient: str) ->
         PellucidError: no such scan, network or index; an index of another network, or that knows no patients where one is named.
     """
     image, net, index = desk.scans.image(scan), desk.nets.get(model), desk.offers.index(name)
-    index.key.check(_key(desk, model, index))
+    _check(desk, model, index, name)
     if patient and not any(e.patient for e in index.entries):
         raise BadParameter(
             "an index that knows its patients", f"{name}, which knows none", "Leave the patient out, or index a table with patients."

@@ -21,7 +21,8 @@ function scale(r) {
 }
 
 const WORDS = { raises: "raises the score", lowers: "lowers the score" };
-const chip = (r) => h("span", { class: `chip ${{ pass: "pass", fail: "open" }[r.status] || "inconclusive"}` }, icon(r.status === "fail" ? "open" : r.status), WORDS[r.verdict] || r.verdict);
+const alone = (r) => (r.status === "inconclusive" && WORDS[r.verdict] ? ", taken alone" : "");
+const chip = (r) => h("span", { class: `chip ${{ pass: "pass", fail: "open" }[r.status] || "inconclusive"}` }, icon(r.status === "fail" ? "open" : r.status), `${WORDS[r.verdict] || r.verdict}${alone(r)}`);
 const same = (a, b) => a.concept === b.concept && a.site === b.site && a.target === b.target;
 
 export function concepts(desk) {
@@ -81,14 +82,14 @@ export function concepts(desk) {
       return h("article", { class: "worded" }, name, h("p", { class: "none" }, `No concept was tested for ${wanted || "such a target"}.`), h("p", { class: "hint" }, has.length ? `Tested: ${has.join(", ")}.` : "This result is empty."));
     }
     const [kept, dropped] = [rows.filter((r) => !r.dropped), rows.filter((r) => r.dropped)];
-    const order = { pass: 0, fail: 1 };
+    const order = { pass: 0, inconclusive: 1, fail: 2 };
     kept.sort((a, b) => order[a.status] - order[b.status] || a.p - b.p);
     const went = h("div", { class: "went" });
     const known = here.get(f.id);
     const look = h("button", { type: "button", class: "main less", onclick: () => app.attempt(() => ask(f, went, look)) }, "What of this image?");
     const said = [...new Set(dropped.map((r) => r.sentence))]; // whatever the target
     return h("article", { class: "worded", "data-result": f.id }, name,
-      kept.length ? h("div", { class: "asking" }, known ? h("p", { class: "hint" }, "What is said of this image stands below each finding.") : look, went) : null,
+      kept.length ? (known ? h("p", { class: "hint" }, "What is said of this image stands below each finding.") : h("div", { class: "asking" }, look, went)) : null,
       kept.length ? h("p", { class: "keys ranked-keys" }, h("span", { class: "k-score" }, "concept, with its 95 % interval"), h("span", { class: "k-band" }, "middle 95 % of random concepts")) : null,
       kept.length ? h("ul", { class: "concept-rows" }, kept.map((r) => row(f, r, known))) : h("p", { class: "none" }, `Of no concept anything can be said for ${wanted}.`),
       dropped.length ? h("div", { class: "dropped" }, h("h3", {}, "Dropped, and why"), h("ul", { class: "reasons" }, said.map((s) => h("li", {}, s)))) : null,
