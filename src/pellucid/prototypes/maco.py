@@ -107,5 +107,5 @@ def maco(
         off = float((magnitude(torch.einsum("ji,j...->i...", given.axes, x.double())) - size).norm() / size.norm())
         made = [Made("the picture", "optimum", x, ways[0], mattered[0]), bench.fooling(steps)]
         called = f"maco(steps={steps}, rate={rate}, crops={crops}, first={first}, last={last}, noise={noise}, images={len(several)})"
-        told = [f"cutting values at the ends of the span moved the spectrum by {100 * off:.0f} %"] if off > 0.02 else []
+        told = [f"Cutting values at the ends of the span moved the spectrum by {100 * off:.0f} %."] if off > 0.02 else []
         return bench.result("MACO", called, made, cite=CITE, numbers={"spectrum": off}, notes=told)

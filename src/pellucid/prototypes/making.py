@@ -24,7 +24,7 @@ from pellucid.run import Run
 from pellucid.target import Target
 
 PACE = 0.02  # of the span: the first step of a climb over samples
-SATURATED = "a probability has no slope near 0 and 1; the class's logit shows more"
+SATURATED = "A probability has no slope near 0 and 1: the class's logit shows more."
 
 
 @dataclass(frozen=True, eq=False)
