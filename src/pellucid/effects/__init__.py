@@ -7,6 +7,8 @@ from pellucid.effects.acquisition import Blur as Blur
 from pellucid.effects.acquisition import Noise as Noise
 from pellucid.effects.acquisition import Resolution as Resolution
 from pellucid.effects.acquisition import RingIntensity as RingIntensity
+from pellucid.effects.additive import additive_model as additive_model
+from pellucid.effects.additive import read_additive as read_additive
 from pellucid.effects.curve import Axis as Axis
 from pellucid.effects.curve import Curve as Curve
 from pellucid.effects.curve import Effect as Effect
@@ -16,6 +18,9 @@ from pellucid.effects.dependence import partial_dependence as partial_dependence
 from pellucid.effects.dependence import partial_dependence_pair as partial_dependence_pair
 from pellucid.effects.dose import DoseResponse as DoseResponse
 from pellucid.effects.dose import dose_response as dose_response
+from pellucid.effects.forests import ForestImportance as ForestImportance
+from pellucid.effects.forests import ForestRow as ForestRow
+from pellucid.effects.forests import forest_importance as forest_importance
 from pellucid.effects.importance import Importance as Importance
 from pellucid.effects.importance import ImportanceRow as ImportanceRow
 from pellucid.effects.impurity import entropy as entropy
@@ -28,8 +33,17 @@ from pellucid.effects.lesions import LesionContrast as LesionContrast
 from pellucid.effects.lesions import LesionSize as LesionSize
 from pellucid.effects.permutation import correlated as correlated
 from pellucid.effects.permutation import permutation_importance as permutation_importance
+from pellucid.effects.sequence_result import SequenceImportance as SequenceImportance
+from pellucid.effects.sequence_result import SequenceRow as SequenceRow
+from pellucid.effects.sequences import sequence_importance as sequence_importance
+from pellucid.effects.sequences import sequence_maps as sequence_maps
+from pellucid.effects.stand_in import Stability as Stability
+from pellucid.effects.stand_in import Surrogate as Surrogate
+from pellucid.effects.stand_in import Term as Term
 from pellucid.effects.surface import Surface as Surface
 from pellucid.effects.surface import surface_of as surface_of
+from pellucid.effects.surrogate import surrogate as surrogate
+from pellucid.effects.terms import Additive as Additive
 from pellucid.effects.trees import Node as Node
 from pellucid.effects.trees import Tree as Tree
 from pellucid.effects.trees import tree as tree

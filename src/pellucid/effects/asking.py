@@ -236,7 +236,7 @@ def _classifier(model: Any, rows: Rows, target: Any, classes: Sequence[str]) -> 
             p = torch.as_tensor(np.asarray(model.predict_proba(given), dtype=np.float64))
             return np.asarray(_score(target, p.clamp_min(torch.finfo(p.dtype).tiny).log(), reading).numpy())
 
-        return Answer(logs, repr(target), _name(model), framed, _inside(target), None, told)
+        return Answer(logs, _words(target), _name(model), framed, _inside(target), None, told)
     k = _index(target, names, own)
     if hasattr(model, "predict_proba"):
         means, score = (own[k], names[k]), f"probability of {names[k]!r}"
@@ -287,7 +287,15 @@ def _network(model: Model, target: Any, classes: Sequence[str]) -> Answer:
         empty = Seen(torch.zeros(1, len(model.classes)), model.reading)
         wanted = wanted.settle(empty, None)  # type: ignore[arg-type]  # a score of rows has no grid
     own = (str(wanted.k), str(model.reading.index(wanted.k))) if isinstance(wanted, (Logit, Probability)) and model.classes else ()
-    return Answer(forward, "output" if one else repr(wanted), model.name, False, _inside(wanted), model, {}, own)
+    return Answer(forward, "output" if one else _words(wanted), model.name, False, _inside(wanted), model, {}, own)
+
+
+def _words(target: Target) -> str:
+    """What a target's numbers are."""
+    if isinstance(target, (Logit, Probability)):
+        name = target.k if isinstance(target.k, int) else str(target.k)
+        return f"{type(target).__name__.lower()} of {f'class {name}' if isinstance(name, int) else repr(name)}"
+    return repr(target)
 
 
 def _inside(target: Target) -> tuple[float, float] | None:

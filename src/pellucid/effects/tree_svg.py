@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -39,8 +40,10 @@ def draw_tree(tree: Tree, theme: str) -> str:
     rows = max(y for _, y in places.values()) + 1
     wide = 2 * EDGE + (deep + 1) * WIDE + deep * STEP
     tall = 2 * EDGE + HEAD + rows * TALL + (rows - 1) * GAP
-    at = {k: (EDGE + d * (WIDE + STEP), EDGE + HEAD + y * (TALL + GAP)) for k, (d, y) in places.items()}
+    at: dict[int, tuple[float, float]] = {k: (EDGE + d * (WIDE + STEP), EDGE + HEAD + y * (TALL + GAP)) for k, (d, y) in places.items()}
     parts = [_start(tree, wide, tall, theme), _legend(tree)]
+    if tree.notes:
+        parts.append(f'<text class="warn" x="{wide - EDGE:.0f}" y="{EDGE + 12}" text-anchor="end">{escape(tree.notes[0])}</text>')
     parts += [_branch(tree, n, at) for n in tree.nodes if n.number in at and not n.leaf and not n.below]
     parts += [_card(tree, n, *at[n.number]) for n in tree.nodes]
     return "\n".join([*parts, "</svg>"]) + "\n"
@@ -79,7 +82,7 @@ def _style(c: Colors, k: int) -> str:
         f" .tree .ground {{ fill: {c.ground}; }} .tree .card {{ fill: {c.ground}; stroke: {c.gray}; stroke-width: 1; }}"
         f" .tree .leaf {{ fill: {c.veil}; stroke: {c.line}; }} .tree .folded {{ stroke-dasharray: 5 3; stroke: {c.ink}; }}"
         f" .tree .say {{ font-size: 13px; font-weight: 600; }} .tree text.soft {{ font-size: 11px; fill: {c.soft}; }}"
-        f" .tree .branch {{ fill: none; stroke: {c.gray}; stroke-linecap: round; opacity: .55; }} .tree .bar {{ fill: {c.line}; }}"
+        f" .tree text.warn {{ font-size: 13px; font-weight: 600; fill: {c.other}; }} .tree .branch {{ fill: none; stroke: {c.gray}; stroke-linecap: round; opacity: .55; }} .tree .bar {{ fill: {c.line}; }}"
         f" .tree text.yes {{ font-size: 11px; fill: {c.soft}; font-style: italic; paint-order: stroke; stroke: {c.ground}; stroke-width: 4px; }} {fills}"
     )
 
@@ -98,7 +101,7 @@ def _legend(tree: Tree) -> str:
     return "".join(parts)
 
 
-def _branch(tree: Tree, node: Node, at: dict[int, tuple[float, float]]) -> str:
+def _branch(tree: Tree, node: Node, at: Mapping[int, tuple[float, float]]) -> str:
     """Two curves, as wide as the share of cases that take them."""
     x, y = at[node.number]
     whole, parts = tree.nodes[0].weight or 1.0, []
