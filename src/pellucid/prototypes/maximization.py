@@ -21,6 +21,7 @@ from pellucid.prototypes.result import Prototype
 from pellucid.run import Run
 
 CITE = "Erhan et al. 2009; Simonyan et al. 2013, arXiv:1312.6034; Yosinski et al. 2015, arXiv:1506.06579; Olah et al. 2017, Feature visualization"
+LAST = 0.1  # of the first step: the last ones settle
 Drawn = Literal["waves", "samples"]
 
 
@@ -58,7 +59,7 @@ def activation_maximization(
         scans: images of the kind that the network takes, one at least: shape, span, mean, colors; see ``pl.signal``.
         start: the ``mean`` of the scans, ``flat`` (each channel's mean), or an image: what must be added to a healthy one?
         drawn: ``waves``: the spectrum, falling as 1 / f ** ``power``, squashed into the span; ``samples``: as they are, cut at its ends.
-        steps, rate: of Adam; rate None: 0.05 of waves, 0.02 of the span of samples.
+        steps, rate: of Adam, down to a tenth of it; rate None: 0.05 of waves, 0.02 of the span of samples.
         l2, tv: the price of a mean squared change, and of a mean step between samples, as large as the span; 1: as much as the best scan's
             score lies above the start's.
         blur, every: of the change, finest samples, every so many steps.
@@ -86,6 +87,7 @@ def activation_maximization(
         if drawn == "waves":
             mix = given.mix if colors else given.mix.new_ones(len(given.mix)).diag()
             climb.canvas = Waves(bench.start, given.low, given.high, mix, bench.asked.like.grid.spacing, power)
+        climb.last = LAST
         climb.priors, climb.jolts = Priors(l2 * bench.rise, tv * bench.rise, blur, every), Jolts(shift, turn, zoom)
         apart = Facets(bench.asked, bench.asked.place(site), bench.start, diversity * bench.rise) if facets > 1 else None
         climb.rows = apart
