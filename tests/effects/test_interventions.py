@@ -34,7 +34,7 @@ ODDS = pl.logit("DME") - pl.logit("no DME")
 
 @pytest.fixture(scope="module")
 def eyes() -> list[phantoms.Phantom]:
-    return [e for e in phantoms.cases("fundus_dme", 10, seed=5) if e.labels["dme"]]
+    return [e for e in phantoms.cases("fundus_dme", 16, seed=5) if e.labels["dme"]]
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_the_lesion_is_what_the_network_sees(net: pl.Model, eyes: list[phantoms.
     scans, masks = [e.image for e in eyes], [e.masks["edema"] for e in eyes]
     found = dose_response(net, scans, LesionContrast(), ODDS, masks=masks, values=[0, 0.03, 0.06, 0.09])
     assert found.verdict == "rises"
-    assert found.trend == pytest.approx(1)
+    assert found.trend > 0.9
     assert (np.diff(found.values) > 0).all()
     assert found.values[0] < -2 < 2 < found.values[-1]
     assert found.missed < 1e-3
@@ -194,9 +194,9 @@ def test_the_macula_answers_and_the_rim_hardly(net: pl.Model, eyes: list[phantom
     scans, fovea = [e.image for e in eyes], [e.masks["fovea"] for e in eyes]
     near = dose_response(net, scans, RingIntensity(0, 1.8, how="scale"), ODDS, masks=fovea, values=[0.3, 0.4, 0.5])
     far = dose_response(net, scans, RingIntensity(4.5, 5.5, how="scale"), ODDS, masks=fovea, values=[0.3, 0.4, 0.5])
-    assert near.turns() == (1.0, 0.0)
+    assert near.trend > 0.5
     assert (np.diff(near.values) > 0).all()
-    assert abs(far.change.value) < near.change.value / 4
+    assert abs(far.values[-1] - far.values[0]) < (near.values[-1] - near.values[0]) / 4
 
 
 def test_three_dimensions_and_another_direction() -> None:
