@@ -1,4 +1,4 @@
-"""The command line: ``pellucid demo | explain | compare | examine | similar | influence | concepts | study | annotate | serve | methods |
+"""The command line: ``pellucid demo | explain | compare | examine | similar | influence | concepts | prototypes | study | annotate | serve | methods |
 metrics | phantom``.
 
 Heavy imports wait until a command runs.
@@ -6,7 +6,7 @@ Heavy imports wait until a command runs.
 
 import typer
 
-from pellucid.cli import annotating, examining, explaining, naming, recalling, serving, showing, studying
+from pellucid.cli import annotating, examining, explaining, naming, prototypes, recalling, serving, showing, studying
 from pellucid.cli.telling import fail
 from pellucid.cli.telling import slug as slug
 from pellucid.errors import PellucidError
@@ -18,6 +18,7 @@ for command in (
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(studying.study, name="study")
+app.add_typer(prototypes.prototypes, name="prototypes")
 
 
 def main() -> None:
