@@ -115,12 +115,14 @@ def begin(desk: Desk, scan: str, model: str, name: str, k: int, patient: str) ->
         )
     desk.queue.only(KIND, KEPT)
     about = {"scan": scan, "model": model, "index": name}
-    return desk.queue.add(Job(secrets.token_hex(8), KIND, partial(_find, desk, net, image, index, k, patient), asked=about)).id
+    return desk.queue.add(
+        Job(secrets.token_hex(8), KIND, partial(_find, desk, net, image, index, k, index.hashed(patient)), asked=about)
+    ).id
 
 
-def _find(desk: Desk, net: Model, image: Image, index: Index, k: int, patient: str, job: Job) -> Answer:
+def _find(desk: Desk, net: Model, image: Image, index: Index, k: int, who: str, job: Job) -> Answer:
     job.enter("describing the scan")
-    mine, notes = _own(index, net.ready(image)[0].fingerprint, patient)
+    mine, notes = _own(index, net.ready(image)[0].fingerprint, who)
     theirs = {n for n, e in enumerate(index.entries) if e.patient in mine}
     wanted = len(index) if len(index) <= WHOLE else k + len(theirs)
     every = most_alike(net, image, index, wanted, run=job.run)  # exact: without theirs, the first k are the nearest of the others
@@ -133,6 +135,8 @@ def _find(desk: Desk, net: Model, image: Image, index: Index, k: int, patient: s
     for m in kept:
         pictures.append(desk.offers.picture(net, index.entries[m.place]))
         meter.tick(forward=1)
+    if image.grid.ndim > 2:
+        notes = (*notes, "A picture shows the middle slice of a volume.")
     among = counted(tuple(e.label for n, e in enumerate(index.entries) if n not in theirs))
     return Answer(compared(index), index.measure.metric, usual, found, among, tuple(pictures), (*notes, *found.provenance.caveats))
 
@@ -146,13 +150,12 @@ def _usual(others: list[Match]) -> str:
     return f" For comparison, the case in the middle of all {len(others)}: {told}."
 
 
-def _own(index: Index, image: str, patient: str) -> tuple[set[str], tuple[str, ...]]:
-    """Whose cases are left out, as the index calls them, and what there is to say of that."""
+def _own(index: Index, image: str, asked: str) -> tuple[set[str], tuple[str, ...]]:
+    """Whose cases are left out, as the index calls them, and what there is to say of that; ``asked``: who was named, hashed."""
     if not any(e.patient for e in index.entries):
         return set(), ("This index does not know its patients: cases of the same patient may be among these.",)
     seen = {e.patient for e in index.entries if e.image == image and e.patient}
-    asked = {index.hashed(patient)} if patient else set()
-    mine = seen | asked
+    mine = seen | ({asked} if asked else set())
     count = sum(e.patient in mine for e in index.entries)
     if count:
         how = "the scan itself is in the index" if seen else "as named"
