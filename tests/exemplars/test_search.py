@@ -10,7 +10,9 @@ import torch
 
 from pellucid.errors import BadImage, BadParameter
 from pellucid.exemplars import Search, average_precision, kendall, ndcg, over_patients, precision_at
+from pellucid.exemplars import coarse as coarse_module
 from pellucid.exemplars import search as searching
+from pellucid.exemplars.coarse import Coarse
 from pellucid.exemplars.structural import Pictures
 from pellucid.ops.similarity import ssim
 
@@ -65,6 +67,67 @@ def test_the_screen_reads_few_rows_in_full_and_is_used(monkeypatch):
     seen = []
     monkeypatch.setattr(Search, "_multiplied", lambda *a: seen.append(a))
     assert search.nearest(rows[:1], 5)[0].places.size == 5 and not seen
+
+
+@pytest.mark.parametrize("kind", ["isotropic", "spectrum", "far away", "sizes", "extremes"])
+def test_products_of_bytes_are_never_further_off_than_said(kind):
+    """The bound holds for every row, and is far from what would let every row through."""
+    chance = np.random.default_rng(3)
+    rows = data("isotropic" if kind in ("sizes", "extremes") else kind, n=900, d=512)
+    if kind == "sizes":
+        rows *= 10.0 ** chance.uniform(-6, 6, (900, 1)).astype(np.float32)
+        rows[7] = 0
+    if kind == "extremes":
+        rows = np.where(rows > 0, 1, -1).astype(np.float32) * chance.choice([1.0, 1e-3], rows.shape).astype(np.float32)
+    coarse = Coarse.of(rows[:-5])
+    for q in rows[-5:]:
+        about, off = (t.numpy().astype(np.float64) for t in coarse.products(q))
+        gap = np.abs(rows[:-5].astype(np.float64) @ q.astype(np.float64) - about)
+        size = np.linalg.norm(rows[:-5].astype(np.float64), axis=1) * np.linalg.norm(q.astype(np.float64))
+        assert (gap <= off + 1e-6 * size).all()
+        assert (off <= 0.025 * size).all(), "a bound that says nothing finds nothing"
+        assert (gap[size > 0] > 0.03 * off[size > 0]).any()
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_rows_without_structure_are_searched_in_bytes(metric, monkeypatch):
+    monkeypatch.setattr(searching, "SCREENED", 0)
+    rows = data("isotropic", n=4000, d=256)
+    rows[5:9] = rows[4]  # ties
+    search = Search.over(rows[:-3], metric)
+    assert not search.directed
+    monkeypatch.setattr(Search, "_leading", lambda *a: pytest.fail("leading directions cannot help here"))
+    monkeypatch.setattr(Search, "_multiplied", lambda *a: pytest.fail("all rows were read in full"))
+    leave = np.arange(len(search.rows)) % 3 == 0
+    for query in (*rows[-3:], rows[4]):
+        for without in (None, leave):
+            (found,) = search.nearest(query[None], 7, leave=without)
+            assert found.places.tolist() == [i for _, i in slow(rows[:-3], query, 7, metric, without)]
+            assert len(search._bytes(search.rows[0], 7, None)) < 400
+
+
+def test_a_machine_that_saturates_gets_the_same_answers(monkeypatch):
+    monkeypatch.setattr(searching, "SCREENED", 0)
+    monkeypatch.setattr(coarse_module, "products_are_exact", lambda: False)
+    rows = data("isotropic", n=600, d=256)
+    search = Search.over(rows[1:])
+    assert search.coarse is None and search.directed
+    assert search.nearest(rows[:1], 5)[0].places.tolist() == [i for _, i in slow(rows[1:], rows[0], 5, "cosine")]
+    assert Coarse.of(np.ones((3, 2000), np.float32)) is None, "sums that float32 cannot hold"
+
+
+def test_products_that_saturate_are_noticed(monkeypatch):
+    """Processors without an instruction for bytes shift one side to 0 .. 255 and add pairs of products in 16 bits."""
+
+    def pairwise(a, b, most):
+        pairs = ((a.int() + 128)[:, :, None] * b.int()[None]).reshape(len(a), -1, 2, b.shape[1]).sum(2)
+        return (pairs.clamp(-most - 1, most).sum(1) - 128 * b.int().sum(0)).int()
+
+    for most, exact in ((2**15 - 1, False), (2**31 - 1, True)):
+        coarse_module.products_are_exact.cache_clear()
+        monkeypatch.setattr(torch, "_int_mm", lambda a, b, most=most: pairwise(a, b, most))
+        assert coarse_module.products_are_exact() == exact
+    coarse_module.products_are_exact.cache_clear()
 
 
 def test_rows_that_differ_by_less_than_float32_products_can_tell_are_told_apart():

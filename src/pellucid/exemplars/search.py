@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from pellucid.errors import BadImage, BadParameter
+from pellucid.exemplars.coarse import Coarse
 
 Metric = Literal["cosine", "euclidean"]
 Rows = NDArray[np.float32]
@@ -21,6 +22,7 @@ WIDE = 2048  # in rows of up to so many: finding directions takes the third powe
 SAMPLE = 4096  # rows that the directions of a screen are found from
 FEW = 64  # rows looked at in full before the screen is read
 SHARE = 8  # a screen that leaves more than one row in so many is not worth its gathering
+TRIED = 8  # rows by which the two screens of a table are compared
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,9 @@ class Search:
 
     ``cosine`` is 1 minus the cosine, ``euclidean`` the length of the difference. Both rank as the squared difference, whose float32 error is
     bounded by (d + 4) 2^-24 (|r| + |q|)^2: every row that could be among the nearest within that error is measured again in float64.
-    A single query of a large table first reads 32 numbers a row, a lower bound of the distance: coordinates along the table's leading
-    directions, and the length of what they leave out. It never changes the answer, only which rows are read in full.
+    A single query of a large table first reads less of each row, for a lower bound of its distance: 32 numbers (coordinates along the table's
+    leading directions, and the length of what they leave out), or where the table has no such directions, its rows in bytes (``Coarse``). Neither
+    ever changes the answer, only which rows are read in full.
     """
 
     rows: Rows
@@ -88,6 +91,19 @@ class Search:
             low[at : at + 8192] = _lowered(self.rows[at : at + 8192].astype(np.float64) - middle, axes)
         return low, _squares(low), middle, axes
 
+    @cached_property
+    def coarse(self) -> Coarse | None:
+        return Coarse.of(self.rows)
+
+    @cached_property
+    def directed(self) -> bool:
+        """Whether leading directions leave few rows: of some rows of the table, asked about all others."""
+        if self.coarse is None:
+            return True
+        places = np.linspace(0, len(self.rows) - 1, TRIED).astype(int)
+        left = [self._leading(self.rows[p], 1, np.arange(len(self.rows)) == p) for p in places]
+        return sum(len(found) * SHARE <= len(self.rows) for found in left) > TRIED // 2
+
     def nearest(self, queries: NDArray[np.floating], k: int, *, leave: NDArray[np.bool_] | None = None) -> list[Found]:
         """The ``k`` nearest rows of each query (q, d), fewer where fewer are left; rows marked in ``leave`` (n,) are left out of all.
 
@@ -119,21 +135,38 @@ class Search:
         return found
 
     def _screened(self, q: Rows, k: int, leave: NDArray[np.bool_] | None) -> Found | None:
-        """As ``_multiplied``, or None where the screen leaves too many rows."""
+        """As ``_multiplied``, or None where the screens leave too many rows."""
+        for screen in (self._leading, self._bytes) if self.directed else (self._bytes,):
+            places = screen(q, k, leave)
+            if len(places) * SHARE <= len(self.rows):
+                far = _rough(self.rows[places], self.squares[places], q[None])[0]
+                return self._ranked(q, k, places[_within(far, k, self._error(q))])
+        return None
+
+    def _bytes(self, q: Rows, k: int, leave: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+        """Rows that could be among the nearest, by their rows in bytes; all of them where there are none."""
+        if self.coarse is None:
+            return np.arange(len(self.rows))
+        about, off = self.coarse.products(q)
+        middle = torch.sub(torch.from_numpy(self.squares), about, alpha=2)
+        if leave is not None:
+            middle[torch.from_numpy(leave)] = torch.inf
+        reach = float(torch.add(middle, off, alpha=2).topk(k, largest=False).values.max()) + 2 * self._error(q)
+        found: NDArray[np.int64] = (torch.sub(middle, off, alpha=2) <= reach).nonzero()[:, 0].numpy()
+        return found
+
+    def _leading(self, q: Rows, k: int, leave: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+        """Rows that could be among the nearest, by the table's leading directions."""
         low, squares, middle, axes = self.screen
         down = _lowered((q.astype(np.float64) - middle)[None], axes)
         least = _rough(low, squares, down)[0]
         if leave is not None:
             least[leave] = np.inf
-        first = np.argpartition(least, min(k + FEW, len(least)) - 1)[: k + FEW]
+        first = torch.from_numpy(least).topk(min(k + FEW, len(least)), largest=False).indices.numpy()
         first = first[np.isfinite(least[first])]
         reach = np.partition(self._squared(q, first), k - 1)[k - 1]
         own = float((down.astype(np.float64) ** 2).sum())
-        places = np.flatnonzero(least <= reach - own + 2 * self._error(q))
-        if len(places) * SHARE > len(least):
-            return None
-        far = _rough(self.rows[places], self.squares[places], q[None])[0]
-        return self._ranked(q, k, places[_within(far, k, self._error(q))])
+        return np.flatnonzero(least <= reach - own + 2 * self._error(q))
 
     def _error(self, q: Rows) -> float:
         return (self.rows.shape[1] + 4) * 2.0**-24 * (self.longest + float(np.linalg.norm(q))) ** 2
