@@ -41,7 +41,8 @@ def test_an_invertible_layer_gives_the_image_back(dims: int, mixing: bool) -> No
     net, x = pl.Model(Turned(dims, mixing), range=(0.0, 1.0)), scan(dims)
     found = inversion(net, x, "layer", draws=2, steps=250, rate=0.1, **FREE)
     for made in found.optima:
-        assert float((made.image.values - x).abs().max()) < 0.03
+        off = (made.image.values - x).abs()
+        assert float(off.mean()) < 0.005 and float(off.max()) < 0.1
     assert found.numbers["code"] < 1e-4 < 0.05 < found.numbers["gray"]
     assert found.numbers["image"] < 0.01 and found.numbers["apart"] < 0.01
     assert found.evidence.verdict == "questionable" and found.evidence["distance from the code"].status == "pass"
@@ -145,6 +146,6 @@ def test_an_inverter_wants_images_enough_and_is_seeded() -> None:
     with pytest.raises(BadImage, match="at least 5"):
         train_inverter(net, given[:4], "deep")
     before = torch.random.get_rng_state()
-    first, again = (train_inverter(net, given, "deep", epochs=1, run=pl.Run(seed=1)) for _ in range(2))
+    first, again = (train_inverter(net, given, "deep", epochs=1, run=pl.Run(seed=1, chunk=2)) for _ in range(2))
     assert torch.equal(before, torch.random.get_rng_state())
     assert all(np.array_equal(first.weights[k], again.weights[k]) for k in first.weights)

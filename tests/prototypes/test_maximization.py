@@ -192,3 +192,15 @@ def test_a_trick_is_told_from_a_thing() -> None:
     found = activation_maximization(Checker(), 1, scans((1, 16, 16)), steps=40, drawn="samples", shift=0, turn=0, zoom=0, l2=0, tv=0)
     assert found.optima[0].kept < 0.2 and found.evidence.verdict == "not supported"
     assert math.isnan(next(p for p in found.pictures if p.role == "start").kept)
+
+
+def test_a_signal_s_class_and_a_unit_inside() -> None:
+    conv = nn.Conv1d(2, 3, 5, bias=False)
+    net = pl.on_signals(pl.Model(nn.Sequential(conv, nn.ReLU(), nn.AdaptiveMaxPool1d(1), nn.Flatten()), range=(-2.0, 2.0)))
+    given = [pl.signal(s, step=0.01) for s in scans((2, 20))]
+    kw = PLAIN | {"start": pl.signal(torch.zeros(2, 20), step=0.01), "l2": 3000.0, "steps": 90}
+    unit = activation_maximization(net, pl.neuron("0", (1, 7)), given, **kw)
+    assert cosine(unit.image.values[:, 0, 7:12], conv.weight[1].detach()) > 0.999
+    assert unit.image.grid == given[0].grid
+    whole = activation_maximization(net, 2, given, steps=5)
+    assert whole.image.values.shape == (2, 1, 20) and whole.figure() is not None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pellucid.asking import Scan, as_image
+from pellucid.channels import Normalize
 from pellucid.errors import BadImage, BadTarget, Unsupported
 from pellucid.image import Image
 from pellucid.model import Model
@@ -17,7 +18,23 @@ from pellucid.probe.engine import Engine
 from pellucid.probe.question import Block, Question
 from pellucid.probe.sites import Place, find
 from pellucid.run import Meter, Run
+from pellucid.signals import OneRow
 from pellucid.target import Logit, Probability, Scaled, Sum, Target, as_target
+
+
+class Line(Normalize):
+    """A signal of one row reaches the network without that row."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return super().__call__(x).squeeze(2)
+
+
+def unrowed(model: Model) -> Model:
+    """A model of signals (``pl.on_signals``) whose row is taken off before the network: its hidden sites then have an extent, that of time."""
+    if not isinstance(model.module, OneRow):
+        return model
+    known = model.normalize or Normalize()
+    return replace(model, module=model.module.origin, normalize=Line(known.mean, known.std))
 
 
 def scans_of(given: Any) -> list[Scan]:
@@ -92,6 +109,7 @@ class Asked:
             Unsupported: a network whose output lies on the image, or tiles, where one number is needed.
         """
         model.check_weights()
+        model = unrowed(model)
         engine = Engine(model, run, Meter(run))
         like, x = model.ready(as_image(scan))
         found = cls(engine, like, x, target)

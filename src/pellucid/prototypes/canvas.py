@@ -38,19 +38,20 @@ class Canvas(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Samples(Canvas):
-    """The samples themselves, as shares of the span, cut at its ends after each step."""
+    """The samples themselves, as shares of the span, cut at its ends after each step; ``noise`` tells several apart at first."""
 
     start: Tensor
     low: Tensor
     high: Tensor
+    noise: float = FIRST
 
     @property
     def width(self) -> Tensor:
         return torch.where(self.high > self.low, self.high - self.low, torch.ones_like(self.low))
 
     def begin(self, n: int, random: torch.Generator) -> Tensor:
-        noise = torch.randn(n, *self.start.shape, generator=random, dtype=torch.float64).to(self.start)
-        return self.settle((self.start - self.low) / self.width + FIRST * noise)
+        chance = torch.randn(n, *self.start.shape, generator=random, dtype=torch.float64).to(self.start)
+        return self.settle((self.start - self.low) / self.width + self.noise * chance)
 
     def image(self, at: Tensor) -> Tensor:
         return self.low + self.width * at

@@ -23,6 +23,7 @@ from pellucid.image import Image, digest
 from pellucid.model import Model, as_model
 from pellucid.params import Fraction, check
 from pellucid.probe.sites import calls
+from pellucid.prototypes.asked import unrowed
 from pellucid.prototypes.figure import Panel, draw
 from pellucid.run import Run
 from pellucid.table import Table
@@ -171,7 +172,8 @@ def filters(
     **Source**: first-layer views after Krizhevsky et al. 2012; Zeiler, Fergus 2014.
     """
     check("filters", "alike", Fraction, alike)
-    began, run, net = time.perf_counter(), run or Run(), as_model(model)
+    began, run, whole = time.perf_counter(), run or Run(), as_model(model)
+    net = unrowed(whole)
     module = dict(net.module.named_modules()).get(site)
     if not isinstance(module, CONVOLUTIONS):
         have = [n for n, m in net.module.named_modules() if isinstance(m, CONVOLUTIONS)]
@@ -192,7 +194,7 @@ def filters(
     marks = [as_image(s).fingerprint for s in several]
     called = f"filters(site={site!r}, alike={alike:g}, read_at={at!r}, images={len(several)})"
     provenance = signed(
-        net, run, called, image=digest(*marks) if marks else "", seconds=time.perf_counter() - began, site=site, notes=notes
+        whole, run, called, image=digest(*marks) if marks else "", seconds=time.perf_counter() - began, site=site, notes=notes
     )
     first = next((n for n, m in net.module.named_modules() if isinstance(m, CONVOLUTIONS)), "") == site
     color = (
@@ -200,7 +202,7 @@ def filters(
     )
     return Filters(
         site, weights.numpy(), norms.numpy(), loudest.numpy(), active.numpy(), tuple(weak), tuple(silent), _twins(flat, norms, alike, set(weak)), alike,
-        len(several), at, color, provenance, net.identity,
+        len(several), at, color, provenance, whole.identity,
     )  # fmt: skip
 
 

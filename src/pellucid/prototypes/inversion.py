@@ -32,6 +32,7 @@ OPEN = (
     "differs, the priors may have decided."
 )
 LAST = 0.01  # of the first step
+BROAD = 0.2  # of the span: spread of the noise that each image begins with, so that what is open stays so
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +151,7 @@ def inversion(
         asked = replace(plain, target=Match(place.text, code), questions={})
         low, high = (end.to(plain.x) for end in net.span(plain.x))
         start = ((low + high) / 2).expand_as(plain.x)
-        canvas = Samples(start, low, high)
+        canvas = Samples(start, low, high, BROAD)
 
         def held(y: Tensor) -> Tensor:
             rough = roughness(y / canvas.width, plain.like.grid.spacing, beta) if tv else 0.0
