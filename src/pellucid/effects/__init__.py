@@ -29,6 +29,7 @@ from pellucid.effects.impurity import gini as gini
 from pellucid.effects.interactions import h_statistic as h_statistic
 from pellucid.effects.intervention import Changed as Changed
 from pellucid.effects.intervention import Intervention as Intervention
+from pellucid.effects.interventions import read_intervention as read_intervention
 from pellucid.effects.lesions import LesionContrast as LesionContrast
 from pellucid.effects.lesions import LesionSize as LesionSize
 from pellucid.effects.permutation import correlated as correlated

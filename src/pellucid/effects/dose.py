@@ -18,12 +18,13 @@ from torch import Tensor
 from pellucid.asking import Scan
 from pellucid.effects.curve import Axis, Curve, Floats, curve_of
 from pellucid.effects.intervention import Changed, Intervention
-from pellucid.effects.scoring import Scoring, laid, masks_of
+from pellucid.effects.interventions import read_intervention
+from pellucid.effects.scoring import Mask, Scoring, laid, masks_of
 from pellucid.effects.words import amount
 from pellucid.errors import BadImage, BadParameter
 from pellucid.explanation import Evidence, Measurement
 from pellucid.findings import KEPT, signed
-from pellucid.image import Image, digest
+from pellucid.image import digest
 from pellucid.intervals import Interval, average
 from pellucid.ops.similarity import spearman
 from pellucid.run import Run
@@ -107,11 +108,11 @@ class DoseResponse(Curve):
 def dose_response(
     model: Any,
     images: Sequence[Scan],
-    intervention: Intervention,
+    intervention: Intervention | str,
     target: Any,
     *,
     values: Sequence[float] | None = None,
-    masks: Sequence[Image | Tensor | None] | None = None,
+    masks: Sequence[Mask] | None = None,
     patients: Sequence[Hashable] | None = None,
     run: Run | None = None,
 ) -> DoseResponse:
@@ -123,10 +124,11 @@ def dose_response(
     Args:
         model: the network, described or bare.
         images: images, tensors (c, *space) or paths; read one at a time.
-        intervention: ``LesionContrast()``, ``LesionSize()``, ``RingIntensity(...)``, ``Blur()``, ``Resolution()``, ``Noise()``, ``Attenuation("T2")``.
+        intervention: ``LesionContrast()``, ``LesionSize()``, ``RingIntensity(...)``, ``Blur()``, ``Resolution()``, ``Noise()``, ``Attenuation("T2")``,
+            one of your own, or its text: ``"attenuation(channel='T2')"``.
         target: a class (its logit) or a Target, the same for all images.
         values: doses, rising, in the intervention's unit; None: those within the images and a little beyond.
-        masks: of the lesion or landmark in each image. An empty mask says that there is no lesion: nothing is changed there, but a lesion of size or
+        masks: of the lesion or landmark in each image (an Image on any grid, a tensor, a path: what is not 0 belongs to it). An empty mask says that there is no lesion: nothing is changed there, but a lesion of size or
             contrast 0 is within the data. Images without a mask, or whose lesion does not stand out, are left out, and counted in the provenance.
         patients: of each image, for intervals.
         run: seed, chunk, memory, progress, cancel.
@@ -149,7 +151,7 @@ def dose_response(
     True
     """
     began = time.perf_counter()
-    scans = list(images)
+    scans, intervention = list(images), read_intervention(intervention)
     if not scans:
         raise BadImage("images to change", "none", "Give some.")
     if patients is not None and len(patients) != len(scans):
@@ -208,7 +210,7 @@ class _Row:
     held: list[float]
 
 
-def _looked(scoring: Scoring, intervention: Intervention, scan: Scan, mask: Image | Tensor | None) -> _Look | None:
+def _looked(scoring: Scoring, intervention: Intervention, scan: Scan, mask: Mask) -> _Look | None:
     image = scoring.ready(scan)
     region = laid(mask, scan, image)
     scoring.tick()
@@ -218,7 +220,7 @@ def _looked(scoring: Scoring, intervention: Intervention, scan: Scan, mask: Imag
     return _Look(intervention.own(image, region), intervention.held(Changed(image, region)), image.fingerprint, able)
 
 
-def _asked(scoring: Scoring, intervention: Intervention, scan: Scan, mask: Image | Tensor | None, doses: Sequence[float]) -> _Row | None:
+def _asked(scoring: Scoring, intervention: Intervention, scan: Scan, mask: Mask, doses: Sequence[float]) -> _Row | None:
     """The scores over all doses; None where the image cannot be changed."""
     image = scoring.ready(scan)
     region = laid(mask, scan, image)

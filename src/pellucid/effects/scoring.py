@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from pellucid.probe.probe import Probe
 from pellucid.probe.question import Question
 from pellucid.run import Meter, Run
 from pellucid.target import Probability, Target, as_target, read_target
+
+Mask = Image | Tensor | str | Path | None
 
 
 class Scoring:
@@ -85,7 +88,7 @@ def chance(seed: int, part: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(word, "little"))
 
 
-def masks_of(masks: Sequence[Image | Tensor | None] | None, scans: Sequence[Scan]) -> list[Image | Tensor | None]:
+def masks_of(masks: Sequence[Mask] | None, scans: Sequence[Scan]) -> list[Mask]:
     """A mask or None for each image.
 
     Raises:
@@ -98,7 +101,7 @@ def masks_of(masks: Sequence[Image | Tensor | None] | None, scans: Sequence[Scan
     return list(masks)
 
 
-def laid(mask: Image | Tensor | None, scan: Scan, image: Image) -> Tensor | None:
+def laid(mask: Mask, scan: Scan, image: Image) -> Tensor | None:
     """A mask as bool (*space) on the prepared image; a tensor lies on the scan as it was given, or on the prepared image.
 
     Raises:
@@ -106,6 +109,9 @@ def laid(mask: Image | Tensor | None, scan: Scan, image: Image) -> Tensor | None
     """
     if mask is None:
         return None
+    if isinstance(mask, (str, Path)):
+        read = as_image(mask)
+        mask = read.with_values((read.values != 0).any(0, keepdim=True).float(), channels=("mask",))
     if isinstance(mask, Image):
         return mask.on(image.grid, nearest=True, fill=0.0).values.sum(0) > 0.5
     found = torch.as_tensor(mask).detach().cpu()

@@ -16,7 +16,7 @@ from pellucid.asking import Scan, explain_all
 from pellucid.baseline import samples
 from pellucid.effects.curve import coded
 from pellucid.effects.levels import Level, judge, level, leveled
-from pellucid.effects.scoring import Scoring, chance, laid, masks_of
+from pellucid.effects.scoring import Mask, Scoring, chance, laid, masks_of
 from pellucid.effects.sequence_result import Filling, SequenceImportance, SequenceRow
 from pellucid.effects.ways import Feature, Floats, Way, by_group, exchanged, first_layer_energy, information, measure, shapley, subsets
 from pellucid.errors import BadImage, BadParameter
@@ -59,7 +59,7 @@ def sequence_importance(
     draws: int = 3,
     method: Method[Any] | str = "integrated_gradients(steps=16)",
     features: Sequence[Feature] = ("mean", "p90", "maximum"),
-    masks: Sequence[Image | Tensor | None] | None = None,
+    masks: Sequence[Mask] | None = None,
     patients: Sequence[Hashable] | None = None,
     run: Run | None = None,
 ) -> SequenceImportance:
@@ -136,7 +136,7 @@ class _About:
 
     scoring: Scoring
     scans: list[Scan]
-    masks: list[Image | Tensor | None]
+    masks: list[Mask]
     whose: Any
     groups: tuple[tuple[int, ...], ...]
     filling: Filling
