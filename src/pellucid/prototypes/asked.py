@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from pellucid.model import Model
 from pellucid.probe.engine import Engine
 from pellucid.probe.question import Block, Question
 from pellucid.probe.sites import Place, find
+from pellucid.reading import Output
 from pellucid.run import Meter, Run
 from pellucid.signals import OneRow
 from pellucid.target import Logit, Probability, Scaled, Sum, Target, as_target
@@ -169,7 +170,7 @@ class Asked:
         kind, reading = self.engine.output, self.engine.model.reading
         if kind not in ("logits", "multi-label", "single logit"):
             return [()] * len(logits)
-        known = replace(reading, kind=kind)
+        known = replace(reading, kind=cast(Output, kind))
         return [tuple(row) for row in known.squash(logits, single=kind == "single logit").tolist()]
 
     def place(self, site: str) -> Place:

@@ -120,7 +120,8 @@ class Filters(Finding):
         """
         if scale not in get_args(Scale):
             raise BadParameter("scale is 'shared' or 'own'", repr(scale), "Choose one of them.")
-        shared, found = float(np.abs(self.weights).max()) or 1.0, []
+        shared = float(np.abs(self.weights).max()) or 1.0
+        found: list[Panel] = []
         for k, kernel in enumerate(self.weights):
             top = shared if scale == "shared" else float(np.abs(kernel).max()) or 1.0
             mark = " weak" if k in self.weak else " silent" if k in self.silent else ""
