@@ -1,4 +1,4 @@
-"""The command line: ``pellucid demo | explain | compare | examine | similar | influence | concepts | prototypes | study | annotate | serve | methods |
+"""The command line: ``pellucid demo | explain | compare | examine | similar | influence | concepts | effects | tree | prototypes | study | annotate | serve | methods |
 metrics | phantom``.
 
 Heavy imports wait until a command runs.
@@ -6,7 +6,7 @@ Heavy imports wait until a command runs.
 
 import typer
 
-from pellucid.cli import annotating, examining, explaining, naming, prototypes, recalling, serving, showing, studying
+from pellucid.cli import annotating, effects, examining, explaining, interventions, naming, prototypes, recalling, serving, showing, studying, tree
 from pellucid.cli.telling import fail
 from pellucid.cli.telling import slug as slug
 from pellucid.errors import PellucidError
@@ -14,10 +14,13 @@ from pellucid.errors import PellucidError
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Explain medical-imaging networks, with the evidence for trusting it.")
 for command in (
     annotating.annotate, explaining.explain, explaining.compare, examining.examine, recalling.similar, recalling.influence, naming.concepts,
-    serving.serve, showing.demo, showing.methods, showing.metrics, showing.phantom,
+    tree.tree, serving.serve, showing.demo, showing.methods, showing.metrics, showing.phantom,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(studying.study, name="study")
+for change in (interventions.dose, interventions.sequences):
+    effects.effects.command()(change)
+app.add_typer(effects.effects, name="effects")
 app.add_typer(prototypes.prototypes, name="prototypes")
 
 
