@@ -343,8 +343,8 @@ def test_what_is_found_is_an_explanation(tmp_path):
         found.save(tmp_path / "s.txt")
     from pellucid.report.related import Similar, similar_cards
 
-    cards = similar_cards([Similar(pl.Image(images[m.place]), m.label, m.likeness, note=found.note(m)) for m in found])
-    assert [c["label"] for c in cards] == list(found.labels) and cards[0]["likeness"] == "100 % alike"
+    cards = similar_cards([Similar(pl.Image(images[m.place]), m.label, m.likeness, note=found.note(m), same=m.same_image) for m in found])
+    assert [c["label"] for c in cards] == list(found.labels) and cards[0]["likeness"] == "identical"
     assert Entry("i", "l", "p", "secret") and "secret" not in repr(Entry("i", "l", "p", "secret"))
 
 

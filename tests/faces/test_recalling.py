@@ -352,7 +352,7 @@ def test_what_is_not_the_same_is_never_wholly_alike():
         "> 99.9 % alike",
         "> 99.9 % alike",
         "99.9 % alike",
-        "50.0 % alike",
+        "50 % alike",
         "",
     ]
 

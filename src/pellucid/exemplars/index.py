@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pellucid.asking import Scan, as_image, versions
 from pellucid.errors import BadFile, BadImage, BadParameter
-from pellucid.exemplars.measures import Described, Measure, as_measure, described
+from pellucid.exemplars.measures import Described, Guided, Measure, as_measure, described
 from pellucid.exemplars.search import Found, Rows, Search
 from pellucid.exemplars.structural import Pictures
 from pellucid.files import lock, own, put, whole
@@ -283,7 +283,7 @@ def _measure_facts(measure: Measure) -> dict[str, Any]:
 
 
 def _measure_of(facts: Any) -> Measure:
-    kinds = {k.__name__: k for k in Measure.__subclasses__()}
+    kinds = {k.__name__: k for k in (*Measure.__subclasses__(), *Guided.__subclasses__())}
     try:
         parameters = {n: tuple(v) if isinstance(v, list) else v for n, v in facts["parameters"].items()}
         return kinds[facts["name"]](**parameters)

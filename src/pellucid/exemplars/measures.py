@@ -76,15 +76,8 @@ class Features(Measure):
 
 
 @dataclass(frozen=True)
-class Weighted(Measure):
-    """What the network sees where it looks: activations at a site averaged with an attribution map's positive values as weights.
-
-    ``target`` None is the class that the network predicts for each image. The map is summed into the site's cells; where it
-    is nowhere positive, the plain mean stands in and a note says so. ``method`` is any method's text.
-
-    **Source**: Silva et al. 2020 (MICCAI, Interpretability-guided content-based medical image retrieval): a map localizes the relevant region and
-    focuses the features. There, the map is fed to a second network; weighting the activations needs none. ``MapFeatures`` is nearer to theirs.
-    """
+class Guided(Measure):
+    """Abstract: a measure that asks a method for maps. ``target`` None is the class that the network predicts for each image."""
 
     metric: ClassVar[str] = "cosine"
     site: str = "auto"
@@ -94,11 +87,22 @@ class Weighted(Measure):
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", repr(read_method(self.method)))
 
+
+@dataclass(frozen=True)
+class Weighted(Guided):
+    """What the network sees where it looks: activations at a site averaged with an attribution map's positive values as weights.
+
+    ``target`` None is the class that the network predicts for each image. The map is summed into the site's cells; where it
+    is nowhere positive, the plain mean stands in and a note says so. ``method`` is any method's text.
+
+    **Source**: Silva et al. 2020 (MICCAI, Interpretability-guided content-based medical image retrieval): a map localizes the relevant region and
+    focuses the features. There, the map is fed to a second network; weighting the activations needs none. ``MapFeatures`` is nearer to theirs.
+    """
+
     def describe(self, model: Model, scans: Sequence[Scan], run: Run) -> Iterator[Described]:
         """One forward pass and the passes of the method an image."""
-        images = [as_image(s) for s in scans]
-        maps = maps_of(model, images, self.method, self.target, self.site, run)
-        for why, seen in zip(maps, list(look(model, images, self.site, run=run)), strict=True):
+        maps = maps_of(model, scans, self, run)
+        for why, seen in zip(maps, list(look(model, [m.scan for m in maps], self.site, run=run)), strict=True):
             z = seen.activation
             if z.ndim < 2:
                 raise BadSite(
@@ -113,7 +117,7 @@ class Weighted(Measure):
 
 
 @dataclass(frozen=True)
-class MapFeatures(Measure):
+class MapFeatures(Guided):
     """What the map looks like: its positive values, shown to the network as a picture, and the activations that this causes at a site.
 
     The map is scaled to its 99.5th percentile, spread over the values that an image may have, repeated for each channel, and neither prepared
@@ -122,18 +126,11 @@ class MapFeatures(Measure):
     **Source**: Silva et al. 2020, who train a second network on the maps; here it is the same one, so that nothing needs training.
     """
 
-    metric: ClassVar[str] = "cosine"
-    site: str = "auto"
     method: str = "integrated_gradients(steps=16)"
-    target: str | int | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "method", repr(read_method(self.method)))
 
     def describe(self, model: Model, scans: Sequence[Scan], run: Run) -> Iterator[Described]:
         """The passes of the method and one forward pass an image."""
-        images = [as_image(s) for s in scans]
-        maps = maps_of(model, images, self.method, self.target, self.site, run)
+        maps = maps_of(model, scans, self, run)
         pictures = [as_picture(why, model.span(why.image.values)) for why in maps]
         seen = list(look(replace(model, prepare=None), pictures, self.site, run=run))
         for why, one in zip(maps, seen, strict=True):
@@ -256,11 +253,11 @@ def site_of(model: Model, image: Image, site: str) -> tuple[str, Grid]:
     return place.text, grid.resize(space) if len(space) == grid.ndim else grid
 
 
-def maps_of(model: Model, images: Sequence[Image], method: str, target: Any, site: str, run: Run) -> list[Map]:
-    """Attribution maps of a few images, at the site where the method looks at sites."""
-    found: Method[Any] = read_method(method)
-    where = site if found.facts.where is Where.FEATURES else None
-    return explain_all(model, images, [Ask(found, as_target(target), where)], run)
+def maps_of(model: Model, scans: Sequence[Scan], by: Guided, run: Run) -> list[Map]:
+    """Attribution maps of a few scans, at the measure's site where its method looks at sites."""
+    found: Method[Any] = read_method(by.method)
+    where = by.site if found.facts.where is Where.FEATURES else None
+    return explain_all(model, [as_image(s) for s in scans], [Ask(found, as_target(by.target), where)], run)
 
 
 def weights_at(why: Map, grid: Grid, space: tuple[int, ...]) -> Tensor:

@@ -37,6 +37,7 @@ CONVENTIONS = {  # whose millimeters they are: read by another convention, they 
     "": "coordinates x {}, y {}, z {} mm, sides unknown",
 }
 TOP_CLASSES = 10
+CLOSE = 0.985  # likeness from which tenths of a percent are told
 NEARLY = 0.9999  # alike at most, of two images that are not one: "> 99.9 %"
 SPELLED = {
     "cam": "CAM", "ig": "IG", "rise": "RISE", "lrp": "LRP", "shap": "SHAP", "lime": "LIME", "xrai": "XRAI", "hires": "HiRes", "xgrad": "XGrad",
@@ -62,7 +63,9 @@ def alike(likeness: float | None, same: bool) -> str:
     """How alike two images are; only one and the same image is said to be wholly so."""
     if likeness is None:
         return "identical" if same else ""
-    return "identical" if same and likeness == 1 else f"{percent(min(likeness, NEARLY))} alike"
+    if same and likeness == 1:
+        return "identical"
+    return f"{percent(min(likeness, NEARLY)) if likeness >= CLOSE else f'{100 * likeness:.0f} %'} alike"
 
 
 def date(maps: Sequence[Map]) -> str:
