@@ -134,7 +134,7 @@ def test_priors_do_what_they_say() -> None:
 
 def test_facets_are_kept_apart() -> None:
     net, given = Small(), scans((1, 12, 12))
-    kw = {"steps": 40, "facets": 3, "site": "first"}
+    kw = {"steps": 40, "facets": 3, "site": "first", "l2": 0.0, "tv": 0.0}
     together, apart = (activation_maximization(net, 1, given, diversity=d, **kw) for d in (0.0, 4.0))
     assert len(apart.optima) == 3 and apart.alike < together.alike
     assert "ways of their own" in " ".join(apart.sentences())
@@ -144,7 +144,7 @@ def test_colors_go_together_only_as_the_images_do() -> None:
     g = torch.Generator().manual_seed(0)
     gray = [torch.rand(1, 12, 12, generator=g).expand(3, 12, 12).clone() for _ in range(3)]
     net = Small(2, 3)
-    learned, free = (activation_maximization(net, 1, gray, steps=40, colors=c, l2=0.0).image.values for c in (True, False))
+    learned, free = (activation_maximization(net, 1, gray, steps=40, colors=c, l2=0.0, tv=0.0).image.values for c in (True, False))
     assert float(learned.std(0).mean()) < 0.02 < float(free.std(0).mean())
 
 

@@ -20,8 +20,8 @@ TRIES, TURN, SHIFT, SOFT = 16, 4.0, 0.025, 0.7  # of ``steadiness``: moved copie
 
 @dataclass(frozen=True)
 class Priors:
-    """What holds a picture back, in points of the score. ``l2``: for a mean squared change as large as the span; ``tv``: for a mean step from sample to
-    sample as large as the span. ``blur``: finest samples, every ``every`` steps."""
+    """What holds a picture back, in points of the score. ``l2``: for a mean squared change as large as the span; ``tv``: for a mean step of the change
+    from sample to sample as large as the span. ``blur``: finest samples, every ``every`` steps."""
 
     l2: float = 0.0
     tv: float = 0.0
@@ -104,7 +104,7 @@ class Climb:
 
     def _price(self, y: Tensor) -> Tensor:
         change = (y - self.start) / self.width
-        rough = roughness(y / self.width, self.asked.like.grid.spacing) if self.priors.tv else 0.0
+        rough = roughness(change, self.asked.like.grid.spacing) if self.priors.tv else 0.0
         return self.priors.l2 * change.square().flatten(1).mean(1) + self.priors.tv * rough
 
 

@@ -107,7 +107,7 @@ def generator_prior(
             numbers["redrawn"] = same = _redrawn(bench, several, encode, decode)
             word = "hardly" if same < WEAK else "largely"
             notes.append(
-                f"the decoder redraws {word} what the network sees: scores of scans and of the scans redrawn correlate by {same:.2f}"
+                f"The decoder redraws {word} what the network sees: scores of scans and of the scans redrawn correlate by {same:.2f}."
             )
         made = [Made("the picture", "optimum", x, way), bench.fooling(steps)]
         by = digest(*(t for t in whole.state_dict().values() if isinstance(t, Tensor)))[:12]

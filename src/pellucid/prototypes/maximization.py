@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from pellucid.asking import Scan
 from pellucid.errors import BadParameter
+from pellucid.image import digest
 from pellucid.model import as_model
 from pellucid.params import Count, Positive, Weight, check
 from pellucid.probe.ledger import untouched
@@ -34,8 +35,8 @@ def activation_maximization(
     drawn: Drawn = "waves",
     steps: int = 256,
     rate: float | None = None,
-    l2: float = 8.0,
-    tv: float = 8.0,
+    l2: float = 24.0,
+    tv: float = 24.0,
     blur: float = 0.0,
     every: int = 4,
     shift: float = 4.0,
@@ -50,7 +51,7 @@ def activation_maximization(
 ) -> Prototype:
     """A picture that makes a target's score high: of a class's logit, a channel, a neuron, a direction, or sums of these.
 
-    ``x* = argmax score(moved(x)) - l2 mean((x - start)^2) - tv mean|step|``, values in span, by Adam from ``start``.
+    ``x* = argmax score(moved(x)) - l2 mean(d^2) - tv mean|step of d|``, ``d = (x - start) / span``, by Adam from ``start``.
     Beside it, as many steps without any of this (what fools the network), and what the images given score.
 
     Args:
@@ -60,7 +61,7 @@ def activation_maximization(
         start: the ``mean`` of the scans, ``flat`` (each channel's mean), or an image: what must be added to a healthy one?
         drawn: ``waves``: the spectrum, falling as 1 / f ** ``power``, squashed into the span; ``samples``: as they are, cut at its ends.
         steps, rate: of Adam, down to a tenth of it; rate None: 0.05 of waves, 0.02 of the span of samples.
-        l2, tv: the price of a mean squared change, and of a mean step between samples, as large as the span; 1: as much as the best scan's
+        l2, tv: the price of a mean squared change, and of a mean step of it between samples, as large as the span; 1: as much as the best scan's
             score lies above the start's.
         blur, every: of the change, finest samples, every so many steps.
         shift, turn, zoom: what the picture must bear at each step: samples, degrees, share.
@@ -97,7 +98,7 @@ def activation_maximization(
         made = [Made(name, "optimum", one, way) for name, one, way in zip(names, x, ways, strict=True)]
         told = {"drawn": drawn, "steps": steps, "rate": pace, "l2": l2, "tv": tv, "blur": blur, "every": every, "shift": shift, "turn": turn,
                 "zoom": zoom, "power": power, "colors": colors, "facets": facets, "diversity": diversity, "images": len(several),
-                "start": start if isinstance(start, str) and start in get_args(Start) else "an image"}  # fmt: skip
+                "start": start if isinstance(start, str) and start in get_args(Start) else f"image:{digest(bench.start)[:12]}"}  # fmt: skip
         called = f"activation_maximization({', '.join(f'{k}={v!r}' for k, v in told.items())})"
         found = bench.result(
             "activation maximization", called, [*made, bench.fooling(steps)], cite=CITE, alike=apart.alike(x) if apart else float("nan")
