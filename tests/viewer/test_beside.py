@@ -126,7 +126,7 @@ def test_indexes_are_listed_and_refused_by_name_and_never_by_path(desk, made):
     assert found["kept"]["measure"] == "what the network sees: all activations at see" and found["kept"]["problem"] is None
     assert "other bytes" in found["damaged"]["problem"]["got"] and "cannot be read" in found["empty"]["problem"]["got"]
     other = {i["id"]: i for i in desk.api.get("/api/similar?model=other").json()}["kept"]
-    assert other["cases"] == 12 and "another network" in other["problem"]["got"]
+    assert other["cases"] == 12 and f"another network ({made[3].identity[:12]}, not " in other["problem"]["got"]
     assert not re.search(f"MILLER|PAT-[0-9]|{made[0]}", json.dumps([found, other]))
     scan = desk.scan("new.png")["id"]
     for index, model, status, words in (

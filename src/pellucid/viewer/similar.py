@@ -75,7 +75,8 @@ def _check(desk: Desk, model: str, index: Index, name: str) -> None:
         index.key.check(Key(identity, weights, written(net.prepare), written(net.normalize), repr(index.measure)))
     except BadParameter as error:
         fix = "Choose the network that it was made with, or index the cases anew."
-        raise BadParameter(f"an index of this network: {name}", error.got, fix) from error
+        got = f"{error.got.partition(' (')[0]} ({index.key.network[:12]}, not {identity[:12]})"
+        raise BadParameter(f"an index of this network: {name}", got, fix) from error
 
 
 def compared(index: Index) -> str:
