@@ -13,7 +13,7 @@ import numpy as np
 from pellucid.explanation import Evidence, Measurement, Provenance
 from pellucid.findings import KEPT, Finding
 from pellucid.image import Image
-from pellucid.io.picture import color_of, gray_of, is_color, planes, single
+from pellucid.io.picture import gray_of, planes, single
 from pellucid.prototypes.figure import INK, LINE, PAPER, SOFT, write
 from pellucid.table import Table, percent
 
@@ -192,7 +192,7 @@ class Dissection(Finding):
 
 
 def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return text[:1].upper() + text[1:].replace("_", " ")
 
 
 # ---------------------------------------------------------------------------- the picture
@@ -201,7 +201,7 @@ def _drawn(found: Dissection, title: str) -> Any:
 
     shown = _best(found)
     units = list(dict.fromkeys((p.unit, p.concept) for p in found.pictures))
-    top, tile = 0.75 + 0.26 * len(shown), TILE + 0.3
+    top, tile = 0.9 + 0.26 * len(shown), TILE + 0.3
     figure = Figure(figsize=(WIDE, top + tile * len(units) + 0.62), facecolor=PAPER)
     height = top + tile * len(units) + 0.62
     at = figure.add_axes((0.27, 1 - (top - 0.3) / height, 0.68, 0.26 * len(shown) / height))
@@ -213,7 +213,13 @@ def _drawn(found: Dissection, title: str) -> Any:
         row = found.of(unit, concept)
         low = height - top - 0.62 - tile * (k + 1) + 0.6
         figure.text(
-            0.012, (low + TILE) / height, f"unit {unit}\n{concept}\nIoU {row.iou:.2f}", color=INK, fontsize=8.5, va="top", linespacing=1.4
+            0.012,
+            (low + TILE) / height,
+            f"unit {unit}\n{concept.replace('_', ' ')}\nIoU {row.iou:.2f}",
+            color=INK,
+            fontsize=8.5,
+            va="top",
+            linespacing=1.4,
         )
         tiles = _tiles([p for p in found.pictures if (p.unit, p.concept) == (unit, concept)])
         for i, (image, one) in enumerate(tiles):
@@ -240,7 +246,7 @@ def _bars(at: Any, found: Dissection, shown: Sequence[UnitConcept]) -> None:
     at.spines["bottom"].set_color(LINE)
     at.set_ylim(len(shown) - 0.5, -0.5)
     at.set_xlim(0, max(0.1, 1.12 * max((r.iou if math.isnan(r.high) else r.high) for r in shown)))
-    at.set_yticks(range(len(shown)), [f"{r.concept}, unit {r.unit}" for r in shown], color=INK, fontsize=8.5)
+    at.set_yticks(range(len(shown)), [f"{r.concept.replace('_', ' ')}, unit {r.unit}" for r in shown], color=INK, fontsize=8.5)
     at.tick_params(colors=SOFT, labelsize=8, length=0)
     at.tick_params(axis="y", labelcolor=INK)
     at.axvline(found.threshold, color=SOFT, linewidth=0.8, linestyle=(0, (4, 3)))
@@ -255,7 +261,9 @@ def _bars(at: Any, found: Dissection, shown: Sequence[UnitConcept]) -> None:
         at.plot([r.iou], [y], mark, color=color, markersize=6, label=label, linestyle="none")
         at.axhline(y + 0.5, color=LINE, linewidth=0.5)
     at.set_xlabel("IoU", color=SOFT, fontsize=8, labelpad=2)
-    at.legend(loc="lower right", fontsize=7.5, frameon=True, edgecolor=LINE, labelcolor=INK, framealpha=1)
+    at.legend(
+        loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, fontsize=7.5, frameon=False, labelcolor=INK, borderpad=0, handletextpad=0.2
+    )
 
 
 def _tiles(pictures: Sequence[Answered]) -> list[tuple[Any, tuple[np.ndarray, np.ndarray, tuple[float, float]]]]:
@@ -271,8 +279,7 @@ def _tiles(pictures: Sequence[Answered]) -> list[tuple[Any, tuple[np.ndarray, np
             first, other = (planes(m, base, grid, sided, at)[0] for m in (on, mark))
         else:
             first, other = (single(m, base, grid, sided, image) for m in (on, mark))
-        drawn = color_of(image) if is_color(image) and not sided and grid.ndim == 2 else first.base
-        found.append((drawn, (first.values, other.values, first.sample)))
+        found.append((first.base, (first.values, other.values, first.sample)))
     return found
 
 
@@ -285,10 +292,10 @@ def _tile(at: Any, drawn: Any, one: tuple[np.ndarray, np.ndarray, tuple[float, f
     else:
         at.imshow(drawn, cmap="gray", vmin=0, vmax=1, aspect=sample[0] / sample[1], interpolation="nearest")
         cover = np.zeros((*on.shape, 4))
-        cover[on > 0.5] = (0.88, 0.48, 0.10, 0.55)
+        cover[on > 0.5] = (0.93, 0.50, 0.08, 0.65)
         at.imshow(cover, aspect=sample[0] / sample[1], interpolation="nearest")
         if mark.any() and not mark.all():
-            at.contour(mark, levels=[0.5], colors=["white"], linewidths=2.2)
-            at.contour(mark, levels=[0.5], colors=[CONCEPT], linewidths=1.3)
+            at.contour(mark, levels=[0.5], colors=["white"], linewidths=1.8)
+            at.contour(mark, levels=[0.5], colors=[CONCEPT], linewidths=1.0)
     at.set_axis_off()
     at.set_anchor("NW")

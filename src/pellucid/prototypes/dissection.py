@@ -60,7 +60,7 @@ def network_dissection(
         patients: whose each scan is; None: a patient each. Intervals and deals are over patients.
         draws: deals of the masks among patients.
         alpha: of the test over all units and concepts.
-        pictures: images shown for each of the best four detectors: those in which they answer most.
+        pictures: images shown for each of four detectors, the best of each concept first: those in which they answer most.
         run: seed, memory (of the quantiles and of the frame, 512 MiB where it is None), progress, cancel.
 
     Returns:
@@ -157,7 +157,11 @@ def _shown(
 ) -> list[Answered]:  # fmt: skip
     """For the best detectors the images in which they answer most, a patient once; chosen without a look at the masks."""
     chosen: list[tuple[UnitConcept, int]] = []
-    for row in found.detectors[:SHOWN]:
+    names = [r.concept for r in found.detectors]
+    first = sorted(
+        found.detectors, key=lambda r: names.index(r.concept) != found.detectors.index(r)
+    )  # the best of each concept, then the others
+    for row in first[:SHOWN]:
         once: dict[Hashable, int] = {}
         for k in np.argsort(-seen.unit[:, row.unit], kind="stable"):
             once.setdefault(who[k], int(k))

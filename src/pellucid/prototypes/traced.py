@@ -46,8 +46,9 @@ class UnitTrace:
 
     @property
     def sure(self) -> float:
-        """How far the better of the two is from 0.5; 0 where nothing was asked."""
-        return max((abs(v - 0.5) for v in (self.during, self.since) if not math.isnan(v)), default=0.0)
+        """How far what it follows is from 0.5 (the better of the two where it follows neither); 0 where nothing was asked."""
+        told = {"during": (self.during,), "since": (self.since,)}.get(self.follows, (self.during, self.since))
+        return max((abs(v - 0.5) for v in told if not math.isnan(v)), default=0.0)
 
     @property
     def said(self) -> str:
