@@ -70,8 +70,11 @@ class DoseResponse(Curve):
 
     def table(self) -> Table:
         """A row for each dose, with the dose that was found."""
-        plain = super().table()
-        rows = [(*row, float(f), float(h)) for row, f, h in zip(plain.rows, self.found.mean(0), self.held.mean(0), strict=True)]
+        plain, small = super().table(), 1e-6 * float(np.ptp(self.axis.values))
+        found = [0.0 if abs(f) < small else float(f) for f in self.found.mean(0)]
+        if self.held_as == self.axis.name:  # the dose itself is held against the data
+            return Table((*plain.columns, "dose found"), tuple((*row, f) for row, f in zip(plain.rows, found, strict=True)))
+        rows = [(*row, f, float(h)) for row, f, h in zip(plain.rows, found, self.held.mean(0), strict=True)]
         return Table((*plain.columns, "dose found", self.held_as), tuple(rows))
 
     def sentences(self) -> tuple[str, ...]:
@@ -250,7 +253,11 @@ def _doses(values: Sequence[float]) -> tuple[float, ...]:
 
 def _remarks(given: int, looked: int, done: int, intervention: Intervention) -> list[str]:
     return [
-        *([f"{given - looked} of {given} images have no mask and were left out"] if looked < given else []),
+        *(
+            [f"{given - looked} of {given} images have nothing to change (no mask, or an empty one) and were left out"]
+            if looked < given
+            else []
+        ),
         *([f"{looked - done} images, whose {intervention.name} cannot be set, were left out"] if done < looked else []),
     ]
 

@@ -77,7 +77,7 @@ def sequence_importance(
         method: whose attribution's mass is counted.
         features: first-order features of a sequence (see ``features.first_order``) or functions of its values, of which the one that tells most
             counts; measured inside the mask where there is one.
-        masks: regions for the features.
+        masks: regions for the features; not used where some image has none: the region alone would tell the label.
         patients: of each image: exchanges are between patients, intervals over them.
         run: seed, chunk, memory, progress, cancel.
 
@@ -108,8 +108,8 @@ def sequence_importance(
     first = scoring.ready(scans[0])
     names, groups = _groups(first, sequences)
     about = _About(scoring, scans, marks, whose, groups, filling, draws, read_method(method), tuple(features))
-    means = about.means()
-    cases = [about.case(i, means) for i in range(len(scans))]
+    means, marked = about.means()
+    cases = [about.case(i, means, marked) for i in range(len(scans))]
     scores = np.array([c.score for c in cases])
     y = wanted if wanted is not None else (scores > np.median(scores)).astype(np.int64)
     energy, why = first_layer_energy(scoring.model, first)
@@ -117,6 +117,7 @@ def sequence_importance(
     levels = [] if wanted is None else about.levels(names, cases, scores, wanted)
     silent = sum(bool(np.isnan(c.mass).all()) for c in cases)
     notes = [*scoring.notes, *([f"first-layer energy was left out: {why}"] if energy is None else [])]
+    notes += ["not every image has a region marked: features are of whole images"] if masks is not None and not marked else []
     notes += [f"{silent} of {len(cases)} maps are zero everywhere and have no attribution mass"] if silent else []
     said = f"sequence_importance(sequences={list(names)}, filling={filling!r}, draws={draws}, method={about.method!r}, images={len(scans)})"
     provenance = signed(
@@ -144,22 +145,24 @@ class _About:
     method: Method[Any]
     features: tuple[Feature, ...]
 
-    def means(self) -> Tensor:
-        """Mean of each channel over all images (c, 1, ..., 1), float64; all images are looked at for their shape on the way."""
-        total, shape = None, None
-        for scan in self.scans:
+    def means(self) -> tuple[Tensor, bool]:
+        """Mean of each channel over all images (c, 1, ..., 1), float64, and whether all have a region marked; shapes are looked at on the way."""
+        total, shape, marked = None, None, True
+        for scan, mask in zip(self.scans, self.masks, strict=True):
             image = self.scoring.ready(scan)
             if shape not in (None, tuple(image.values.shape)):
                 raise BadImage(f"images of one shape {shape}", f"{tuple(image.values.shape)}", "Bring them to one size in prepare=.")
             shape = tuple(image.values.shape)
             mean = image.values.double().flatten(1).mean(1)
             total = mean if total is None else total + mean
+            region = laid(mask, scan, image) if marked else None
+            marked = region is not None and bool(region.any())
             self.scoring.tick()
         assert total is not None
         assert shape is not None
-        return (total / len(self.scans)).view(-1, *[1] * (len(shape) - 1))
+        return (total / len(self.scans)).view(-1, *[1] * (len(shape) - 1)), marked
 
-    def case(self, i: int, means: Tensor) -> _Case:
+    def case(self, i: int, means: Tensor, marked: bool) -> _Case:
         """All of one image: subsets, exchanges, attribution, level, features."""
         image, m = self.scoring.ready(self.scans[i]), len(self.groups)
         others = self._others(i)
@@ -183,7 +186,7 @@ class _About:
         )[0]
         mass = _mass(why, self.groups)
         levels = np.array([level(image, g) for g in self.groups])
-        region = laid(self.masks[i], self.scans[i], image)
+        region = laid(self.masks[i], self.scans[i], image) if marked else None  # a mask of some alone would tell the label by itself
         self.scoring.tick()
         measured = measure(image, self.groups, region, self.features)
         return _Case(score, swapped.mean(0), np.abs(score - swapped).mean(0), phi, mass, levels, measured, image.fingerprint)
