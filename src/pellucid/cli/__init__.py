@@ -6,7 +6,20 @@ Heavy imports wait until a command runs.
 
 import typer
 
-from pellucid.cli import annotating, effects, examining, explaining, interventions, naming, prototypes, recalling, serving, showing, studying, tree
+from pellucid.cli import (
+    annotating,
+    effects,
+    examining,
+    explaining,
+    interventions,
+    naming,
+    prototypes,
+    recalling,
+    serving,
+    showing,
+    studying,
+    tree,
+)
 from pellucid.cli.telling import fail
 from pellucid.cli.telling import slug as slug
 from pellucid.errors import PellucidError
