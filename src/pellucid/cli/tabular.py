@@ -24,7 +24,8 @@ Rows = Annotated[str, typer.Argument(metavar="ROWS", help="A .csv table: a line 
 Source = Annotated[
     str,
     typer.Option(
-        "--model", help="A fitted estimator (.skops; .pkl and .joblib with --unsafe-pickle), or a network on rows as explain takes it."
+        "--model",
+        help="A fitted estimator (.skops, of trees with --trust; .pkl and .joblib with --unsafe-pickle), or a network on rows as explain takes it.",
     ),
 ]
 Columns = Annotated[list[str] | None, typer.Option("--column", help="A column. Repeatable.")]

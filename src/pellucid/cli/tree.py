@@ -8,14 +8,16 @@ from typing import Annotated
 
 import typer
 
-from pellucid.cli.options import AsJson, Classes, Text, Unsafe
+from pellucid.cli.options import AsJson, Classes, Text, Trusted, Unsafe
 from pellucid.cli.tabular import read_rows
 from pellucid.cli.telling import quiet_errors, say
 from pellucid.errors import BadParameter
 
 
 def tree(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A fitted tree or forest: .skops; .pkl and .joblib with --unsafe-pickle.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A fitted tree or forest: .skops with --trust; .pkl and .joblib with --unsafe-pickle.")
+    ],
     out: Annotated[Text, typer.Option(help="Picture (.svg), or a page with the rules (.html).")] = None,
     names: Annotated[Text, typer.Option(help="Names of the columns, comma-separated.")] = None,
     rows: Annotated[
@@ -26,6 +28,7 @@ def tree(
     depth: Annotated[int, typer.Option(min=0, help="Questions from the root that are shown.")] = 4,
     number: Annotated[int, typer.Option(min=0, help="Which tree of a forest.")] = 0,
     theme: Annotated[str, typer.Option(help="light, dark, or auto: as the reader has it.")] = "auto",
+    trust: Trusted = False,
     unsafe_pickle: Unsafe = False,
     as_json: AsJson = False,
 ) -> None:
@@ -37,7 +40,7 @@ def tree(
         if names is not None and rows is not None:
             raise BadParameter("either --names or --rows", "both", "Give one.")
         named = [n.strip() for n in names.split(",")] if names else list(read_rows(rows).without(without or [])) if rows else None
-        held = load_estimator(model, trust="pickle" if unsafe_pickle else "data")[0]
+        held = load_estimator(model, trust="pickle" if unsafe_pickle else "code" if trust else "data")[0]
         kinds = [c.strip() for c in classes.split(",")] if classes else ()
         found = read(held, names=named, classes=kinds, depth=depth, number=number)
         if out is not None:

@@ -11,6 +11,7 @@ from pellucid.errors import BadFile, BadParameter, Untrusted
 from pellucid.loading.trust import Trust, as_trust, at_least, reading, whole
 
 PICKLES = (".pkl", ".pickle", ".joblib")
+KNOWN = ("numpy", "scipy", "sklearn")  # their compiled parts (a tree's nodes, say) are not checked when read: a crafted file can crash
 SHOWN = 4
 
 
@@ -24,7 +25,8 @@ def load_estimator(path: str | Path, *, trust: Trust = "data") -> Any:
 
     Args:
         path: the file.
-        trust: how far the user's word reaches; a ``.skops`` file that names types beyond those that skops knows needs ``"pickle"`` too.
+        trust: how far the user's word reaches; a ``.skops`` file with types that skops does not trust (those
+            of trees are among them) needs ``"code"`` if they are scikit-learn's own, else ``"pickle"``.
 
     Returns:
         The estimator, and the sha256 of its file as ``estimator, digest``.
@@ -59,8 +61,13 @@ def _skops(path: Path, trust: Trust) -> Any:
     data, digest = whole(path)
     with reading(str(path), "Is it complete, and written by skops.io.dump?"):
         strange = list(skops.get_untrusted_types(data=data))
-        if strange and trust != "pickle":
+        ours = all(name.split(".")[0] in KNOWN for name in strange)
+        if strange and not (trust == "pickle" or (trust == "code" and ours)):
             named = ", ".join(strange[:SHOWN]) + (f" and {len(strange) - SHOWN} more" if len(strange) > SHOWN else "")
-            fix = "If you know who made it, pass trust='pickle' (--unsafe-pickle)."
-            raise Untrusted("an estimator of types that skops knows", f"{path} (sha256 {digest}), which holds {named}", fix)
+            word = "trust='code' (--trust)" if ours else "trust='pickle' (--unsafe-pickle)"
+            raise Untrusted(
+                "an estimator of types that skops trusts",
+                f"{path} (sha256 {digest}), which holds {named}",
+                f"If you know who made it, pass {word}.",
+            )
         return skops.loads(data, trusted=strange), digest
