@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +29,17 @@ Drawn = Annotated[str, typer.Option("--method", help="Whose maps the report show
 Named = Annotated[bool, typer.Option("--names", help="Print the file names of the cases; without it they are told by their place.")]
 
 
+@dataclass(frozen=True)
+class Telling:
+    """How both commands tell what they found."""
+
+    method: Drawn = "integrated_gradients"
+    evidence: Evidence = "quick"
+    seed: Seed = 0
+    names: Named = False
+    as_json: AsJson = False
+
+
 @asking
 def similar(
     scan: Scan,
@@ -47,12 +58,8 @@ def similar(
     out: Annotated[
         Text, typer.Option(help="report.html: the scan with a map, the cases beside it; or similar.json, which Exemplars.load reads.")
     ] = None,
-    method: Drawn = "integrated_gradients",
-    evidence: Evidence = "quick",
-    seed: Seed = 0,
-    names: Named = False,
-    as_json: AsJson = False,
     *,
+    told: Telling,
     described: Described,
 ) -> None:
     """Find the cases most like a scan, by what the network makes of them; no name of a file or patient is told unless asked for."""
@@ -61,11 +68,11 @@ def similar(
     from pellucid.run import Run
 
     with quiet_errors():
-        level, page = level_of(evidence), _page(out)
+        level, page = level_of(told.evidence), _page(out)
         image, net = read(scan), network(model, weights, described)
         with progress("describing", "images") as tick:
-            catalogue = _catalogue(net, among, index, by, site, Run(seed=seed, on_tick=tick))
-        found = most_alike(net, image, catalogue, k, by=_measure(by, site, catalogue), patient=patient, run=Run(seed=seed))
+            catalogue = _catalogue(net, among, index, by, site, Run(seed=told.seed, on_tick=tick))
+        found = most_alike(net, image, catalogue, k, by=_measure(by, site, catalogue), patient=patient, run=Run(seed=told.seed))
         called = [catalogue.entries[m.place].name for m in found]
         notes = [*found.provenance.caveats]
         known = patient is None and any(e.patient for e in catalogue.entries)
@@ -74,12 +81,12 @@ def similar(
         if page is not None and page.suffix == ".json":
             found.save(page)
         elif page is not None:
-            notes += _similar_page(page, net, image, found, called, method, level, seed)
-    if as_json:
-        told = found.facts() | ({"names": called} if names else {})
-        print(json.dumps(told | {"notes": notes, "files": [str(page)] if page else []}, indent=2))
+            notes += _similar_page(page, net, image, found, called, told.method, level, told.seed)
+    if told.as_json:
+        facts = found.facts() | ({"names": called} if told.names else {})
+        print(json.dumps(facts | {"notes": notes, "files": [str(page)] if page else []}, indent=2))
         return
-    show(_alike(found, names))
+    show(_alike(found, told.names))
     say(found.sentence)
     for note in notes:
         say(f"note: {note}")
@@ -102,12 +109,8 @@ def influence(
         Text,
         typer.Option(help="Folder for a report, the strongest of both sides (CSV), and all values (JSON), which Influence.load reads."),
     ] = None,
-    method: Drawn = "integrated_gradients",
-    evidence: Evidence = "quick",
-    seed: Seed = 0,
-    names: Named = False,
-    as_json: AsJson = False,
     *,
+    told: Telling,
     described: Described,
 ) -> None:
     """Find the training images that spoke for a prediction and against it, through the last layer."""
@@ -117,7 +120,7 @@ def influence(
     from pellucid.table import Table
 
     with quiet_errors():
-        level, page = level_of(evidence), None
+        level, page = level_of(told.evidence), None
         if out is not None:
             Path(out).mkdir(parents=True, exist_ok=True)
             page = _page(str(Path(out) / "report.html"))
@@ -125,20 +128,20 @@ def influence(
         labels = cases.one_label_each("--training")
         image, net = read(scan), network(model, weights, described)
         with progress("looking", "images") as tick, unnamed(cases):
-            run = Run(seed=seed, on_tick=tick)
+            run = Run(seed=told.seed, on_tick=tick)
             found = decided(net, cases.scans, labels, image, target, penalty=penalty, layer=layer, check=check, run=run)
         table = found.table(k)
         called = [str(cases.scans[i]) for i in table["place"]]
         files, notes = [], [*found.provenance.caveats]
         if page is not None:
             files = [table.renew(page.with_name("influence.csv")), found.save(page.with_name("influence.json"))]
-            notes += _influence_page(page, net, image, found, cases, k, method, level, seed)
+            notes += _influence_page(page, net, image, found, cases, k, told.method, level, told.seed)
             files.append(page)
-    if as_json:
-        told = found.facts() | {"strongest": list(table)} | ({"names": called} if names else {})
-        print(json.dumps(told | {"notes": notes, "files": [str(f) for f in files]}, indent=2))
+    if told.as_json:
+        facts = found.facts() | {"strongest": list(table)} | ({"names": called} if told.names else {})
+        print(json.dumps(facts | {"notes": notes, "files": [str(f) for f in files]}, indent=2))
         return
-    show(Table((*table.columns, "name"), tuple((*r, n) for r, n in zip(table.rows, called, strict=True))) if names else table)
+    show(Table((*table.columns, "name"), tuple((*r, n) for r, n in zip(table.rows, called, strict=True))) if told.names else table)
     say(f"influence: log probability of {found.target} with the image, less that without it; {found.target}: {found.probability:.3f}")
     for line in (*found.evidence.reasons, *(f"note: {n}" for n in notes), *(f"file: {f.resolve()}" for f in files)):
         say(line)
