@@ -22,6 +22,8 @@ from pellucid.run import Meter, Run
 from pellucid.signals import OneRow
 from pellucid.target import Logit, Probability, Scaled, Sum, Target, as_target
 
+ROOM = 2**24  # values of pictures that are held at a time beyond those that are made
+
 
 class Line(Normalize):
     """A signal of one row reaches the network without that row."""
@@ -48,6 +50,11 @@ def scans_of(given: Any) -> list[Scan]:
     if not several:
         raise BadImage("at least one image of the kind that the network takes", "none", "Give the user's images: they tell size and span.")
     return several
+
+
+def side_by_side(x: Tensor, most: int = 16) -> int:
+    """How many images like one (c, *space) are held at a time."""
+    return max(1, min(most, ROOM // x.numel()))
 
 
 def closed(target: Any) -> Target:

@@ -11,7 +11,7 @@ from torch import Tensor
 from pellucid.ops.blur import gaussian
 from pellucid.ops.descent import Adam
 from pellucid.ops.warp import moves, warp
-from pellucid.prototypes.asked import Asked
+from pellucid.prototypes.asked import Asked, side_by_side
 from pellucid.prototypes.canvas import Canvas
 from pellucid.target import Target
 
@@ -129,6 +129,6 @@ def steadiness(asked: Asked, x: Tensor, seed: int) -> tuple[list[float], list[fl
     mean = []
     for one in x:
         soft = gaussian(one, [SOFT if k > 1 else 0.0 for k in space])
-        scores, _ = asked.told(warp(soft.expand(TRIES, *soft.shape), drawn))
-        mean.append(sum(scores) / len(scores))
+        parts = [asked.told(warp(soft.expand(len(d), *soft.shape), d))[0] for d in drawn.split(side_by_side(soft, TRIES))]
+        mean.append(sum(map(sum, parts)) / TRIES)
     return plain, mean

@@ -13,10 +13,9 @@ from pellucid.asking import Scan, as_image
 from pellucid.errors import BadImage, BadParameter
 from pellucid.image import Image
 from pellucid.ops.spectrum import magnitude
-from pellucid.prototypes.asked import Asked
+from pellucid.prototypes.asked import Asked, side_by_side
 
 Start = Literal["mean", "flat"]
-TOGETHER = 16  # images side by side
 LEAST = 1e-6  # of a channel's spread: below it a channel says nothing
 
 
@@ -78,7 +77,7 @@ def _same(x: Tensor, first: Tensor) -> None:
 
 
 def read_given(asked: Asked, scans: Sequence[Scan]) -> Given:
-    """Look at all images once: prepared, of one shape, ``TOGETHER`` at a time.
+    """Look at all images once: prepared, of one shape, a few at a time.
 
     Raises:
         BadImage: prepared images of several shapes.
@@ -90,9 +89,10 @@ def read_given(asked: Asked, scans: Sequence[Scan]) -> Given:
     scores: list[float] = []
     marks: list[str] = []
     best, top = asked.x, -float("inf")
-    for at in range(0, len(scans), TOGETHER):
+    together = side_by_side(asked.x)
+    for at in range(0, len(scans), together):
         batch = []
-        for scan in scans[at : at + TOGETHER]:
+        for scan in scans[at : at + together]:
             image, x = model.ready(as_image(scan))
             _same(x, asked.x)
             a, b = model.span(x)
