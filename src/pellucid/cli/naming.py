@@ -108,7 +108,9 @@ def _wanted(net: Model, told: dict[tuple[str, str], bool], targets: list[str], b
     names |= {n: n for n in names.values()} | ({"": next(iter(names.values()))} if len(set(names.values())) == 1 else {})
     for concept, target in told:
         if target not in names:
-            raise BadParameter("expectations of a --target", repr(target) if target else "none", f"There are {', '.join(sorted({*names} - {''}))}.")
+            raise BadParameter(
+                "expectations of a --target", repr(target) if target else "none", f"There are {', '.join(sorted({*names} - {''}))}."
+            )
         if concept not in bank.names:
             raise BadParameter("expectations of a concept of the bank", repr(concept), f"There are {', '.join(bank.names)}.")
     return {(concept, names[target]): said for (concept, target), said in told.items()}
