@@ -34,6 +34,8 @@ from pellucid.effects.lesions import LesionContrast as LesionContrast
 from pellucid.effects.lesions import LesionSize as LesionSize
 from pellucid.effects.permutation import correlated as correlated
 from pellucid.effects.permutation import permutation_importance as permutation_importance
+from pellucid.effects.restricted import SequenceUnits as SequenceUnits
+from pellucid.effects.restricted import sequence_units as sequence_units
 from pellucid.effects.sequence_result import SequenceImportance as SequenceImportance
 from pellucid.effects.sequence_result import SequenceRow as SequenceRow
 from pellucid.effects.sequences import sequence_importance as sequence_importance

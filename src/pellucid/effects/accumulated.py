@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.effects.asking import Asked, asked
-from pellucid.effects.curve import Axis, Curve, coded
+from pellucid.effects.curve import Axis, Curve, coded, parts
 from pellucid.effects.moving import move_of
 from pellucid.effects.rows import Floats, Rows
 from pellucid.effects.surface import Surface, surface_of
@@ -153,7 +154,8 @@ def _band(question: Asked, columns: tuple[Floats, ...], of: Of, points: int) -> 
     """Ends of the 95 % interval over patients at each point, each patient left out once."""
     most = 2 * points * max(float(np.abs(np.nan_to_num(c)).max()) for c in columns[1:-1]) + 1e-12
     kept = tuple(c[~np.isnan(columns[0])] for c in columns)
-    whose = coded(question.whose, len(columns[0]))[~np.isnan(columns[0])].tolist()
+    whose = parts(coded(question.whose, len(columns[0])), question.run.seed)
+    whose = [w for w, c in zip(whose, columns[0], strict=True) if not math.isnan(c)]
 
     def at(k: int, *given: Floats) -> float:
         return float(of(*given)[k])

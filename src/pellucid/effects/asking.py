@@ -193,7 +193,11 @@ def _framed(model: Any, rows: Rows) -> bool:
     if names is None:
         count = getattr(model, "n_features_in_", len(rows.names))
         if count != len(rows.names):
-            raise BadModel(f"a model fitted on {len(rows.names)} columns", f"one fitted on {count}", "Give the same columns.")
+            raise BadModel(
+                f"a model fitted on {len(rows.names)} columns",
+                f"one fitted on {count}",
+                "Leave out what is no feature: patients=, --without.",
+            )
         return False
     if list(map(str, names)) != list(rows.names):
         lost = [str(n) for n in names if str(n) not in rows.names]

@@ -22,6 +22,7 @@ from pellucid.table import Table
 Floats = NDArray[np.float64]
 How = Literal["partial dependence", "individual", "centered", "derivative", "accumulated", "intervention"]
 HALF = 0.5  # share of cases that must be like a real one, below which a point is grayed
+PARTS = 100  # of the patients that are left out at once, of what takes long to work out
 MIXED = 0.1  # share of cases that go against the others, from which the mean hides something
 APART = 0.25  # of the curve's range: how far accumulated effects may lie from the mean before the two are said to differ
 
@@ -303,6 +304,12 @@ def coded(patients: Sequence[Hashable] | None, n: int) -> NDArray[np.int64]:
         raise BadParameter(f"a patient for each of {n} cases", f"{len(patients)}", "Give as many.")
     code: dict[Hashable, int] = {}
     return np.array([code.setdefault(p, len(code)) for p in patients], dtype=np.int64)
+
+
+def parts(whose: NDArray[np.int64], seed: int) -> list[int]:
+    """Patients, or no more than 100 parts of them where leaving out each by itself would be dear (a jackknife of groups)."""
+    count = int(whose.max()) + 1
+    return (whose if count <= PARTS else np.random.default_rng(seed).permutation(np.arange(count) % PARTS)[whose]).tolist()
 
 
 def reached(axis: Axis, n: int) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from pellucid.errors import BadParameter
 from pellucid.intervals import area
 
 Of = Callable[[Floats, Floats, Floats], float]
-LEAST = 1e-15  # probability, below which a logarithm is that of this
+LEAST = float(np.finfo(np.float64).eps)  # probability, below which a logarithm is that of this; scikit-learn's
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pellucid.effects.asking import Asked, asked, truth_of
-from pellucid.effects.curve import coded
+from pellucid.effects.curve import coded, parts
 from pellucid.effects.importance import Importance, ImportanceRow, evidence_of
 from pellucid.effects.metrics import Metric, metric_of
 from pellucid.effects.rows import Floats, Rows, as_rows
@@ -19,7 +19,6 @@ from pellucid.run import Run
 
 CITE = "Breiman 2001, Random forests, Machine Learning 45:5; Fisher, Rudin and Dominici 2019, All models are wrong, JMLR 20:177"
 GOES = 0.7  # rank correlation from which a column is said to go with another
-PARTS = 100  # of the patients, each left out at once for an interval, where there are more: an AUC is dear
 TOGETHER = 0.8  # rank correlation from which ``correlated`` puts columns in one group
 
 
@@ -131,19 +130,18 @@ def _shuffled(question: Asked, own: Sequence[str], seed: int, repeats: int) -> l
 
 def _interval(question: Asked, measure: Metric, truth: Floats, base: Floats, shuffled: Sequence[Floats], heavy: Floats) -> Interval:
     """The loss with its interval over patients, shuffles as they were drawn."""
-    whose = coded(question.whose, len(truth)).tolist()
+    whose = coded(question.whose, len(truth))
 
     def loss(t: Floats, b: Floats, w: Floats, *each: Floats) -> float:
         return measure.of(t, b, w) - float(np.mean([measure.of(t, s, w) for s in each]))
 
     if measure.sums and measure.case is not None and np.ptp(heavy) == 0:
         case = measure.case
-        return average(case(truth, base) - np.mean([case(truth, s) for s in shuffled], axis=0), whose)
+        return average(case(truth, base) - np.mean([case(truth, s) for s in shuffled], axis=0), whose.tolist())
     low, high = measure.within
-    if len(set(whose)) > PARTS:
-        parts = np.random.default_rng(question.run.seed).permutation(np.arange(max(whose) + 1) % PARTS)
-        whose = parts[whose].tolist()
-    return statistic((truth, base, heavy, *shuffled), loss, whose, within=(low - high, high - low), mean=measure.sums)
+    return statistic(
+        (truth, base, heavy, *shuffled), loss, parts(whose, question.run.seed), within=(low - high, high - low), mean=measure.sums
+    )
 
 
 def _together(rows: Rows) -> dict[str, dict[str, float]]:
