@@ -53,7 +53,8 @@ def fundus() -> None:
 def brain() -> None:
     """A volume in three planes."""
     net, asked = pl.loading.load_model("phantom:brain_atrophy"), pl.logit("atrophy") - pl.logit("no atrophy")
-    told("brain", prototypes.activation_maximization(net, asked, images("brain_atrophy", 12), tv=48.0, steps=128))
+    start = healthy("brain_atrophy", "atrophy")
+    told("brain", prototypes.activation_maximization(net, asked, images("brain_atrophy", 12), start=start, steps=128))
 
 
 def maco() -> None:

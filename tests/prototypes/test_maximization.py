@@ -124,8 +124,8 @@ def test_priors_do_what_they_say() -> None:
 
     def rough(**kw: float) -> tuple[float, float]:
         x = activation_maximization(net, 1, given, steps=25, shift=0, turn=0, zoom=0, **{"l2": 0.0, "tv": 0.0} | kw).image.values[0]
-        mean = torch.stack(given).mean(0)[0]
-        return float(x.diff(dim=0).abs().mean() + x.diff(dim=1).abs().mean()), float((x - mean).square().mean())
+        d = x - torch.stack(given).mean(0)[0]
+        return float(d.diff(dim=0).abs().mean() + d.diff(dim=1).abs().mean()), float(d.square().mean())
 
     free, smooth, near, soft = rough(), rough(tv=200.0), rough(l2=200.0), rough(blur=2.0, drawn="samples")
     assert smooth[0] < 0.6 * free[0] and near[1] < 0.5 * free[1]

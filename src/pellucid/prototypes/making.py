@@ -15,6 +15,7 @@ from pellucid.asking import Scan
 from pellucid.findings import signed
 from pellucid.image import Image, digest
 from pellucid.model import Model
+from pellucid.ops.blur import gaussian
 from pellucid.prototypes.asked import Asked, class_of, saturates
 from pellucid.prototypes.canvas import Samples
 from pellucid.prototypes.climb import Climb, steadiness
@@ -23,6 +24,7 @@ from pellucid.prototypes.result import Picture, Prototype, Role
 from pellucid.run import Run
 from pellucid.target import Target
 
+NEAR = 0.04  # of the extent: around a sample
 PACE = 0.02  # of the span: the first step of a climb over samples
 SATURATED = "A probability has no slope near 0 and 1: the class's logit shows more."
 
@@ -95,16 +97,12 @@ class Bench:
         return float((ends & ~began).double().mean())
 
     def focus(self, x: Tensor) -> tuple[int, ...]:
-        """The sample at the middle of what changed."""
-        change = ((x - self.start) / self.given.width).abs().sum(0).double()
-        change = (change - change.flatten().quantile(0.98) if change.numel() < 10**7 else change).clamp_min(0)
-        if not bool(change.any()):
-            return tuple(n // 2 for n in change.shape)
-        total, found = change.sum(), []
-        for axis, n in enumerate(change.shape):
-            along = change.sum([a for a in range(change.ndim) if a != axis])
-            found.append(round(float((along * torch.arange(n).to(along)).sum() / total)))
-        return tuple(found)
+        """The sample around which most changed."""
+        change = ((x - self.start) / self.given.width).abs().sum(0, keepdim=True).double()
+        around = gaussian(change, [NEAR * n if n > 1 else 0.0 for n in change.shape[1:]], "zero")[0]
+        if not bool(around.any()):
+            return tuple(n // 2 for n in around.shape)
+        return tuple(int(i) for i in torch.unravel_index(around.argmax(), around.shape))
 
     def result(
         self, method: str, called: str, made: Sequence[Made], *, cite: str, alike: float = math.nan, numbers: Mapping[str, float] | None = None,
