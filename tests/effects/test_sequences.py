@@ -11,7 +11,7 @@ import torch
 from tests.effects.planted import SEQUENCES, heads, mean_of, trained
 
 import pellucid as pl
-from pellucid.effects import SequenceImportance, sequence_importance, sequence_maps
+from pellucid.effects import SequenceImportance, SequenceUnits, sequence_importance, sequence_maps, sequence_units
 from pellucid.effects.levels import level, leveled
 from pellucid.effects.ways import WAYS, first_layer_energy, information, shapley, subsets
 from pellucid.errors import BadImage, BadParameter, BadTarget
@@ -170,6 +170,15 @@ def test_a_map_for_each_sequence(plain: Any, tmp_path: Any) -> None:
         sequence_maps(pl.explain(net, scan, target=ODDS, method="grad_cam", site="features.2"))
 
 
+def test_a_network_that_hears_nothing_is_told_so(plain: Any) -> None:
+    dead = torch.nn.Sequential(torch.nn.Conv2d(4, 2, 1), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    torch.nn.init.zeros_(dead[0].weight)
+    got = sequence_importance(dead, plain[1][:6], 1, labels=plain[2][:6], draws=1)
+    assert {got.first(w) for w in ("first-layer energy", "permutation", "Shapley", "attribution mass")} == {""}
+    assert "find nothing" in got.sentences()[0]
+    assert not any("nan" in s for s in got.sentences())
+
+
 def test_saved_loaded_told_and_deterministic(plain: Any, tmp_path: Any) -> None:
     net, scans, _ = plain
     ticks: list[tuple[int, int | None]] = []
@@ -207,3 +216,19 @@ def test_wrong_questions_are_refused(plain: Any) -> None:
         sequence_importance(net, scans[:3], ODDS, method=pl.grad_cam())
     with pytest.raises(BadImage, match="one shape"):
         sequence_importance(net, [scans[0], pl.Image(torch.rand(4, 20, 20), channels=SEQUENCES)], ODDS)
+
+
+def test_hidden_units_hear_the_sequence_that_shows_the_lesion(tmp_path: Any) -> None:
+    scans, labels = heads(24, 5, lesion="FLAIR")
+    masks = [(s.values[3] > s.values[3].median() + 0.2) & bool(y) for s, y in zip(scans, labels, strict=True)]
+    found = sequence_units(scans, masks, patches=960, hidden=16, shown=5, trees=40, patients=[k // 2 for k in range(24)])
+    assert found.sequences[int(found.shares.argmax())] == "FLAIR"
+    assert found.shares.sum() == pytest.approx(1)
+    assert found.tells.value > 0.9
+    assert found.energy.shape == (4, 5)
+    assert "FLAIR has" in found.sentences()[0]
+    again = SequenceUnits.load(found.save(tmp_path / "units.json"))
+    np.testing.assert_array_equal(again.energy, found.energy)
+    found.figure(tmp_path / "units.png")
+    with pytest.raises(BadParameter, match="odd"):
+        sequence_units(scans, masks, size=4)

@@ -268,7 +268,7 @@ class RingIntensity(Intervention):
 
     @property
     def name(self) -> str:
-        return f"mean from {self.inner:g} to {self.outer:g}" + ("" if self.channel is None else f" in {self.channel}")
+        return f"mean of the ring from {self.inner:g} to {self.outer:g}" + ("" if self.channel is None else f" in {self.channel}")
 
     def apply(self, image: Image, value: float, mask: Tensor | None = None) -> Changed:
         """Raises:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 if TYPE_CHECKING:
+    from pellucid.effects.restricted import SequenceUnits
     from pellucid.effects.sequence_result import SequenceImportance
 
 INKS = {
@@ -136,3 +137,27 @@ def _write(figure: Any, path: Path) -> None:
         raise BadFile(f"write {path}", f"no folder {path.parent}", "Create it first.")
     with whole(path) as draft:
         figure.savefig(draft, format=path.suffix[1:].lower(), dpi=160, facecolor=figure.get_facecolor())
+
+
+def draw_units(found: SequenceUnits, path: str | Path | None = None, *, theme: Literal["light", "dark"] = "light") -> Any:
+    """Squared weights of each hidden unit by sequence, each unit's as shares of its own."""
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
+
+    look = INKS[theme]
+    shares = found.energy / found.energy.sum(0, keepdims=True).clip(1e-300)
+    figure = Figure(figsize=(1.6 + 0.62 * shares.shape[1], 1.2 + 0.42 * len(shares)), layout="constrained", facecolor=look["page"])
+    at = figure.add_subplot()
+    at.imshow(shares, vmin=0, vmax=1, cmap=LinearSegmentedColormap.from_list("share", [look["none"], look["own"]]), aspect="auto")
+    for (i, j), share in np.ndenumerate(shares):
+        at.text(j, i, f"{share:.0%}", ha="center", va="center", fontsize=8, color=look["page"] if share > 0.5 else look["ink"])
+    at.set_xticks(range(shares.shape[1]), [str(k + 1) for k in range(shares.shape[1])], fontsize=8, color=look["soft"])
+    at.set_yticks(range(len(shares)), list(found.sequences), fontsize=10, color=look["ink"])
+    at.set_xlabel("hidden units, the most used first", fontsize=8.5, color=look["soft"])
+    at.tick_params(length=0)
+    for spine in at.spines.values():
+        spine.set_visible(False)
+    at.set_title("squared weights by sequence", fontsize=10, color=look["ink"], loc="left")
+    if path is not None:
+        _write(figure, Path(path))
+    return figure

@@ -89,8 +89,9 @@ class SequenceImportance(Effect):
         return {r.sequence: r for r in found}
 
     def first(self, way: Way) -> str:
-        """The sequence that a way puts first."""
-        return next(iter(self.of(way)))
+        """The sequence that a way puts first; "" of a way that finds nothing of any."""
+        found = next(iter(self.of(way).values()))
+        return found.sequence if found.value > 0 else ""
 
     def table(self) -> Table:
         """A row for each way and sequence."""
@@ -125,10 +126,18 @@ class SequenceImportance(Effect):
         for w in self.ways:
             firsts.setdefault(self.first(w), []).append(w)
         who = f"{self.images} images" + (f" of {self.patients} patients" if self.patients < self.images else "")
+        silent = firsts.pop("", [])
+        nothing = (
+            f" {joined(silent).capitalize()} find{'s' if len(silent) == 1 else ''} nothing: no sequence moves the score." if silent else ""
+        )
+        if not firsts:
+            return nothing.strip()
         if len(firsts) == 1:
-            return f"All {len(self.ways)} ways put {self.first(self.ways[0])} first, for the {self.score} in {who}."
+            told = f"All {len(self.ways)}" if not silent else joined(next(iter(firsts.values()))).capitalize()
+            verb = "ways put" if not silent else "puts" if len(self.ways) - len(silent) == 1 else "put"
+            return f"{told} {verb} {next(iter(firsts))} first, for the {self.score} in {who}.{nothing}"
         said = [f"{joined(ways)} put{'s' if len(ways) == 1 else ''} {s} first" for s, ways in firsts.items()]
-        return f"The ways disagree on what comes first, for the {self.score} in {who}: {'; '.join(said)}."
+        return f"The ways disagree on what comes first, for the {self.score} in {who}: {'; '.join(said)}.{nothing}"
 
     def _data(self) -> str:
         """Whether the data know more than the network uses, or the network uses what tells nothing."""
@@ -138,7 +147,7 @@ class SequenceImportance(Effect):
         best, used = next(iter(tells.values())), next(iter(uses.values()))
         if best.value <= self.chance:
             return f"No sequence tells the {self.labelled} by the features that were read: {best.value:.2g} nats at most, shuffled labels reach {self.chance:.2g}."
-        if best.sequence == used.sequence:
+        if best.sequence == used.sequence or not self.first("Shapley"):
             return ""
         return (
             f"{best.sequence} tells the {self.labelled} best ({best.value:.2g} nats), yet the network uses {used.sequence} most: it gives"

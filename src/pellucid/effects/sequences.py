@@ -292,7 +292,7 @@ def _rows(
     found["attribution mass"] = ([average(c, who, within=(0.0, 1.0)) for c in each["attribution mass"].T], "share")
     rows = []
     for way, (values, unit) in found.items():
-        plain = np.array([v.value for v in values])
+        plain = np.nan_to_num(np.array([v.value for v in values]))
         total = float(plain.sum())
         order = np.argsort(-plain, kind="stable").tolist()
         for k, (name, v) in enumerate(zip(names, values, strict=True)):
