@@ -140,7 +140,8 @@ def _drawn(
     images: Sequence[Scan], masks: Sequence[Mask], whose: Any, size: int, each: int, run: Run
 ) -> tuple[Floats, Any, Any, tuple[str, ...]]:
     """Patches (n, c, size^d), whether each one's center lies in the region, and whose it is."""
-    rows, labels, owner, names = [], [], [], ()
+    rows, labels, owner = [], [], []
+    names: tuple[str, ...] = ()
     for i, (scan, mask) in enumerate(zip(images, masks, strict=True)):
         image = as_image(scan)
         if names and image.channels != names:

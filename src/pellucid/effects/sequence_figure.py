@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from pellucid.effects.restricted import SequenceUnits
-    from pellucid.effects.sequence_result import SequenceImportance
 
 INKS = {
     "light": {"ink": "#18232e", "soft": "#566473", "line": "#dde3e9", "own": "#0d5f78", "faint": "#a9c3cd", "page": "#ffffff", "none": "#f1f4f6"},
@@ -19,8 +15,8 @@ INKS = {
 SUFFIXES = (".svg", ".png", ".pdf", ".webp")
 
 
-def draw_sequences(found: SequenceImportance, path: str | Path | None = None, *, theme: Literal["light", "dark"] = "light") -> Any:
-    """The matplotlib Figure; written to ``path`` if one is given.
+def draw_sequences(found: Any, path: str | Path | None = None, *, theme: Literal["light", "dark"] = "light") -> Any:
+    """The matplotlib Figure of a ``SequenceImportance``; written to ``path`` if one is given.
 
     Raises:
         BadFile: another suffix, or no such folder.
@@ -47,7 +43,7 @@ def draw_sequences(found: SequenceImportance, path: str | Path | None = None, *,
     return figure
 
 
-def _bars(at: Any, found: SequenceImportance, way: Any, look: dict[str, str]) -> None:
+def _bars(at: Any, found: Any, way: Any, look: dict[str, str]) -> None:
     rows = found.of(way)
     _bare(at, look)
     most = 0.0
@@ -70,7 +66,7 @@ def _bars(at: Any, found: SequenceImportance, way: Any, look: dict[str, str]) ->
     at.locator_params(axis="x", nbins=3)
 
 
-def _ranks(at: Any, found: SequenceImportance, look: dict[str, str]) -> None:
+def _ranks(at: Any, found: Any, look: dict[str, str]) -> None:
     """How the ways' ranks go together: blue alike, orange opposed."""
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -93,7 +89,7 @@ def _ranks(at: Any, found: SequenceImportance, look: dict[str, str]) -> None:
     at.set_title("rank correlation of the ways", fontsize=9.5, color=look["ink"], loc="left")
 
 
-def _levels(at: Any, found: SequenceImportance, look: dict[str, str]) -> None:
+def _levels(at: Any, found: Any, look: dict[str, str]) -> None:
     """Each sequence's level against the label: AUC with its interval; those that carry the score are marked."""
     _bare(at, look)
     at.set_title("does a sequence's level alone tell the label?", fontsize=9.5, color=look["ink"], loc="left")
@@ -139,8 +135,8 @@ def _write(figure: Any, path: Path) -> None:
         figure.savefig(draft, format=path.suffix[1:].lower(), dpi=160, facecolor=figure.get_facecolor())
 
 
-def draw_units(found: SequenceUnits, path: str | Path | None = None, *, theme: Literal["light", "dark"] = "light") -> Any:
-    """Squared weights of each hidden unit by sequence, each unit's as shares of its own."""
+def draw_units(found: Any, path: str | Path | None = None, *, theme: Literal["light", "dark"] = "light") -> Any:
+    """Squared weights of each hidden unit of ``SequenceUnits`` by sequence, each unit's as shares of its own."""
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
 
