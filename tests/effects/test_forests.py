@@ -15,7 +15,7 @@ def biased():
     """A column of two values that decides, and one of many values that is noise: impurity likes the second far too well."""
     rng = np.random.default_rng(0)
     x = np.column_stack([rng.integers(0, 2, 400), rng.normal(size=400), rng.integers(0, 2, 400)]).astype(float)
-    y = (rng.uniform(size=400) < 0.35 + 0.3 * x[:, 0]).astype(int)
+    y = (rng.uniform(size=400) < 0.22 + 0.56 * x[:, 0]).astype(int)
     forest = RandomForestClassifier(30, random_state=0).fit(x[:200], y[:200])
     return forest, x, y
 
@@ -25,9 +25,9 @@ def test_impurity_likes_columns_of_many_values(biased, tmp_path):
     rows = {"marker": x[:, 0], "noise": x[:, 1], "coin": x[:, 2]}
     first, rest = ({k: v[part] for k, v in rows.items()} for part in (slice(0, 200), slice(200, None)))
     found = forest_importance(forest, rest, y[200:], fitted_on=(first, y[:200]), repeats=5)
-    assert found["noise"].impurity > 0.5 > found["marker"].impurity, "the bias is there"
+    assert found["noise"].impurity > found["marker"].impurity, "the bias is there"
     assert found.rows[0].column == "marker" and found["marker"].clear and not found["noise"].clear
-    assert found["noise"].noise > 0.5 * found["noise"].impurity, "a shuffled copy of it gets about as much"
+    assert found["noise"].noise > 5 * found["marker"].noise, "of what tells nothing, a copy of many values gets more"
     assert found["noise"].values == 200 and found["coin"].values == 2
     said = " ".join(found.sentences())
     assert "By impurity noise comes first" in said and "without marker" in said
@@ -75,8 +75,9 @@ def test_an_additive_model_finds_what_was_planted(tmp_path):
     y = 3 * np.abs(x[:, 0]) + x[:, 1] + 0.1 * rng.normal(size=300)
     found = additive_model(x, y, pairs=0, bags=2, rounds=150, patients=np.arange(300) // 2)
     assert found.quality.patients == round(0.25 * 150) and found.quality.low > 0.7 and found.evidence.verdict == "supported"
-    assert [s.column for s in found.shapes] == ["x0", "x1", "x2"] and found.shapes[2].importance < 0.2 * found.shapes[1].importance
-    edges, values, _ = found.shapes[0].steps
+    by = {s.column: s for s in found.shapes}
+    assert by["x2"].importance < 0.2 * min(by["x0"].importance, by["x1"].importance)
+    edges, values, _ = by["x0"].steps
     middle = (edges[1:] + edges[:-1]) / 2
     assert np.corrcoef(values, np.abs(middle))[0, 1] > 0.95, "its curve is |x|, not a line"
     again = Additive.load(found.save(tmp_path / "additive.json"))

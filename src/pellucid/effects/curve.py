@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.effects.drawing import Theme
+from pellucid.effects.figure import draw_curve
 from pellucid.effects.words import amount, joined, ranges
 from pellucid.errors import BadParameter
 from pellucid.explanation import Evidence, Measurement, Provenance
@@ -68,11 +69,9 @@ class Effect(Finding):
     def table(self) -> Table:
         """All numbers, a row each."""
 
-    def figure(self, path: Any = None, *, theme: Theme = "light") -> Any:
+    @abstractmethod
+    def figure(self, path: Any = None, *, theme: Any = "light") -> Any:
         """Draw it (``.svg``, ``.png``, ``.pdf``, ``.webp``); returns the matplotlib Figure. Gray: asked beyond the data."""
-        from pellucid.effects.figure import draw
-
-        return draw(self, path, theme=theme)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +182,10 @@ class Curve(Effect):
         each = (self.values, self.low, self.high, self.support, *((self.beside,) if len(self.beside) else ()))
         rows = zip(label, *(map(float, e) for e in each), strict=True)
         return Table(columns, tuple(rows))
+
+    def figure(self, path: Any = None, *, theme: Theme = "light") -> Any:
+        """Cases, their mean with its band, accumulated effects beside it, the rug; gray: asked beyond the data."""
+        return draw_curve(self, path, theme)
 
     def sentences(self) -> tuple[str, ...]:
         """What was measured, and what it does not show."""

@@ -7,38 +7,36 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.effects.curve import Curve, Effect, Floats
 from pellucid.effects.drawing import Colors, Theme, bare, canvas, caption, colors_of, legend, title, written
-from pellucid.effects.surface import Surface
-from pellucid.errors import BadParameter
+from pellucid.effects.rows import Floats
 
 LINES = 120  # cases drawn at most, evenly along the order of their mean score
 BESIDE = "accumulated effects (ALE)"
 
 
-def draw(effect: Effect, path: str | Path | None = None, *, theme: Theme = "light") -> Any:
-    """The matplotlib Figure of a curve or a surface, written to ``path`` if one is given.
+def draw_curve(curve: Any, path: str | Path | None = None, theme: Theme = "light") -> Any:
+    """The matplotlib Figure of a Curve, written to ``path`` if one is given.
 
     Raises:
-        BadParameter: another effect, which draws itself.
         BadFile: a suffix that cannot be written, or no such folder.
     """
     colors = colors_of(theme)
-    if isinstance(effect, Surface):
-        return written(_surface(effect, colors), path)
-    if not isinstance(effect, Curve):
-        raise BadParameter("a curve or a surface", type(effect).__name__, "Call its own figure().")
     figure = canvas(colors, 6.2, 4.3)
     axes = bare(figure.add_subplot(), colors)
-    (_categories if effect.axis.labels else _line)(axes, effect, colors)
-    title(figure, colors, _title(effect))
-    axes.set_xlabel(effect.axis.title, fontsize=9.5, color=colors.ink)
+    (_categories if curve.axis.labels else _line)(axes, curve, colors)
+    title(figure, colors, _title(curve))
+    axes.set_xlabel(curve.axis.title, fontsize=9.5, color=colors.ink)
     legend(axes, colors)
-    caption(figure, colors, _small(effect))
+    caption(figure, colors, _small(curve))
     return written(figure, path)
 
 
-def _title(curve: Curve) -> str:
+def draw_surface(surface: Any, path: str | Path | None = None, theme: Theme = "light") -> Any:
+    """The matplotlib Figure of a Surface; as ``draw_curve``."""
+    return written(_surface(surface, colors_of(theme)), path)
+
+
+def _title(curve: Any) -> str:
     kind = {
         "partial dependence": "Partial dependence", "individual": "Individual curves", "centered": "Centered curves", "derivative": "Slopes",
         "accumulated": "Accumulated local effects", "intervention": "Intervention",
@@ -46,7 +44,7 @@ def _title(curve: Curve) -> str:
     return f"{kind}: {curve.score}" if len(curve.score) < 44 else kind
 
 
-def _small(curve: Curve) -> str:
+def _small(curve: Any) -> str:
     """What must be known to read the picture."""
     who = f"{curve.cases} cases" + (f" of {curve.patients} patients" if curve.patients < curve.cases else "")
     band = "" if np.isnan(curve.low).all() else " Band: 95 % interval of the mean over patients."
@@ -54,7 +52,7 @@ def _small(curve: Curve) -> str:
     return f"{who}.{band}{gray} Below: what cases have, deciles long."
 
 
-def _line(axes: Any, curve: Curve, colors: Colors) -> None:
+def _line(axes: Any, curve: Any, colors: Colors) -> None:
     x = curve.axis.values
     _gray(axes, x, curve.there, colors)
     if len(curve.individual):
@@ -88,7 +86,7 @@ def _gray(axes: Any, x: Floats, there: Any, colors: Colors) -> None:
         axes.axvspan(edges[k], edges[k + 1], color=colors.veil, linewidth=0, zorder=0)
 
 
-def _cases(axes: Any, curve: Curve, colors: Colors) -> None:
+def _cases(axes: Any, curve: Any, colors: Colors) -> None:
     """Some cases' own curves, faint where no real case is like them."""
     from matplotlib.collections import LineCollection
 
@@ -120,7 +118,7 @@ def _rug(axes: Any, seen: Floats, x: Floats, colors: Colors) -> None:
         axes.vlines(np.quantile(inside, np.arange(0.1, 0.95, 0.1)), 0, 0.042, transform=low, color=colors.ink, linewidth=1.1, zorder=8)
 
 
-def _categories(axes: Any, curve: Curve, colors: Colors) -> None:
+def _categories(axes: Any, curve: Any, colors: Colors) -> None:
     x = np.arange(len(curve.axis))
     if len(curve.individual):
         spread = [np.quantile(column, (0.1, 0.9)) for column in curve.individual.T]
@@ -140,7 +138,7 @@ def _categories(axes: Any, curve: Curve, colors: Colors) -> None:
     axes.set_xlim(-0.6, len(x) - 0.4)
 
 
-def _surface(surface: Surface, colors: Colors) -> Any:
+def _surface(surface: Any, colors: Colors) -> Any:
     """Height by color; gray beyond the data; dots are cases."""
     figure = canvas(colors, 6.2, 5.0)
     axes = bare(figure.add_subplot(), colors)

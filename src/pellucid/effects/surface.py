@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.effects.curve import HALF, Axis, Effect, Floats
+from pellucid.effects.drawing import Theme
+from pellucid.effects.figure import draw_surface
 from pellucid.explanation import Evidence, Measurement, Provenance
 from pellucid.findings import KEPT
 from pellucid.table import Table
@@ -41,6 +43,10 @@ class Surface(Effect):
     def there(self) -> NDArray[np.bool_]:
         """(g, h): whether at least half of the cases, set to these values, are like a real one."""
         return np.asarray(self.support >= HALF)
+
+    def figure(self, path: Any = None, *, theme: Theme = "light") -> Any:
+        """Height by color, dots where cases are; gray: asked beyond the data."""
+        return draw_surface(self, path, theme)
 
     def table(self) -> Table:
         """A row for each pair of values."""

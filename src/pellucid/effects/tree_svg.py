@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pellucid.effects.drawing import Colors, colors_of
 from pellucid.effects.words import counted
 from pellucid.errors import BadParameter
-
-if TYPE_CHECKING:
-    from pellucid.effects.trees import Node, Tree
 
 WIDE, TALL, GAP, STEP, EDGE = 238, 62, 12, 66, 18  # a card, the gap between two rows, between two columns, the margin
 LETTER, SMALL = 7.9, 6.2  # width of a letter of the two sizes
@@ -27,7 +24,7 @@ FILLS = (
 )
 
 
-def draw_tree(tree: Tree, theme: str) -> str:
+def draw_tree(tree: Any, theme: str) -> str:
     """SVG text of a tree; ``auto``: light or dark as the reader has it.
 
     Raises:
@@ -49,7 +46,7 @@ def draw_tree(tree: Tree, theme: str) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _places(tree: Tree) -> dict[int, tuple[int, float]]:
+def _places(tree: Any) -> dict[int, tuple[int, float]]:
     """Column and row of each node: ends in rows of their own, others midway between their two."""
     by = {n.number: n for n in tree.nodes}
     rows: dict[int, float] = {}
@@ -64,7 +61,7 @@ def _places(tree: Tree) -> dict[int, tuple[int, float]]:
     return {k: (by[k].depth, y) for k, y in rows.items()}
 
 
-def _start(tree: Tree, wide: float, tall: float, theme: str) -> str:
+def _start(tree: Any, wide: float, tall: float, theme: str) -> str:
     light, dark = (_style(colors_of(t), k) for k, t in enumerate(("light", "dark")))  # type: ignore[arg-type]
     style = {"light": light, "dark": dark, "auto": f"{light} @media (prefers-color-scheme: dark) {{ {dark} }}"}[theme]
     told = escape(" ".join(tree.sentences()[:2]))
@@ -87,7 +84,7 @@ def _style(c: Colors, k: int) -> str:
     )
 
 
-def _legend(tree: Tree) -> str:
+def _legend(tree: Any) -> str:
     """Classes and their colors, or what the bar of a regression means."""
     y, x, parts = EDGE + 8, float(EDGE), []
     if not tree.classes:
@@ -101,7 +98,7 @@ def _legend(tree: Tree) -> str:
     return "".join(parts)
 
 
-def _branch(tree: Tree, node: Node, at: Mapping[int, tuple[float, float]]) -> str:
+def _branch(tree: Any, node: Any, at: Mapping[int, tuple[float, float]]) -> str:
     """Two curves, as wide as the share of cases that take them."""
     x, y = at[node.number]
     whole, parts = tree.nodes[0].weight or 1.0, []
@@ -118,7 +115,7 @@ def _branch(tree: Tree, node: Node, at: Mapping[int, tuple[float, float]]) -> st
     return "".join(parts)
 
 
-def _card(tree: Tree, node: Node, x: float, y: float) -> str:
+def _card(tree: Any, node: Any, x: float, y: float) -> str:
     end = node.leaf or node.below
     kind = "card leaf" if node.leaf else "card folded" if node.below else "card"
     said = node.answer if node.leaf else node.question
@@ -146,7 +143,7 @@ def _card(tree: Tree, node: Node, x: float, y: float) -> str:
     return "".join([*parts, "</g>"])
 
 
-def _bar(tree: Tree, node: Node, x: float, y: float, wide: float, end: bool) -> str:
+def _bar(tree: Any, node: Any, x: float, y: float, wide: float, end: bool) -> str:
     """Class shares side by side, or the mean between the lowest and the highest of all nodes."""
     tall = 7 if end else 5
     if not tree.classes:
