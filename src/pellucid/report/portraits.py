@@ -18,7 +18,7 @@ from pellucid.table import Table
 
 Portrait = Prototype | Filters | Dissection | Traces
 ROWS = 12  # of a table
-NARROW = 9  # columns that a page is wide
+NARROW = 10  # columns that a page is wide
 
 
 def write_portraits(
