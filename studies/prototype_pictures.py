@@ -79,7 +79,7 @@ def inversion() -> None:
     """What two depths of a network keep of an eye."""
     net, eye = pl.loading.load_model("phantom:fundus_dme"), next(c.image for c in cases("fundus_dme", 24, SEED) if c.labels["dme"])
     for name, site in (("inversion_early", "features.0"), ("inversion_late", "features.2")):
-        told(name, prototypes.inversion(net, eye, site, draws=2, steps=200))
+        told(name, prototypes.inversion(net, eye, site, draws=2))
 
 
 def filters() -> None:

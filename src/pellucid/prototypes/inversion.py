@@ -62,7 +62,7 @@ class Inversion(Prototype):
     """Images made from the code of one image at a site; ``score`` is minus the distance from the code, as a share of its squared length.
 
     ``numbers``: ``code`` the mean distance, ``gray`` that of a gray image, ``image`` the mean difference from the image given (root mean square, in
-    spans), ``apart`` that of the images made from their mean.
+    spans), ``apart`` that of the images made from their mean, ``widest`` where it is largest.
     """
 
     kind = "inversion"
@@ -72,9 +72,9 @@ class Inversion(Prototype):
         n = self.numbers
         made = len(self.optima)
         told = [
-            f"{made} images were made from nothing but {self.asked}: they come as near to it as {100 * n['code']:.2g} % of its squared length (a gray "
-            f"image: {100 * n['gray']:.2g} %).",
-            f"They differ from the given image by {100 * n['image']:.2g} % of the span"
+            f"{made} {'images were' if made > 1 else 'image was'} made from nothing but {self.asked}: {'they come' if made > 1 else 'it comes'} as near to it as {100 * n['code']:.3g} % of its squared length (a gray "
+            f"image: {100 * n['gray']:.3g} %).",
+            f"{'They differ' if made > 1 else 'It differs'} from the given image by {100 * n['image']:.2g} % of the span"
             + (f", and from their mean by {100 * n['apart']:.2g} %." if made > 1 else "."),
         ]
         given = next(p for p in self.pictures if p.role == "given")
@@ -97,7 +97,7 @@ class Inversion(Prototype):
 
     def _lines(self, p: Picture) -> tuple[str, ...]:
         if p.role == "spread":
-            return ("white: what the site", "leaves open")
+            return (f"white: {100 * self.numbers['widest']:.0f} % of the span,", "which the site leaves open")
         sure = self.confidence(p)
         off = "" if p.role == "given" else f"code off by {100 * -p.score:.2g} %"
         return tuple(t for t in (off, "" if sure != sure else f"probability {sure:.2f}") if t)
@@ -110,8 +110,8 @@ def inversion(
     *,
     draws: int = 3,
     steps: int = 300,
-    rate: float = 0.05,
-    tv: float = 0.05,
+    rate: float = 0.1,
+    tv: float = 10.0,
     beta: float = 2.0,
     alpha: float = 0.01,
     power: float = 6.0,
@@ -189,14 +189,15 @@ def _told(
     pictures = [Picture("given", "given", picture_of(asked.like, asked.x), scores[0], sure[0])]
     pictures += [Picture(f"made {i + 1}", "optimum", picture_of(asked.like, one), scores[i + 1], sure[i + 1]) for i, one in enumerate(x)]
     lowest, highest = float(low.min()), float(high.max())
+    share = spread.mean(0, keepdim=True)
     if len(x) > 1:
-        share = spread.mean(0, keepdim=True)
         shown = lowest + (highest - lowest) * (share / max(float(share.max()), 1e-12))
         pictures.append(
             Picture("where they differ", "spread", Image(shown.float().cpu(), asked.like.grid, "spread", ("spread",)), float("nan"))
         )
     numbers = {
         "code": -sum(scores[1:-1]) / len(x), "gray": -scores[-1], "image": float(unit.square().mean().sqrt()), "apart": float(spread.square().mean().sqrt()),
+        "widest": float(share.max()),
     }  # fmt: skip
     meter = asked.engine.meter
     provenance = signed(
