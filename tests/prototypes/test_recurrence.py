@@ -283,3 +283,20 @@ def test_signals_know_their_time():
     net = pl.on_signals(nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(6, 2)))
     with pytest.raises(BadImage, match="one row"):
         pl.explain(net, torch.rand(1, 2, 5), 1, method="saliency")
+
+
+@pytest.mark.parametrize("name", ["LSTM 1", "RNN 4", "LSTMCell"])
+def test_each_method_with_rules_is_exact_written_out_and_refuses_the_fused_layer(name):
+    net, x = pl.on_signals(nets()[name]), course()
+    for method in ("guided_backprop", "deconvnet", "deep_taylor", "excitation_backprop", "pattern_net"):
+        with pytest.raises(NoRule, match="lstm|rnn"):
+            pl.explain(net, x, 1, method=method)
+    written = pl.unrolled(net)
+    slope, guided = (torch.stack([pl.explain(written, x, k, method=m).values for k in range(3)]) for m in ("saliency", "guided_backprop"))
+    assert torch.allclose(slope, guided, atol=1e-12) == (name != "RNN 4")  # only rectifiers are guided
+    target = pl.logit(1) if pl.explain(written, x, 1, method="saliency").score > 0 else -1 * pl.logit(1)
+    taylor = pl.explain(written, x, target, method="deep_taylor")
+    assert taylor.total + sum(taylor.trace["absorbed"].values()) == pytest.approx(taylor.score, abs=1e-6)
+    assert (taylor.values >= 0).all()
+    with pytest.raises(NoRule, match="sigmoid|relu"):
+        pl.explain(written, x, 1, method=pl.deeplift(rule="reveal_cancel"))
