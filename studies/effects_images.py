@@ -167,13 +167,13 @@ def map_figure(net: pl.Model, images: list[Image], labels: list[int], rims: list
 
 
 def main() -> None:
-    """Figures, and what they say; ``sequences`` as an argument leaves the doses out."""
+    """Figures, and what they say; ``doses`` or ``sequences`` as an argument: those alone."""
     if "sequences" not in sys.argv:
         found = doses()
         for f in found:
             print(*f.sentences()[:1], f"missed {f.missed:.3f}")
         dose_figure(found).savefig(FIGURES / "effects_dose.webp", dpi=85, pil_kwargs={"quality": 88})
-    for name, bias in (("none", 0.0), ("FLAIR", 0.12)):
+    for name, bias in () if "doses" in sys.argv else (("none", 0.0), ("FLAIR", 0.12)):
         images, labels, _, _ = slices(range(36), bias)
         net = trained(images, labels)
         given, own, whose, rims = slices(range(100, 116), bias)

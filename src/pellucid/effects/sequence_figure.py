@@ -108,6 +108,7 @@ def _levels(at: Any, found: Any, look: dict[str, str]) -> None:
             at.annotate(
                 f"carries {v.carried.value:.0%} of the score's difference", (v.tells.value, k), xytext=(0, -13), textcoords="offset points",
                 fontsize=8, color=color, ha="right" if near else "left", va="center",
+                bbox={"facecolor": look["page"], "edgecolor": "none", "pad": 1.0},
             )  # fmt: skip
     at.set_yticks(range(len(found.levels)), [v.sequence for v in found.levels], color=look["ink"], fontsize=9)
     at.set_ylim(len(found.levels) - 0.4, -0.6)

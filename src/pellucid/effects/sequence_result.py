@@ -89,9 +89,9 @@ class SequenceImportance(Effect):
         return {r.sequence: r for r in found}
 
     def first(self, way: Way) -> str:
-        """The sequence that a way puts first; "" of a way that finds nothing of any."""
-        found = next(iter(self.of(way).values()))
-        return found.sequence if found.value > 0 else ""
+        """The sequence that a way puts first, several joined by ``and``; "" of a way that finds nothing of any."""
+        found = [r.sequence for r in self.of(way).values() if r.rank == 1 and r.value > 0]
+        return joined(found) if found else ""
 
     def table(self) -> Table:
         """A row for each way and sequence."""
@@ -147,7 +147,7 @@ class SequenceImportance(Effect):
         best, used = next(iter(tells.values())), next(iter(uses.values()))
         if best.value <= self.chance:
             return f"No sequence tells the {self.labelled} by the features that were read: {best.value:.2g} nats at most, shuffled labels reach {self.chance:.2g}."
-        if best.sequence == used.sequence or not self.first("Shapley"):
+        if tells[used.sequence].rank == 1 or not self.first("Shapley"):
             return ""
         return (
             f"{best.sequence} tells the {self.labelled} best ({best.value:.2g} nats), yet the network uses {used.sequence} most: it gives"

@@ -294,9 +294,12 @@ def _rows(
     for way, (values, unit) in found.items():
         plain = np.nan_to_num(np.array([v.value for v in values]))
         total = float(plain.sum())
-        order = np.argsort(-plain, kind="stable").tolist()
         for k, (name, v) in enumerate(zip(names, values, strict=True)):
-            rows.append(SequenceRow(way, name, v.value, v.low, v.high, unit, v.value / total if total else math.nan, order.index(k) + 1))
+            rows.append(
+                SequenceRow(
+                    way, name, v.value, v.low, v.high, unit, v.value / total if total else math.nan, 1 + int((plain > plain[k]).sum())
+                )
+            )
     return rows, each, reached
 
 
