@@ -4,6 +4,7 @@ from pellucid.report.cohort_page import Patient as Patient
 from pellucid.report.cohort_page import write_cohort as write_cohort
 from pellucid.report.comparison_page import write_comparison as write_comparison
 from pellucid.report.html import write_report as write_report
+from pellucid.report.portraits import write_portraits as write_portraits
 from pellucid.report.related import Concept as Concept
 from pellucid.report.related import Decided as Decided
 from pellucid.report.related import Influential as Influential
