@@ -85,11 +85,10 @@ class Inverter(Finding):
 
     def sentences(self) -> tuple[str, ...]:
         """What was found, for people; the last says what it does not show."""
-        return (
-            f"From the activation at {self.site!r} an inverter redraws {100 * self.explained:.0f} % of what tells {self.held_out} images apart that it has "
-            f"not seen ({100 * self.explained_trained:.0f} % in the {self.trained_on} it was trained on).",
-            UNSEEN,
-        )
+        known = f"({100 * self.explained_trained:.0f} % in the {self.trained_on} it was trained on)"
+        share = f"{100 * self.explained:.0f} % of what tells {self.held_out} images apart that it has not seen {known}"
+        nothing = f"no more of {self.held_out} images that it has not seen than the mean image does {known}: give more images or epochs"
+        return (f"From the activation at {self.site!r} an inverter redraws {share if self.explained > 0 else nothing}.", UNSEEN)
 
     def invert(self, model: Any, scan: Scan) -> Image:
         """The image behind a scan's code.
