@@ -60,7 +60,7 @@ def main():
     partial_dependence(lambda r: r[:, 0] * r[:, 1], twins, "size", ends=(0.01, 0.99)).figure(OUT / "b.png")
     beside(("a.png", "b.png"), "effects_curves.webp")
     seen = tree(DecisionTreeClassifier(criterion="entropy", random_state=0).fit(x[::2], words[::2]), names=COLUMNS, depth=4)
-    page = OUT / "tree.html"
+    page = OUT / "tree.svg"
     seen.figure(page, theme="light")
     shot(page, "effects_tree.webp")
     page.unlink()

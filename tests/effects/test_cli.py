@@ -39,7 +39,14 @@ def test_a_curve_with_everything_in_a_folder(place, tmp_path):
     more = ["--model", place / "tree.pkl", "--patient", "patient", "--without", "diagnosis", "--target", "malignant", "--grid", 5]
     code, said = asked("effects", "curve", place / "rows.csv", *more, "--column", "radius", "--unsafe-pickle", "--out", tmp_path / "out")
     assert code == 0 and "120 cases of 60 patients" in said
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"table.csv", "figure.svg", "sentences.txt", "curve.json", "curve.safetensors"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "effects.html",
+        "table.csv",
+        "figure.svg",
+        "sentences.txt",
+        "curve.json",
+        "curve.safetensors",
+    }
     found = Effect.load(tmp_path / "out" / "curve.json")
     assert found.score == "probability of 'malignant'" and found.values[-1] > found.values[0]
     assert not any(b"Doe" in p.read_bytes() for p in (tmp_path / "out").iterdir())

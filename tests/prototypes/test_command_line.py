@@ -1,4 +1,4 @@
-"""``pellucid prototypes`` as the page has it, on phantom networks; the page of portraits; what is refused."""
+"""``pellucid prototypes`` as the page has it, on phantom networks; the page of findings; what is refused."""
 
 import json
 import re
@@ -16,7 +16,7 @@ import pellucid as pl
 from pellucid.cli import app
 from pellucid.errors import BadFile, BadParameter
 from pellucid.prototypes import Dissection, Traces, filters, unit_traces
-from pellucid.report.portraits import write_portraits
+from pellucid.report import write_findings
 
 PAGE = Path(__file__).parents[2] / "docs" / "prototypes.md"
 COMMANDS = ("filters", "maximize", "maco", "invert", "dissect", "trace")
@@ -97,18 +97,18 @@ def test_what_cannot_be_done_is_told_in_a_line(page, args, what):
     assert what in " ".join(got.stderr.split()) and len(got.stderr.strip().splitlines()) == 1
 
 
-def test_portraits_hold_one_network_and_replace_no_others(tmp_path):
+def test_pages_hold_one_network_and_replace_no_others(tmp_path):
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2))
     one = filters(net, "0")
     course = unit_traces(net, pl.Image(torch.rand(1, 6, 6)), "0")
-    path = write_portraits(tmp_path / "page.html", [one, course], title="<b>All</b>", note="seen")
+    path = write_findings(tmp_path / "page.html", [one, course], title="<b>All</b>", note="seen")
     html = path.read_text()
     assert "&lt;b&gt;All" in html and html.count("<figure>") == 2 and one.sentences()[0] in html.replace("&#39;", "'")
-    write_portraits(path, one)
+    write_findings(path, one)
     other = filters(nn.Sequential(nn.Conv2d(1, 3, 3)), "0")
     for bad in ([], [one, other], ["page"]):
         with pytest.raises(BadParameter):
-            write_portraits(path, bad)
+            write_findings(path, bad)
     (tmp_path / "mine.html").write_text("mine")
     with pytest.raises(BadFile):
-        write_portraits(tmp_path / "mine.html", one)
+        write_findings(tmp_path / "mine.html", one)

@@ -11,20 +11,19 @@ import typer
 
 from pellucid.cli.options import AsJson, Described, Seed, Text, Weights, asking, network
 from pellucid.cli.sets import Cases, named_in, read_set, unnamed
+from pellucid.cli.tabular import write
 from pellucid.cli.telling import progress, quiet_errors, say, show
 from pellucid.errors import BadParameter
-from pellucid.files import put
 
 if TYPE_CHECKING:
     from pellucid.effects import DoseResponse, SequenceImportance
-    from pellucid.effects.curve import Effect
     from pellucid.model import Model
     from pellucid.table import Table
 
 Images = Annotated[str, typer.Option(help="A folder, or a .csv table (image, mask, patient, label).")]
 Source = Annotated[str, typer.Option("--model", help="package.module:factory, a .pt2, .ts or MONAI bundle, or phantom:NAME.")]
 Target = Annotated[str, typer.Option(help="Class name or index, or logit('a') - logit('b').")]
-Out = Annotated[Text, typer.Option(help="Folder for table.csv, figure.svg, sentences.txt and a .json that loads again.")]
+Out = Annotated[Text, typer.Option(help="Folder for effects.html, table.csv, figure.svg, sentences.txt and a .json that loads again.")]
 
 
 @asking
@@ -54,7 +53,7 @@ def dose(
                 net, cases.scans, axis, _target(net, target), values=_doses(values), masks=masks, patients=cases.known_patients,
                 run=Run(seed=seed, on_tick=tick),
             )  # fmt: skip
-        files = _write(found, "dose", Path(out)) if out is not None else []
+        files = write(found, Path(out), name="dose") if out is not None else []
     _tell(found, found.table(), files, as_json)
 
 
@@ -88,7 +87,7 @@ def sequences(
                 net, cases.scans, _target(net, target), labels=_labels(cases, positive), filling=cast("Any", filling), method=method,
                 masks=masks, patients=cases.known_patients, run=Run(seed=seed, on_tick=tick),
             )  # fmt: skip
-        files = _write(found, "sequences", Path(out)) if out is not None else []
+        files = write(found, Path(out), name="sequences") if out is not None else []
     _tell(found, _short(found), files, as_json)
 
 
@@ -141,16 +140,6 @@ def _short(found: SequenceImportance) -> Table:
 
 def _ends(row: Any) -> str:
     return "" if math.isnan(row.low) else f" [{row.low:.3g}, {row.high:.3g}]"
-
-
-def _write(found: Effect, name: str, out: Path) -> list[Path]:
-    """Table, figure, sentences, and what loads again."""
-    out.mkdir(parents=True, exist_ok=True)
-    files = [found.table().renew(out / "table.csv")]  # first: it refuses to replace what is not ours
-    files.append(out / "figure.svg")
-    found.figure(files[-1])
-    files.append(put(out / "sentences.txt", "\n".join(found.sentences()) + "\n"))
-    return [*files, found.save(out / f"{name}.json")]
 
 
 def _tell(found: DoseResponse | SequenceImportance, table: Table, files: list[Path], as_json: bool) -> None:

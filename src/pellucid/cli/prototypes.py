@@ -20,7 +20,7 @@ from pellucid.params import named
 if TYPE_CHECKING:
     from pellucid.image import Image
     from pellucid.model import Model
-    from pellucid.report.portraits import Portrait
+    from pellucid.report.whole import Whole
     from pellucid.run import Run
 
 prototypes = typer.Typer(
@@ -275,7 +275,7 @@ def _marked(text: str, scan: Image, axis: int, where: str) -> Any:
 
 
 # ---------------------------------------------------------------------------- what is told
-def _tell(asked: Asked, ask: Callable[[Run], Portrait], *sets: Cases | None) -> None:
+def _tell(asked: Asked, ask: Callable[[Run], Whole], *sets: Cases | None) -> None:
     """Ask, write everything, and tell it."""
     from pellucid.run import Run
 
@@ -290,7 +290,7 @@ def _tell(asked: Asked, ask: Callable[[Run], Portrait], *sets: Cases | None) -> 
         say(line)
 
 
-def _short(found: Portrait) -> Any:
+def _short(found: Whole) -> Any:
     """What fits on a terminal."""
     from pellucid.table import Table
 
@@ -298,14 +298,14 @@ def _short(found: Portrait) -> Any:
     return Table(table.columns[:8], tuple(row[:8] for row in table.rows[:12]))
 
 
-def _write(found: Portrait, out: Path) -> list[Path]:
+def _write(found: Whole, out: Path) -> list[Path]:
     from pellucid.files import put
-    from pellucid.report.portraits import write_portraits
+    from pellucid.report.findings_page import write_findings
 
     out.mkdir(parents=True, exist_ok=True)
     found.figure(out / "figure.png")
     return [
-        write_portraits(out / "prototypes.html", found),
+        write_findings(out / "prototypes.html", found),
         found.table().renew(out / "table.csv"),
         out / "figure.png",
         put(out / "sentences.txt", "\n".join(found.sentences()) + "\n"),

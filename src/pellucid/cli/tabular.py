@@ -41,7 +41,9 @@ class Asked:
     without: Annotated[list[str] | None, typer.Option(help="A column that is no feature (an id, a date). Repeatable.")] = None
     categorical: Annotated[list[str] | None, typer.Option(help="A column of numbers that are names. Repeatable.")] = None
     weight: Annotated[Text, typer.Option(help="Column with the weight of each case; it is no feature.")] = None
-    out: Annotated[Text, typer.Option(help="Folder for table.csv, figure.svg, sentences.txt and a .json that loads again.")] = None
+    out: Annotated[
+        Text, typer.Option(help="Folder for effects.html, table.csv, figure.svg, sentences.txt and a .json that loads again.")
+    ] = None
     dark: Annotated[bool, typer.Option("--dark", help="Figures on a dark ground.")] = False
     seed: Seed = 0
     as_json: AsJson = False
@@ -143,10 +145,12 @@ def tell(found: Effect, asked: Asked, *, first: int = 12) -> None:
         say(line)
 
 
-def write(found: Effect, out: Path, *, dark: bool = False) -> list[Path]:
-    """Table, figure, sentences and the finding itself."""
+def write(found: Effect, out: Path, *, name: str = "", dark: bool = False) -> list[Path]:
+    """Page, table, figure, sentences and the finding itself (as ``name``; "": its kind)."""
+    from pellucid.report import write_findings
+
     out.mkdir(parents=True, exist_ok=True)
-    files = [found.table().renew(out / "table.csv")]  # first: it refuses to replace what is not ours
+    files = [found.table().renew(out / "table.csv"), write_findings(out / "effects.html", found)]  # first: they replace only what is ours
     found.figure(out / "figure.svg", theme="dark" if dark else "light")
     said = put(out / "sentences.txt", "\n".join(found.sentences()) + "\n")
-    return [*files, out / "figure.svg", said, found.save(out / f"{found.kind}.json")]
+    return [*files, out / "figure.svg", said, found.save(out / f"{name or found.kind}.json")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,12 +13,15 @@ from pellucid.cli.tabular import read_rows
 from pellucid.cli.telling import quiet_errors, say
 from pellucid.errors import BadParameter
 
+if TYPE_CHECKING:
+    from pellucid.effects import Tree
+
 
 def tree(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A fitted tree or forest: .skops with --trust; .pkl and .joblib with --unsafe-pickle.")
     ],
-    out: Annotated[Text, typer.Option(help="Picture (.svg), or a page with the rules (.html).")] = None,
+    out: Annotated[Text, typer.Option(help="Picture (.svg), or a page with picture, rules and numbers (.html).")] = None,
     names: Annotated[Text, typer.Option(help="Names of the columns, comma-separated.")] = None,
     rows: Annotated[
         Text, typer.Option(help="A .csv table whose columns have the names, with --without for those that are no features.")
@@ -44,10 +47,22 @@ def tree(
         kinds = [c.strip() for c in classes.split(",")] if classes else ()
         found = read(held, names=named, classes=kinds, depth=depth, number=number)
         if out is not None:
-            found.figure(Path(out), theme=theme)
+            _draw(found, Path(out), theme)
     if as_json:
         told = found.facts() | {"sentences": list(found.sentences()), "rules": list(found.rules())}
         print(json.dumps(told | ({"file": out} if out else {}), indent=2))
         return
     for line in (*found.sentences(), "", *found.rules(), *([f"file: {Path(out).resolve()}"] if out else [])):
         say(line)
+
+
+def _draw(found: Tree, out: Path, theme: str) -> None:
+    """The picture, or the page; that is light or dark as its reader has it."""
+    from pellucid.report import write_findings
+
+    if out.suffix.lower() != ".html":
+        found.figure(out, theme=theme)
+    elif theme != "auto":
+        raise BadParameter("a page that follows its reader", f"--theme {theme}", "Leave --theme out, or write .svg.")
+    else:
+        write_findings(out, found, title="A decision tree")

@@ -61,6 +61,10 @@ class Axis:
 class Effect(Finding):
     """Abstract: what a model does over many cases. It is told in ``sentences``, read as a ``table``, drawn by ``figure``, saved and loaded."""
 
+    evidence: Evidence
+    network: str
+    provenance: Provenance
+
     @abstractmethod
     def sentences(self) -> tuple[str, ...]:
         """What was measured, and what it does not show, for people."""

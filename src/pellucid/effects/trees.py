@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -175,7 +174,7 @@ class Tree(Effect):
         return draw_tree(self, theme)
 
     def figure(self, path: str | Path | None = None, *, theme: Any = "auto") -> str:
-        """The SVG text, written to ``path`` (``.svg``, or ``.html``: a page with the picture, the rules and the sentences) if one is given.
+        """The SVG text, written to ``path`` (``.svg``) if one is given; ``report.write_findings`` makes a page of it, with rules and numbers.
 
         Raises:
             BadFile: another suffix, or no such folder.
@@ -184,10 +183,10 @@ class Tree(Effect):
         if path is None:
             return drawn
         path = Path(path)
-        if path.suffix.lower() not in (".svg", ".html") or not path.parent.is_dir():
+        if path.suffix.lower() != ".svg" or not path.parent.is_dir():
             got = f"suffix {path.suffix!r}" if path.parent.is_dir() else f"no folder {path.parent}"
-            raise BadFile(f"write a tree to {path}", got, "Use .svg or .html, in a folder that is there.")
-        put(path, drawn if path.suffix.lower() == ".svg" else _page(self, drawn))
+            raise BadFile(f"write a tree to {path}", got, "Use .svg, in a folder that is there.")
+        put(path, drawn)
         return drawn
 
 
@@ -302,28 +301,3 @@ def _below(left: Any, right: Any) -> Any:
         if left[k] != NONE:
             found[k] = 2 + found[left[k]] + found[right[k]]
     return found
-
-
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Decision tree</title>
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; background: light-dark(#fff, #11181f);
-  color: light-dark(#18232e, #e8eef3); }}
-svg {{ width: 100%; height: auto; }} ol {{ padding-left: 1.4rem; }} .soft {{ color: light-dark(#566473, #a3b1bd); }}
-</style></head><body>
-<h1>Decision tree</h1>
-{sentences}
-{drawn}
-<h2>Rules</h2>
-<ol>{rules}</ol>
-<p class="soft">{signed}</p>
-</body></html>
-"""
-
-
-def _page(seen: Tree, drawn: str) -> str:
-    said = "\n".join(f"<p>{escape(s)}</p>" for s in seen.sentences())
-    rules = "\n".join(f"<li>{escape(r)}</li>" for r in seen.rules())
-    signed = escape(f"{seen.provenance.method}, {seen.provenance.time}, pellucid {seen.provenance.versions.get('pellucid', '')}")
-    return PAGE.format(sentences=said, drawn=drawn, rules=rules, signed=signed)

@@ -1,10 +1,10 @@
-"""Reports for people: self-contained HTML files for a scan, a comparison, a cohort, a study; explanations are read, never made, here."""
+"""Reports for people: self-contained HTML files for a scan, a comparison, a cohort, a study, a model as a whole; explanations are read, never made, here."""
 
 from pellucid.report.cohort_page import Patient as Patient
 from pellucid.report.cohort_page import write_cohort as write_cohort
 from pellucid.report.comparison_page import write_comparison as write_comparison
+from pellucid.report.findings_page import write_findings as write_findings
 from pellucid.report.html import write_report as write_report
-from pellucid.report.portraits import write_portraits as write_portraits
 from pellucid.report.related import Concept as Concept
 from pellucid.report.related import Decided as Decided
 from pellucid.report.related import Influential as Influential
