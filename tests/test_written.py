@@ -1,11 +1,13 @@
 """What is written of a value tells it from any other: targets, steps and networks are kept, joined and remembered by that text."""
 
+import copy
 import dataclasses
 import functools
 import io
 import operator
 import os
 import pathlib
+import queue
 import random
 import subprocess
 import sys
@@ -605,6 +607,36 @@ def test_slots_and_hooks_before_a_pass_belong_to_the_text():
     handle.remove()
     net.register_forward_pre_hook(lambda m, args: (args[0] * 3,))
     assert len({plain, doubled, structure(net)}) == 3
+
+
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_copy_of_a_recurrent_network_is_the_same(layer):
+    net = nn.Sequential(layer(2, 3, num_layers=2))
+    saved = io.BytesIO()
+    torch.save(net, saved)
+    saved.seek(0)
+    for same in (copy.deepcopy(net), torch.load(saved, weights_only=False)):
+        assert structure(same) == structure(net) and Model(same).identity == Model(net).identity
+    other = nn.Sequential(layer(2, 3, num_layers=2, bidirectional=True))
+    assert structure(other) != structure(net)
+    with torch.no_grad():
+        net[0].weight_ih_l1.mul_(2)
+    assert Model(net).identity != Model(same).identity
+
+
+def test_a_network_is_the_same_while_it_runs():
+    seen = queue.SimpleQueue()  # what a closure holds belongs to the network, but for what cannot be looked into
+
+    class Looking(nn.Module):
+        def forward(self, x):
+            seen.put(structure(net))
+            return x
+
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), Looking(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    before = structure(net)
+    for method in ("grad_cam", "lrp", "saliency"):
+        pl.explain(net, torch.rand(1, 8, 8), 1, method=method)
+    assert not seen.empty() and {seen.get() for _ in range(seen.qsize())} == {before} == {structure(net)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -108,6 +108,7 @@ def contents(module: nn.Module) -> dict[str, Any]:
 
 _BOOKS = {*vars(nn.Module()), "training"} - {"forward"}
 _SCRIPT = {"_c", "_concrete_type", "_initializing", "forward"}  # of a TorchScript module, which is told by its graphs
+_RECURRENT = {"_flat_weights", "_flat_weight_refs"}  # of nn.RNNBase: its parameters once more, which a copy has otherwise
 _GRAPH = {"_graph", "_tracer_cls", "_lineno_map", "_prologue_start", "meta", "shape_env"}  # of torch.fx, whose forward tells the rest
 
 
@@ -243,10 +244,12 @@ class _Writer:
         self._spend(things=len(tree))
         for name, part in tree:
             script, graph = isinstance(part, torch.jit.ScriptModule), isinstance(part, torch.fx.GraphModule)
-            books = _BOOKS | (_SCRIPT if script else _GRAPH if graph else set())
+            books = _BOOKS | (_SCRIPT if script else _GRAPH if graph else _RECURRENT if isinstance(part, nn.RNNBase) else set())
             own = {k: v for k, v in vars(part).items() if k not in books and not (isinstance(v, nn.Module) and id(v) in self.told)}
             tensors = [f"{k}{tuple(t.shape)}" for k, t in (*part._parameters.items(), *part._buffers.items()) if t is not None]
-            hooks = [*part._forward_hooks.values(), *part._forward_pre_hooks.values()]
+            hooks = [
+                h for h in (*part._forward_hooks.values(), *part._forward_pre_hooks.values()) if not name_of(h).startswith("pellucid.")
+            ]
             parts.append(f"{name}:{self.text(type(part))}{tensors}{self._items(own)}{[self.text(h) for h in hooks]}")
             parts += self._script(part) if script else [self.text(type(part).forward)] if graph else []
         return "\n".join(parts)

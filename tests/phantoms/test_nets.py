@@ -136,7 +136,7 @@ def test_a_network_that_does_not_exist_is_named():
 def test_a_picture_of_a_phantom_is_told_as_the_phantom_itself(tmp_path):
     """The PNG that `pellucid phantom` writes has 8 bits a channel; the network was trained on [0, 1]."""
     case = fundus(seed=31, dme=True)
-    save(case, tmp_path)
+    save(case, str(tmp_path))
     net = load_model("phantom:fundus_dme")
     told = [
         explain(net, image, method="saliency").probabilities[1] for image in (case.image, tmp_path / "image.png", tmp_path / "image.npy")

@@ -46,7 +46,7 @@ NOT_ADDITIVE = {
 }
 RULED = ("ruled.py", "relevance.py", "against.py", "patterns.py")  # the part of the probe that only methods with rules use
 ENGINE = (
-    "asking.py", "baseline.py", "channels.py", "model.py", "target.py", "reading.py", "run.py", "grid.py", "image.py", "written.py", "insides.py",
+    "asking.py", "baseline.py", "channels.py", "model.py", "target.py", "reading.py", "run.py", "grid.py", "image.py",
 )  # fmt: skip
 
 

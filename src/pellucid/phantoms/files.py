@@ -13,8 +13,9 @@ from pellucid.files import put, whole
 from pellucid.phantoms.drawing import Phantom
 
 
-def save(phantom: Phantom, folder: Path) -> list[Path]:
+def save(phantom: Phantom, folder: str | Path) -> list[Path]:
     """Write image, masks and labels into a folder: NIfTI for volumes; PNG, and the exact image as NPY, for flat images."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     image, files = phantom.image, []
     sides = {"sided": bool(image.facts.get("sided"))}

@@ -138,7 +138,13 @@ class Filters(Finding):
         """The filters side by side, volumes as three planes through their middle; see ``panels`` and ``draw``."""
         shown = self.panels(scale, most)
         told = "one scale for all" if scale == "shared" else "each on a scale of its own"
-        return draw(shown, path, title=title or f"Filters of {self.site!r}, {told}", caption="Gray: a weight of 0. " + " ".join(self.sentences()[1:-1]), columns=8)
+        return draw(
+            shown,
+            path,
+            title=title or f"Filters of {self.site!r}, {told}",
+            caption="Gray: a weight of 0. " + " ".join(self.sentences()[1:-1]),
+            columns=8,
+        )
 
 
 def _listed(several: Sequence[int]) -> str:

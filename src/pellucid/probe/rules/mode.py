@@ -32,6 +32,8 @@ SHAPED = frozenset(
     "zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones new_empty new_full new_tensor".split()
 )
 
+RECURRENT = ("lstm", "gru", "rnn")  # how the names of recurrent layers and cells begin
+
 Rule = Callable[..., Any]
 
 
@@ -237,9 +239,9 @@ class RuleMode(TorchFunctionMode):
         if strange:
             name = self._maker(strange[0])
             more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
-            raise NoRule(
-                f"a rule of {self.rules.name} for every operation", name + more, "Choose another method, or another target or site."
-            )
+            other = "Choose another method, or another target or site."
+            fix = "Write its steps out: pl.unrolled(net)." if name.startswith(RECURRENT) else other
+            raise NoRule(f"a rule of {self.rules.name} for every operation", name + more, fix)
 
     def forget(self) -> None:
         """Let go of the graph, which knows this mode in turn: memory is free at once, not when cycles are next collected."""
