@@ -36,6 +36,10 @@ def serve(
         list[str] | None,
         typer.Option(help="What influence --out wrote, a folder of them or a file: the training images that decided. Repeatable."),
     ] = None,
+    findings: Annotated[
+        list[str] | None,
+        typer.Option(help="What effects or prototypes --out wrote, folder or file: the model as a whole. Repeatable."),
+    ] = None,
     cases: Annotated[
         list[str] | None,
         typer.Option(help="A further folder whose images may be shown as cases of an index; the served one always may. Repeatable."),
@@ -64,7 +68,7 @@ def serve(
         nets = {m: network(m, w, described) for m, w in zip(models, weights or repeat(None), strict=False)}
         beside = Beside(
             indexes=_there("index", index), concepts=_there("concepts", concepts), influences=_there("influence", influence),
-            cases=_there("cases", cases), names=names,
+            cases=_there("cases", cases), names=names, findings=_there("findings", findings),
         )  # fmt: skip
         limits = Limits(upload=upload * MEBI, unpacked=unpacked * MEBI)
         served(Path(folder), Path(out), nets, port=port, token=token, limits=limits, beside=beside, on_ready=partial(_ready, Path(out)))

@@ -26,7 +26,7 @@ from pellucid.viewer.guard import Guard, TooLarge
 from pellucid.viewer.jobs import problem
 from pellucid.viewer.limits import Limits
 from pellucid.viewer.offers import Beside
-from pellucid.viewer.routes import annotate, concepts, exports, influence, nets, runs, scans, similar
+from pellucid.viewer.routes import annotate, concepts, exports, findings, influence, nets, runs, scans, similar
 from pellucid.viewer.routes import marks as mark_routes
 from pellucid.viewer.routes import read as read_routes
 from pellucid.viewer.routes.reach import PROBLEMS, AtDesk
@@ -44,6 +44,7 @@ ROUTES = (
     similar,
     concepts,
     influence,
+    findings,
     annotate,
     read_routes,
 )  # a further work mode is another entry here, and a line in static/modes.js
@@ -132,7 +133,8 @@ def _about(desk: AtDesk) -> dict[str, Any]:
     return {
         "version": versions()["pellucid"], "folder": desk.shelf.root.resolve().name, "upload": desk.limits.upload, "colors": colors(),
         "metrics": marks.offered(),
-        "beside": {"similar": len(given.indexes), "concepts": len(given.concepts), "influence": len(given.influences)},
+        "beside": {"similar": len(given.indexes), "concepts": len(given.concepts), "influence": len(given.influences),
+                   "findings": len(given.findings)},
     }  # fmt: skip
 
 

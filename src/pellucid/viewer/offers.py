@@ -1,4 +1,4 @@
-"""Offers: indexes, concepts and influences that the command line named, and the folders whose images may be shown as cases. Never an upload."""
+"""Offers: indexes, concepts, influences and findings that the command line named, and the folders whose images may be shown as cases. Never an upload."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from pellucid.concepts import Concepts
 from pellucid.errors import BadFile, PellucidError
 from pellucid.exemplars import Influence
 from pellucid.exemplars.index import MANIFEST, Entry, Index, open_index
+from pellucid.findings import Finding
 from pellucid.image import Image, digest
 from pellucid.io import read
 from pellucid.model import Model
+from pellucid.report.whole import KINDS, Whole
 from pellucid.viewer.limits import MEBI, weigh, weigh_all
 from pellucid.viewer.scans import Recent
 from pellucid.viewer.shelf import Shelf
@@ -30,14 +32,15 @@ DEEP, MOST = 2, 500  # how far below a folder results are looked for, and how ma
 
 @dataclass(frozen=True)
 class Beside:
-    """Paths as the command line named them: folders of indexes; files, or folders with files, of concepts and of influence; ``cases``: further
-    folders whose images may be shown. ``names``: file names of cases are told."""
+    """Paths as the command line named them: folders of indexes; files, or folders with files, of concepts, of influence, and of findings of the model as
+    a whole; ``cases``: further folders whose images may be shown. ``names``: file names of cases are told."""
 
     indexes: tuple[Path, ...] = ()
     concepts: tuple[Path, ...] = ()
     influences: tuple[Path, ...] = ()
     cases: tuple[Path, ...] = ()
     names: bool = False
+    findings: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Offers:
     _indexes: Recent[Index] = field(default_factory=lambda: Recent(4))
     _concepts: Recent[Concepts] = field(default_factory=lambda: Recent(4))
     _influences: Recent[Influence] = field(default_factory=lambda: Recent(8))
+    _findings: Recent[Whole] = field(default_factory=lambda: Recent(24))
 
     @property
     def indexes(self) -> dict[str, Path]:
@@ -108,6 +112,30 @@ class Offers:
                     if alone or file.name == "influence.json":  # other files may lie there too
                         found[told] = error
         return found, others
+
+    @property
+    def findings(self) -> dict[str, Path]:
+        """Files of effects and prototypes by name; in a folder other files may lie too."""
+        found: dict[str, Path] = {}
+        for name, path in _named(self.given.findings).items():
+            if path.is_dir():
+                files = (f for f in itertools.islice(_below(path), MOST) if _whole(f))
+                found |= {f"{name}/{f.relative_to(path).as_posix()}": f for f in files}
+            else:
+                found[name] = path
+        return found
+
+    def finding(self, key: str) -> tuple[Whole, str]:
+        """What effects or prototypes found, by its name, and what its file holds as a hash.
+
+        Raises:
+            BadFile: none of that name, a damaged one, or one of another kind. No path is told.
+        """
+        file = _one(self.findings, key, "findings")
+        if not file.is_file() or file.stat().st_size > LARGEST:
+            raise BadFile(f"a finding: {key}", "one that is too large" if file.is_file() else "no file", "Save it again.")
+        mark = _stamp(file)
+        return self._findings.get(f"{key}\0{mark}", lambda: _opened(_as_whole, file, key)), mark
 
     def picture(self, net: Model, entry: Entry) -> Picture:
         """A case of an index as a thumbnail: read where it may be read, and only if it is the image that was described."""
@@ -169,6 +197,25 @@ def _opened(how: Callable[[Path], T], path: Path, name: str) -> T:
         raise BadFile(f"results of Pellucid: {name}", "a file that cannot be read", "It is damaged: make it anew.") from error
 
 
+def _as_whole(file: Path) -> Whole:
+    found = Finding.load(file)
+    if not isinstance(found, Whole):
+        raise BadFile(
+            f"effects or prototypes: {file}", f"a file of {found.kind}", "Give what `pellucid effects` or `pellucid prototypes` wrote."
+        )
+    return found
+
+
+def _whole(file: Path) -> bool:
+    """Whether a file is of effects or prototypes, or bears the name of one and is damaged."""
+    try:
+        with file.open("rb") as data:
+            kind = re.search(rb'"kind": "([a-z ]+)"', data.read(200))
+    except OSError:
+        kind = None
+    return file.stem in KINDS if kind is None else kind.group(1).decode() in KINDS
+
+
 def _stamp(file: Path) -> str:
     """What a file holds: it is opened anew when it has changed."""
     try:
@@ -201,7 +248,7 @@ def _named(paths: Sequence[Path]) -> dict[str, Path]:
     """Paths by what people call them: the folder's name, or that of the file where it says more than its kind."""
     found: dict[str, Path] = {}
     for path in paths:
-        plain = path.suffix == ".json" and path.stem in ("concepts", "influence")
+        plain = path.suffix == ".json" and path.stem in ("concepts", "influence", "dose", "sequences", *KINDS)
         name = (path.resolve().parent if plain else path.resolve()).name if plain or path.is_dir() else path.stem
         name = re.sub(r"[^\w .()-]", "_", name)[:60] or "results"
         first, n = name, 1

@@ -133,7 +133,7 @@ class Row(BaseModel):
 
 class About(BaseModel):
     """The viewer: its version, the folder's name, limits in bytes, the palette, the metrics of localization on offer; and what can be shown beside a
-    map: how many indexes, results of concepts and of influence were named at the start."""
+    map: how many indexes, results of concepts and of influence, and findings of the model as a whole were named at the start."""
 
     version: str
     folder: str

@@ -4,6 +4,7 @@ import { Desk } from "./desk.js";
 import { byId } from "./dom.js";
 import { evidence, verdict } from "./words.js";
 import { concepts } from "./concepts.js";
+import { findings } from "./findings.js";
 import { influence } from "./influence.js";
 import { marks } from "./marks.js";
 import { question } from "./question.js";
@@ -40,7 +41,7 @@ class Explaining extends Desk {
 export async function mount(element, app) {
   element.append(byId("t-explain").content.cloneNode(true));
   desk = new Explaining(app);
-  for (const part of [runs, screen, shelf, question, verdict, evidence, marks, way, take, similar, concepts, influence]) part(desk);
+  for (const part of [runs, screen, shelf, question, verdict, evidence, marks, way, take, similar, concepts, influence, findings]) part(desk);
   const { scan, show } = app.place;
   await desk.tell("start");
   if (!scan) return;
