@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image as Pil
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 from typer.testing import CliRunner
@@ -37,6 +38,7 @@ def desk(start, tmp_path_factory):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 2))
     mine, other = net(1.0), net(2.0)
+    Pil.fromarray(rng.integers(0, 255, (8, 8)).astype(np.uint8)).save(home / "scans" / "scan.png")
     filters(mine, "0").save(home / "saved" / "filters.json")
     filters(other, "0").save(home / "saved" / "others.json")
     one = pl.Image(torch.rand(1, 8, 8), notes=("text may be burned in",))
@@ -113,3 +115,33 @@ def test_the_command_line_names_what_is_there(tmp_path):
     got = CliRunner().invoke(app, ["serve", str(tmp_path), "--findings", str(tmp_path / "none")])
     assert got.exit_code == 1 and "--findings names a folder or file" in " ".join(got.output.split())
     assert not Offers(None, Beside(findings=(tmp_path,))).findings
+
+
+def test_the_panel_by_keyboard_on_either_ground_and_in_a_narrow_window(browser, desk):
+    """One picture is seen, of the ground that is; no message in the console, nothing wider than the window."""
+    trouble = []
+    page = browser.new_context(viewport={"width": 800, "height": 900}).new_page()
+    page.set_default_timeout(30_000)
+    page.on("console", lambda m: trouble.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda e: trouble.append(str(e)))
+    page.goto(desk.first)
+    page.get_by_role("button", name="scan.png").click()
+    tabs = page.get_by_role("group", name="Findings").get_by_role("button")
+    page.get_by_role("article", name="Filters of 0").wait_for()
+    assert tabs.evaluate_all("all => all.map(b => b.ariaPressed)") == ["true", "false", "false", "false"]
+    for name, many in (("Partial dependence on age", 2), ("A decision tree", 2)):
+        tabs.filter(has_text=name).press("Enter")
+        article = page.get_by_role("article", name=name)
+        article.wait_for()
+        assert article.locator("figure img").count() == many and article.get_by_role("img").count() == 1, "the other ground is not read out"
+        shown = "all => all.filter(i => getComputedStyle(i).display !== 'none').map(i => i.className)"
+        assert article.locator("img").evaluate_all(shown) == ["on-light"]
+        assert article.locator(".on-light").evaluate("i => i.decode().then(() => i.naturalWidth)") > 300
+        for ground in ("on-dark", "on-light"):
+            page.get_by_role("button", name="Switch between light and dark").click()
+            assert article.locator("img").evaluate_all(shown) == [ground]
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.get_by_text("Choose the network that it was made with").count() == 1
+    assert page.get_by_role("region", name="A decision tree: the picture, to be scrolled; its rules stand below").count() == 1
+    assert not trouble
+    page.context.close()

@@ -1,6 +1,6 @@
 // The model as a whole: what effects and prototypes found over many cases; nothing here is about the scan.
 import { fileOf, get } from "./api.js";
-import { byId, fill, h, icon } from "./dom.js";
+import { byId, dot, fill, h, icon } from "./dom.js";
 import { problem } from "./going.js";
 
 const list = (kind, rows, given = {}) => (rows.length ? h(kind, given, rows.map((r) => h("li", {}, r))) : null);
@@ -25,7 +25,7 @@ function table(f) {
 const check = (c) => h("li", {}, h("span", { class: c.status }, icon(c.status)), h("span", {}, c.text), h("small", {}, `${c.name}: ${c.value}${c.against ? `; ${c.against}` : ""}`));
 
 function article(f, model) {
-  return h("article", { class: "finding", tabindex: "-1", "data-finding": f.id, "aria-label": f.title }, h("h3", {}, f.title, chip(f)),
+  return h("article", { class: "finding", "data-finding": f.id, "aria-label": f.title }, h("h3", {}, f.title, chip(f)),
     list("ul", f.sentences, { class: "said" }), list("ul", f.reasons, { class: "reasons", "aria-label": `Why it is ${f.verdict}` }),
     f.limit ? h("p", { class: "limit" }, h("strong", {}, "What it cannot tell. "), f.limit) : null, picture(f, model),
     f.rules.length ? folded("In words", list("ol", f.rules), f.tree) : null, list("ul", f.remarks, { class: "remarks" }),
@@ -47,10 +47,10 @@ export function findings(desk) {
     const rows = await get("findings", { model: desk.model });
     if (mine !== turn) return;
     const [good, bad] = [rows.filter((r) => !r.problem), rows.filter((r) => r.problem)];
-    fill(tabs, good.map((r) => h("button", { type: "button", "data-id": r.id, "aria-pressed": "false", onclick: () => app.attempt(() => show(r.id)) }, h("span", {}, r.title), h("small", {}, `${r.verdict} · ${r.id}`))));
+    fill(tabs, good.map((r) => h("button", { type: "button", "data-id": r.id, "aria-pressed": "false", onclick: () => app.attempt(() => show(r.id)) }, dot(r.verdict), h("span", {}, r.title), h("small", {}, `${r.verdict} · ${r.id}`))));
     fill(body);
     fill(place, h("p", { class: "hint" }, "Of the network over many cases, not of this scan."), good.length ? tabs : h("p", { class: "none" }, "Nothing was found of this network."), body,
-      bad.map((r) => h("div", {}, h("h4", {}, r.id), problem(r.problem))));
+      bad.map((r) => h("div", { class: "refused" }, h("h4", {}, r.id), problem(r.problem))));
     const first = good.find((r) => r.id === chosen) || good[0];
     if (first) await show(first.id);
   }
