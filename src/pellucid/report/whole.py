@@ -60,7 +60,8 @@ def told(found: Whole) -> dict[str, Any]:
     """All that is said of a finding as plain values: ``title``, ``sentences``, ``limit``, ``remarks``, ``rules``, evidence, table and record."""
     said, evidence = found.sentences(), getattr(found, "evidence", NOTHING)
     limit = said[-1] if len(said) > 1 else ""
-    table = _short(found.table())
+    whole = found.table()
+    table = _short(whole)
     return {
         "title": title(found),
         "sentences": list(said[: len(said) - bool(limit)]),
@@ -73,7 +74,7 @@ def told(found: Whole) -> dict[str, Any]:
         "checks": [_check(m) for m in evidence],
         "columns": list(table.columns),
         "rows": [[_cell(v) for v in row] for row in table.rows],
-        "more": len(found.table()) - len(table),
+        "more": _more(len(whole) - len(table), len(whole.columns) - len(table.columns)),
         "record": _record(found),
     }
 
@@ -128,6 +129,12 @@ def _short(table: Table) -> Table:
     rows = table.rows[:ROWS]
     kept = [k for k in range(len(table.columns)) if k == 0 or len({repr(r[k]) for r in table.rows}) > 1 or len(table) == 1][:COLUMNS]
     return Table(tuple(table.columns[k] for k in kept), tuple(tuple(r[k] for k in kept) for r in rows))
+
+
+def _more(rows: int, columns: int) -> str:
+    """What is left out of a table."""
+    left = [f"{n} more {what}{'s' if n > 1 else ''}" for n, what in ((rows, "row"), (columns, "column")) if n]
+    return f"{' and '.join(left)} in the table that is saved." if left else ""
 
 
 def _cell(value: Any) -> str:

@@ -40,7 +40,7 @@ class Checked(BaseModel):
 
 class Told(BaseModel):
     """All that is told of a finding: sentences, ``limit`` (what it cannot tell), evidence with reasons, rules of a tree, the first rows of its table
-    (``more``: how many are left out), its record. ``picture``: it can be shown; ``tree``: as SVG."""
+    (``more``: what is left out), its record. ``picture``: it can be shown; ``tree``: as SVG."""
 
     id: str
     title: str
@@ -54,7 +54,7 @@ class Told(BaseModel):
     checks: list[Checked]
     columns: list[str]
     rows: list[list[str]]
-    more: int
+    more: str
     record: list[list[str]]
     picture: bool
     tree: bool

@@ -19,7 +19,7 @@ function table(f) {
   const row = ([first, ...others]) => h("tr", {}, h("th", { scope: "row" }, first), others.map((v) => h("td", {}, v)));
   return [h("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": `The numbers of: ${f.title}` },
     h("table", {}, h("thead", {}, h("tr", {}, f.columns.map((c) => h("th", { scope: "col" }, c)))), h("tbody", {}, f.rows.map(row)))),
-  f.more ? h("p", { class: "hint" }, `${f.more} more rows in the file.`) : null];
+  f.more ? h("p", { class: "hint" }, f.more) : null];
 }
 
 const check = (c) => h("li", {}, h("span", { class: c.status }, icon(c.status)), h("span", {}, c.text), h("small", {}, `${c.name}: ${c.value}${c.against ? `; ${c.against}` : ""}`));
