@@ -186,7 +186,9 @@ def _told(
     spread = ((x - x.mean(0)) / width).double().square().mean(0).sqrt()
     watched = max(range(len(sure[0])), key=lambda k: sure[0][k]) if sure[0] else -1
     name = net.classes[watched] if 0 <= watched < len(net.classes) else str(watched) if watched >= 0 else ""
-    alike = [replace(picture_of(asked.like, one), notes=asked.like.notes) for one in (asked.x, *x)]  # text burned in comes back with the rest
+    alike = [
+        replace(picture_of(asked.like, one), notes=asked.like.notes) for one in (asked.x, *x)
+    ]  # text burned in comes back with the rest
     pictures = [Picture("given", "given", alike[0], scores[0], sure[0])]
     pictures += [Picture(f"made {i}", "optimum", one, scores[i], sure[i]) for i, one in enumerate(alike[1:], 1)]
     lowest, highest = float(low.min()), float(high.max())
