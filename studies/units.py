@@ -31,7 +31,9 @@ class Finder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.memory, self.head = nn.LSTM(1, 10, batch_first=True), nn.Linear(10, 2)
-        nn.init.constant_(self.memory.bias_ih_l0[10:20], 2.0)  # forget slowly at first, or nothing of 48 steps is learned (Jozefowicz et al. 2015)
+        nn.init.constant_(
+            self.memory.bias_ih_l0[10:20], 2.0
+        )  # forget slowly at first, or nothing of 48 steps is learned (Jozefowicz et al. 2015)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.memory(x.transpose(1, 2))[0][:, -1])

@@ -29,7 +29,7 @@ import pellucid as pl  # noqa: E402
 from pellucid.method import Gives  # noqa: E402
 
 TOLERANCE = 0.02  # of integrated gradients, in a table of its own
-AT_MOST, LONGEST_WAY = 31 * 64, 400  # gradients that may be spent there; networks on which they would take more seconds are left out
+AT_MOST, LONGEST_WAY = 31 * 64, 3600  # gradients that may be spent there; networks on which they would take more seconds are left out
 LONGEST = 25  # seconds of forward passes in a cell at the full size
 USUAL = {"integrated_gradients": 34}  # passes where those at most, with its tolerance, are many more than it mostly needs
 

@@ -137,6 +137,16 @@ def test_score_cam_of_two_fills_takes_their_mean_and_says_how_many_passes():
     assert both.trace["passes"] == both.provenance.forward == 11
 
 
+@pytest.mark.parametrize(("scale", "said"), [(1e-6, "hardly differ"), (1.0, ""), (1e6, "of the weight")])
+def test_score_cam_says_when_its_weights_tell_nothing(scale, said):
+    net, x = pooled(2)
+    with torch.no_grad():
+        net[-1].weight *= scale
+        net[-1].bias *= scale
+    told = [c for c in pl.explain(net, x, 1, method="score_cam", site="4", relu=False).provenance.caveats if "same for every target" in c]
+    assert len(told) == bool(said) and said in "".join(told)
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("case", CASES)
 def test_eigen_cam(dims, case):

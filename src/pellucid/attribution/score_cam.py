@@ -12,7 +12,7 @@ from pellucid.ops.resample import pull
 from pellucid.params import Flag
 from pellucid.probe.probe import Drawn, Probe
 
-ALIKE = 1.01  # weights that differ by less are one weight
+ALIKE, ALONE = 1.01, 0.99  # weights that differ by less are one weight; a channel that has more leaves nothing to the others
 
 
 @method(
@@ -64,6 +64,9 @@ def score_cam(probe: Probe, x: Float[Tensor, "c *space"], *, relu: Flag = True, 
     weights = scores.softmax(0)
     if len(x) > 1 and float(weights.max() / weights.min()) < ALIKE:
         probe.notes.append("the channels' scores hardly differ, so that all weigh alike: the map is nearly the same for every target")
+    if len(x) > 1 and float(weights.max()) > ALONE:
+        told = f"channel {int(weights.argmax())} of {len(x)} has {float(weights.max()):.1%} of the weight, since scores differ by much"
+        probe.notes.append(f"{told}: the map shows it alone, and is the same for every target that it serves best")
     cam = torch.zeros(1, *x.shape[1:], dtype=torch.float64, device=x.device)
     for weight, channel in zip(weights.tolist(), x, strict=True):
         cam += weight * channel.double()
