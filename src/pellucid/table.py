@@ -104,8 +104,8 @@ class Table:
     def _parquet(self) -> bytes:
         """Columns of one kind keep it; columns of several kinds (numbers and words) become text."""
         try:
-            import pyarrow  # type: ignore[import-untyped]
-            from pyarrow import parquet  # type: ignore[import-untyped]
+            import pyarrow
+            from pyarrow import parquet
         except ImportError as error:
             raise BadParameter("a table as Parquet", "no pyarrow", "pip install pyarrow, or write .csv.") from error
         out = io.BytesIO()

@@ -91,7 +91,7 @@ def _zero(rows: Any) -> Floats:
 
 def _library() -> Any:
     try:
-        from interpret import glassbox  # type: ignore[import-untyped]
+        from interpret import glassbox
     except ImportError as error:
         raise BadParameter("an additive model with pairs", "no interpret-core", EXTRA) from error
     return glassbox

@@ -73,7 +73,7 @@ class Rows:
 
 def _frame(rows: Rows, changed: Mapping[str, Any]) -> Any:
     try:
-        import pandas  # type: ignore[import-untyped]
+        import pandas
     except ImportError as error:
         raise BadParameter("rows for a model that was fitted on a data frame", "no pandas", "pip install pandas.") from error
     frame = pandas.DataFrame(dict(rows.columns)) if rows.frame is None else rows.frame.copy()

@@ -47,7 +47,7 @@ def load_estimator(path: str | Path, *, trust: Trust = "data") -> Any:
     )
     with reading(str(path), "Its classes must be importable here, in the versions that wrote it."):
         if path.suffix.lower() == ".joblib":
-            import joblib  # type: ignore[import-untyped]
+            import joblib
 
             return joblib.load(io.BytesIO(data)), digest
         return pickle.loads(data), digest
@@ -55,9 +55,9 @@ def load_estimator(path: str | Path, *, trust: Trust = "data") -> Any:
 
 def _skops(path: Path, trust: Trust) -> Any:
     try:
-        import skops.io as skops  # type: ignore[import-not-found]
+        import skops.io as skops
     except ImportError as error:
-        raise BadParameter(f"read {path}", "no skops", "pip install skops.") from error
+        raise BadParameter(f"read {path}", "no skops", "pip install 'pellucid[estimators]' (skops).") from error
     data, digest = whole(path)
     with reading(str(path), "Is it complete, and written by skops.io.dump?"):
         strange = list(skops.get_untrusted_types(data=data))
