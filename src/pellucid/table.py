@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pellucid.errors import BadFile, BadParameter
 from pellucid.files import put
@@ -112,6 +112,48 @@ class Table:
         columns = {name: _alike([row[at] for row in self.rows]) for at, name in enumerate(self.columns)}
         parquet.write_table(pyarrow.table(columns), out)
         return out.getvalue()
+
+
+class Rows(NamedTuple):
+    """What a CSV file says: the names of its columns, its rows, and the line of the file on which each row ends."""
+
+    columns: tuple[str, ...]
+    rows: tuple[dict[str, str], ...]
+    lines: tuple[int, ...]
+
+
+def read_csv(path: Path, what: str, *wanted: str, fix: str) -> Rows:
+    """A CSV file in UTF-8 with a line of names; cells without the space around them, missing ones empty, empty lines left out.
+
+    Args:
+        path: the file.
+        what: what it is, for errors: "a table of masks".
+        wanted: columns that it must have.
+        fix: what to do where it is no such table.
+
+    Raises:
+        BadFile: no such file, no text, a wanted column that is missing, a name twice, or more cells in a line than names.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            names = tuple(cell.strip() for cell in next(reader, []))
+            found = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        got = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
+        raise BadFile(f"{what}: {path}", got[:100], f"Give a CSV file in UTF-8. {fix}") from error
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise BadFile(f"a column {missing[0]!r} in {path.name}, {what}", ", ".join(names) or "nothing", fix)
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice is not None:
+        raise BadFile(f"each column once in {path.name}, {what}", f"{twice!r} twice", "Name one of them differently.")
+    kept = [(line, cells) for line, cells in found if any(cells)]
+    long = next((line for line, cells in kept if any(cells[len(names) :])), None)
+    if long is not None:
+        raise BadFile(f"{len(names)} cells at most in line {long} of {path.name}", "more", "Write a cell with a comma in double quotes.")
+    rows = tuple({n: cells[k] if k < len(cells) else "" for k, n in enumerate(names) if n} for _, cells in kept)
+    return Rows(tuple(n for n in names if n), rows, tuple(line for line, _ in kept))
 
 
 def percent(p: float) -> str:

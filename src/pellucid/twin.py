@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 from torch import nn
 
@@ -32,9 +32,6 @@ class Twin(nn.Module):
     @training.setter
     def training(self, value: bool) -> None:
         self.origin.training = value
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError
 
 
 _SHARED = frozenset(vars(nn.Module())) - {"training"}

@@ -310,7 +310,7 @@ def test_a_report_shows_all_four_levels(name, level, tmp_path):
     plain = page.replace("&#39;", "'").replace("&#34;", '"')
     for row in tested:
         assert row.sentence in plain, "with interval, random concepts and p, and those of which nothing is said"
-    said = len(re.findall(r"In this image (too |alone |a step)|This image is an exception", plain))
+    said = len(re.findall(r"In this image (too:|a step|it is not seen)|This image is an exception|No finding, for over many images", plain))
     assert said == sum(r.verdict in ("raises", "lowers", "no more than random") for r in tested)
 
 
@@ -336,7 +336,7 @@ def test_only_what_was_found_is_shown():
     tested = pl.concepts.tcav(line, bank, list(noise[120:134]), target=1, sites="0")
     here = tested.sensitivities(line, noise[130])
     bright, nothing = concepts_of(tested, here=here)
-    assert bright.effect > 0 and len(bright.examples) == 4 and "In this image too a step toward bright raises" in bright.sentence
+    assert bright.effect > 0 and len(bright.examples) == 4 and "In this image too: a step toward bright raises" in bright.sentence
     assert nothing.effect is None and nothing.sentence.startswith("Nothing is said of noise") and not nothing.examples
 
 

@@ -23,7 +23,7 @@ from pellucid.exemplars import Features, Structural, build_index, influence, sim
 from pellucid.model import Model
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
-from pellucid.viewer.concepts import about, here
+from pellucid.viewer.concepts import about
 from pellucid.viewer.offers import Beside, Offers
 
 SIDE = 12
@@ -282,7 +282,7 @@ def test_concepts_in_this_image_say_no_more_than_those_over_many(desk, made):
 )  # fmt: skip
 def test_no_sentence_about_an_image_contradicts_the_one_about_many(verdict, value, beyond, begins, ends):
     low, high = (-0.5, 0.5) if beyond else (-2.0, 2.0)
-    told = here(Sensitivity("spots", "see", "bright", value, value, low, high, verdict), 3)
+    told = Sensitivity("spots", "see", "bright", value, value, low, high, verdict).says(3)
     assert told.startswith(begins) and told.endswith(ends)
 
 

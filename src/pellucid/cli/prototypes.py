@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pellucid.cli.sets import Cases, named_in, read_set, unnamed
 from pellucid.cli.telling import progress, quiet_errors, say, show
 from pellucid.errors import BadFile, BadParameter
 from pellucid.params import named
+from pellucid.table import read_csv
 
 if TYPE_CHECKING:
     from pellucid.image import Image
@@ -207,26 +207,18 @@ def _masks(table: Path) -> tuple[Cases, dict[str, list[str | None]]]:
     Raises:
         BadFile: no such table, or one without images or concepts.
     """
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadFile(
-            f"a table of masks: {table}", "nothing that can be read", "Its columns are image, patient, and one for each concept."
-        ) from error
-    columns = list(lines[0]) if lines else []
-    concepts = [c for c in columns if c not in ("image", "patient", "label")]
-    if "image" not in columns or not concepts:
-        raise BadFile(
-            f"a table with the columns image and one for each concept: {table.name}", f"{', '.join(columns) or 'nothing'}", "Add them."
-        )
-    gap = next((n for n, row in enumerate(lines, 2) if not row["image"]), None)
+    fix = "Its columns are image, patient, and one for each concept."
+    read = read_csv(table, "a table of masks", "image", fix=fix)
+    concepts = [c for c in read.columns if c not in ("image", "patient", "label")]
+    if not concepts or not read.rows:
+        raise BadFile(f"masks of concepts in {table.name}", ", ".join(read.columns) if read.rows else "no rows", fix)
+    gap = next((n for n, row in zip(read.lines, read.rows, strict=True) if not row["image"]), None)
     if gap is not None:
         raise BadFile(f"an image in line {gap} of {table.name}", "an empty cell", "Fill it.")
-    where = tuple(f"line {n} of {table.name}" for n in range(2, len(lines) + 2))
-    scans = tuple(table.parent / row["image"] for row in lines)
-    cases = Cases(scans, ("",) * len(scans), tuple(row.get("patient") or "" for row in lines), where)
-    return cases, {c: [str(table.parent / row[c]) if row[c] else None for row in lines] for c in concepts}
+    where = tuple(f"line {n} of {table.name}" for n in read.lines)
+    scans = tuple(table.parent / row["image"] for row in read.rows)
+    cases = Cases(scans, ("",) * len(scans), tuple(row.get("patient", "") for row in read.rows), where)
+    return cases, {c: [str(table.parent / row[c]) if row[c] else None for row in read.rows] for c in concepts}
 
 
 def _sequence(path: Path, step: float | None, unit: str) -> Image:
@@ -248,14 +240,11 @@ def _events(table: Path, scans: list[Image], axis: int) -> list[Any] | None:
     """From the column event of a table: which samples of each sequence lie in it; None where there is no such column."""
     if table.suffix.lower() != ".csv":
         return None
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        lines = list(csv.DictReader(file))
-    if not lines or "event" not in lines[0]:
+    read = read_csv(table, "a table of sequences", fix="Its columns are image and event.")
+    if "event" not in read.columns:
         return None
-    return [
-        _marked(row["event"] or "", scan, axis, f"line {n} of {table.name}")
-        for n, (row, scan) in enumerate(zip(lines, scans, strict=True), 2)
-    ]
+    rows = zip(read.lines, read.rows, scans, strict=True)
+    return [_marked(row["event"], scan, axis, f"line {n} of {table.name}") for n, row, scan in rows]
 
 
 def _marked(text: str, scan: Image, axis: int, where: str) -> Any:

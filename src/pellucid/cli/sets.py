@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pellucid.errors import BadFile, BadParameter, PellucidError
+from pellucid.table import read_csv
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +94,11 @@ def read_set(text: str) -> Cases:
 def named_in(table: Path, columns: Sequence[str]) -> Cases:
     """The files that some columns of a table name, whether they are there or not; none where it cannot be read."""
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error):
+        read = read_csv(table, "a table of files", fix="")
+    except BadFile:
         return Cases((), (), (), ())
-    found = [(table.parent / row[c], f"line {n} of {table.name}") for n, row in enumerate(lines, 2) for c in columns if row.get(c)]
+    rows = zip(read.lines, read.rows, strict=True)
+    found = [(table.parent / row[c], f"line {n} of {table.name}") for n, row in rows for c in columns if row.get(c)]
     nothing = ("",) * len(found)
     return Cases(tuple(p for p, _ in found), nothing, nothing, tuple(w for _, w in found))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +17,7 @@ from pellucid.concepts.drawn import FEWEST, RANDOM, Rows
 from pellucid.errors import BadFile, BadImage, BadParameter
 from pellucid.image import Image, digest
 from pellucid.params import Count, Distance, Length, check
+from pellucid.table import read_csv
 
 SHOWN, LARGE = 4, 2**22  # images of a concept that are shown; samples of one, above which it is not kept with a result
 
@@ -262,25 +262,17 @@ class ConceptBank:
             BadFile: no table, a column or file that is missing, or an empty cell.
         """
         table = Path(path)
-        try:
-            with table.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file)
-                rows, columns = list(reader), reader.fieldnames or []
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise BadFile(f"a table of concepts: {table}", str(error).splitlines()[0], "Give a CSV file in UTF-8.") from error
-        for wanted in (image, concept):
-            if wanted not in columns:
-                raise BadFile(f"a column {wanted!r} in {table.name}", ", ".join(columns) or "nothing", "Name the column in the call.")
-        known = {k: n for k, n in (("patient", patient), ("mask", mask)) if n is not None and n in columns}
+        read = read_csv(table, "a table of concepts", image, concept, fix="Name the column in the call.")
+        known = {k: n for k, n in (("patient", patient), ("mask", mask)) if n is not None and n in read.columns}
         found: dict[str, list[tuple[Path, str, Tensor | None]]] = {}
-        for n, row in enumerate(rows, 2):
-            gap = next((c for c in (image, concept, *filter(None, [known.get("patient")])) if not (row[c] or "").strip()), None)
+        for n, row in zip(read.lines, read.rows, strict=True):
+            gap = next((c for c in (image, concept, *filter(None, [known.get("patient")])) if not row[c]), None)
             if gap is not None:
                 raise BadFile(f"a value of {gap!r} in line {n} of {table.name}", "an empty cell", "Fill it, or leave the line out.")
             at = _there(table, row[image], n)
-            cut = (row[known["mask"]] or "").strip() if "mask" in known else ""
+            cut = row[known["mask"]] if "mask" in known else ""
             cells = as_image(_there(table, cut, n)).values.sum(0) > 0 if cut else None
-            found.setdefault(row[concept].strip(), []).append((at, row[known["patient"]].strip() if "patient" in known else "", cells))
+            found.setdefault(row[concept], []).append((at, row[known["patient"]] if "patient" in known else "", cells))
         return cls._of_rows(found, "patient" in known, random)
 
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Literal
 from pellucid.concepts.result import ConceptRow, Concepts, scored
 from pellucid.errors import BadFile, BadParameter
 from pellucid.files import whole
-from pellucid.table import Table
+from pellucid.table import Table, read_csv
 
 Agreement = Literal["agrees", "contradicts", "not seen", "as expected", "no opinion", "not tested"]
 Expected = Mapping[tuple[str, str], bool] | Mapping[str, Mapping[str, bool]]
@@ -75,19 +74,11 @@ def read_expected(path: str | Path) -> dict[tuple[str, str], bool]:
         BadFile: no table, a column that is missing, an empty concept, another word than yes or no, or two opinions on one thing.
     """
     table = Path(path)
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows, columns = list(reader), reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        got = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
-        raise BadFile(f"a table of what is expected: {table}", got, "Give a CSV file in UTF-8.") from error
-    for wanted in ("concept", "expected"):
-        if wanted not in columns:
-            raise BadFile(f"a column {wanted!r} in {table.name}", ", ".join(columns) or "nothing", "Name it so.")
+    columns = ("concept", "expected")
+    read = read_csv(table, "a table of what is expected", *columns, fix="Its columns are concept, target and expected.")
     found: dict[tuple[str, str], bool] = {}
-    for n, row in enumerate(rows, 2):
-        concept, target, said = ((row.get(c) or "").strip() for c in ("concept", "target", "expected"))
+    for n, row in zip(read.lines, read.rows, strict=True):
+        concept, target, said = (row.get(c, "") for c in ("concept", "target", "expected"))
         if not said:
             continue
         if not concept or said.lower() not in YES | NO:

@@ -17,7 +17,7 @@ from pellucid.concepts.bank import ConceptBank, Examples
 from pellucid.concepts.counterparts import Drawn, draw, shuffled
 from pellucid.concepts.directions import Floats, folds
 from pellucid.concepts.ranking import rank
-from pellucid.concepts.result import Found, label
+from pellucid.concepts.result import SILENT, Found, label
 from pellucid.concepts.vectors import Span, choose_pool, hear, rows_of, slope_of
 from pellucid.errors import BadImage
 from pellucid.explanation import Provenance
@@ -61,7 +61,7 @@ class RegionRow:
     @property
     def sentence(self) -> str:
         """The finding for people."""
-        if self.verdict in ("not told apart", "too few random sets"):
+        if self.verdict in SILENT:
             return f"Nothing is said of {self.concept}: its region holds {100 * self.accuracy:.0f} % of held-out images (at {self.site})."
         tail = f"random sets {100 * float(np.mean(self.null)):.0f} %, p = {self.p:.2g} (at {self.site})"
         lies = f"{100 * self.score:.0f} % of {self.images} images lie in the region of {self.concept}"

@@ -25,6 +25,7 @@ from pellucid.table import Table
 
 DIFFERENCE = re.compile(r"(?P<of>logit|probability)\('(?P<one>[^']*)'\) - (?P=of)\('(?P<other>[^']*)'\)")
 Found = Literal["raises", "lowers", "no more than random", "not told apart", "too few random sets"]
+SILENT: tuple[Found, ...] = ("not told apart", "too few random sets")  # verdicts by which nothing is said of a concept
 
 
 @dataclass(frozen=True)
@@ -122,18 +123,25 @@ class Sensitivity:
 
     @property
     def sentence(self) -> str:
-        """What this image adds to what was found over many: it never says more than they do."""
-        way, where = "raises" if self.value > 0 else "lowers", f"(at {self.site})"
+        """What this image adds to what was found over many, and at which site."""
+        return f"{self.says()[:-1]} (at {self.site})."
+
+    def says(self, tested: int = 0) -> str:
+        """What this image adds to what was found over many: it never says more than they do. ``tested``: at how many concepts the reader looks."""
+        way = "raises" if self.value > 0 else "lowers"
         held = "more than random concepts do" if self.beyond else "no more than random concepts do"
-        step = f"a step toward {self.concept} {way} the {scored(self.target)}, {held}"
-        if self.verdict in ("not told apart", "too few random sets"):
-            return f"Of {self.concept} nothing is said in this image either {where}."
+        step = f"a step toward {self.concept} {way} the {scored(self.target)}"
+        if self.verdict in SILENT:
+            return f"Of {self.concept} nothing is said in this image either."
         if self.verdict == "no more than random":
-            chance = ", as happens by chance in one image of twenty" if self.beyond else ""
-            return f"In this image {step}{chance}; no finding, for over many images {self.concept} mattered no more than random {where}."
-        if not self.beyond:
-            return f"In this image alone that cannot be seen: {step} {where}."
-        return f"This image is an exception: {step} {where}." if way != self.verdict else f"In this image too {step} {where}."
+            many = f"{tested} were looked at" if tested else "it does in one image of twenty"
+            chance = f", as it may by chance: {many}" if self.beyond else ""
+            return f"No finding, for over many images {self.concept} mattered no more than random. Here {step}, {held}{chance}."
+        if way == self.verdict and not self.beyond:
+            return f"In this image {step} as well, though {held}: the finding is one over many images."
+        if way == self.verdict:
+            return f"In this image too: {step}, {held}."
+        return f"{'This image is an exception' if self.beyond else 'In this image it is not seen'}: {step}, {held}."
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,7 +282,7 @@ class Concepts(Finding):
         """
         found = []
         for r in self.rows:
-            if site not in (None, r.site) or target not in (None, r.target) or r.verdict in ("not told apart", "too few random sets"):
+            if site not in (None, r.site) or target not in (None, r.target) or r.verdict in SILENT:
                 continue
             shown = self.bank.shown(r.concept, examples)
             found.append({"name": r.concept, "sentence": r.sentence, "effect": r.effect, "unit": "on the score", "examples": shown})

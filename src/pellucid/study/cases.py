@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pellucid.asking import Scan, as_image
 from pellucid.errors import BadFile, BadParameter
 from pellucid.evidence.masks import marked
 from pellucid.image import Image
+from pellucid.table import read_csv
 from pellucid.target import Target, as_target, read_target
 
 KNOWN = ("image", "mask", "patient", "label", "target")
@@ -69,25 +69,20 @@ def read_cases(path: str | Path) -> list[StudyCase]:
         BadFile: no such table, no column ``image``, or a row whose scan is missing.
     """
     path = Path(path)
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            read = csv.DictReader(file)
-            lines = [(read.line_num, row) for row in read]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadFile(f"read a table of cases from {path.name}", str(error), "Write a CSV with a column 'image'.") from error
-    if not lines or "image" not in lines[0][1]:
-        got = ", ".join(lines[0][1]) if lines else "no rows"
-        raise BadFile(f"a column 'image' in {path.name}", got, "Name the columns image, mask, patient, label, target.")
+    fix = "Its columns are image, and where known mask, patient, label, target."
+    read = read_csv(path, "a table of cases", "image", fix=fix)
+    if not read.rows:
+        raise BadFile(f"cases in {path.name}", "no rows", fix)
     found = []
-    for n, row in lines:
+    for n, row in zip(read.lines, read.rows, strict=True):
         places = {k: _place(path, n, row.get(k)) for k in ("image", "mask")}
         if places["image"] is None:
             raise BadFile(f"an image in line {n} of {path.name}", "an empty cell", "Give its path, relative to the table.")
-        facts = {k: v for k, v in row.items() if k not in KNOWN and k is not None and v not in (None, "")}
-        label, target = ((row.get(k) or "").strip() for k in ("label", "target"))
+        facts = {k: v for k, v in row.items() if k not in KNOWN and v}
+        label, target = (row.get(k, "") for k in ("label", "target"))
         asked = read_target(target) if target else None
         where = f"line {n} of {path.name}"
-        found.append(StudyCase(places["image"], row.get("patient") or "", places["mask"], _told(label), asked, facts, where))
+        found.append(StudyCase(places["image"], row.get("patient", ""), places["mask"], _told(label), asked, facts, where))
     return found
 
 

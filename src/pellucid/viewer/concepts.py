@@ -7,8 +7,8 @@ import secrets
 from functools import partial
 from typing import Any
 
-from pellucid.concepts import ConceptRow, Concepts, Sensitivity
-from pellucid.concepts.result import scored
+from pellucid.concepts import ConceptRow, Concepts
+from pellucid.concepts.result import SILENT
 from pellucid.errors import PellucidError
 from pellucid.image import Image
 from pellucid.model import Model
@@ -20,7 +20,6 @@ from pellucid.viewer.store import missing
 
 KIND = "concepts"
 KEPT = 16  # answers that are remembered
-DROPPED = ("not told apart", "too few random sets")
 STATUS = {"raises": "pass", "lowers": "pass", "no more than random": "fail"}
 MEANS = (
     "The share says how often the score rises when activations move a little toward the concept, over the images tested and the concept's directions, "
@@ -56,7 +55,7 @@ def _row(found: Concepts, classes: tuple[str, ...], r: ConceptRow) -> dict[str, 
     low, high = r.random_range if r.null else (math.nan, math.nan)
     return {
         "concept": r.concept, "site": r.site, "target": r.target, "of": about(r.target, classes), "verdict": r.verdict,
-        "status": _status(r, len(found)), "dropped": r.verdict in DROPPED, "sentence": r.sentence, "score": _finite(r.score),
+        "status": _status(r, len(found)), "dropped": r.verdict in SILENT, "sentence": r.sentence, "score": _finite(r.score),
         "low": _finite(r.low), "high": _finite(r.high), "random": _finite(r.random) if r.null else None, "random_low": _finite(low),
         "random_high": _finite(high), "p": _finite(r.p), "beside": _beside(r), "holm": _holm(r, len(found)), "examples": len(found.bank.shown(r.concept)),
     }  # fmt: skip
@@ -74,7 +73,7 @@ def _status(r: ConceptRow, rows: int) -> str:
 
 def _holm(r: ConceptRow, rows: int) -> str:
     """What is left of a finding when it is one of several that were looked for; "" where it is the only one, or nothing is said."""
-    if rows < 2 or r.verdict in DROPPED or not math.isfinite(r.p_holm):
+    if rows < 2 or r.verdict in SILENT or not math.isfinite(r.p_holm):
         return ""
     chance = r.verdict in ("raises", "lowers") and not _stands(r, rows)
     return f"One of {rows} tests: p = {r.p_holm:.2g} when all count (Holm){', so it may be chance' if chance else ''}."
@@ -85,7 +84,7 @@ def _beside(r: ConceptRow) -> str:
     said = [f"{len(r.null)} random sets of {r.size} images"]
     if math.isfinite(r.accuracy):
         said.append(f"told from {r.against} images in {100 * r.accuracy:.0f} % of held-out cases")
-    if math.isfinite(r.effect) and r.verdict not in DROPPED:
+    if math.isfinite(r.effect) and r.verdict not in SILENT:
         said.append(f"a step as long as the concept lies from them changes the score by {number(r.effect, sign=True)}")
     return "; ".join(said) + "."
 
@@ -132,30 +131,8 @@ def begin(desk: Desk, scan: str, model: str, name: str) -> str:
 def _look(net: Model, image: Image, found: Concepts, job: Job) -> list[dict[str, Any]]:
     job.enter("looking at the concepts in this image")
     every = found.sensitivities(net, image, run=job.run)
-    tested = sum(r.verdict not in DROPPED for r in found)
-    return [{"concept": s.concept, "site": s.site, "target": s.target, "beyond": s.beyond, "sentence": here(s, tested)} for s in every]
-
-
-def here(s: Sensitivity, tested: int) -> str:
-    """What one image adds to what was found over many: it never says more than they do."""
-    way = "raises" if s.value > 0 else "lowers"
-    step = f"a step toward {s.concept} {way} the {scored(s.target)}"
-    if s.verdict in DROPPED:
-        return f"Of {s.concept} nothing is said in this image either."
-    if s.verdict == "no more than random":
-        one = (
-            f"Here {step} more than random concepts do, as it may by chance: {tested} were looked at."
-            if s.beyond
-            else f"Here {step}, no more than random concepts do."
-        )
-        return f"No finding, for over many images {s.concept} mattered no more than random. {one}"
-    if way == s.verdict and s.beyond:
-        return f"In this image too: {step}, more than random concepts do."
-    if way == s.verdict:
-        return f"In this image {step} as well, though no more than random concepts do: the finding is one over many images."
-    if s.beyond:
-        return f"This image is an exception: {step}, more than random concepts do."
-    return f"In this image it is not seen: {step}, no more than random concepts do."
+    tested = sum(r.verdict not in SILENT for r in found)
+    return [{"concept": s.concept, "site": s.site, "target": s.target, "beyond": s.beyond, "sentence": s.says(tested)} for s in every]
 
 
 def told(desk: Desk, key: str) -> dict[str, Any]:
