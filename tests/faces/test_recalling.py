@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import shlex
 import sys
 from pathlib import Path
 
@@ -11,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
+from tests.pages import followed, told
 
 import pellucid as pl
-from pellucid.cli import app
 from pellucid.concepts import Concepts
 from pellucid.errors import BadImage, BadParameter
 from pellucid.exemplars import Exemplars, Influence
@@ -25,7 +23,6 @@ from pellucid.report.words import alike, number
 from pellucid.table import percent
 
 ROOT = Path(__file__).parents[2]
-run = CliRunner()
 
 NET = """
 import torch
@@ -39,32 +36,13 @@ def made(scale=1.0):
 """
 
 
-def told(*args, code=0):
-    got = run.invoke(app, [str(a) for a in args])
-    assert got.exit_code == code, got.output + repr(got.exception)
-    return got
-
-
-def followed(page, folder, monkeypatch):
-    """Run the blocks of a page's part "From the command line" as they stand; gives back what each command printed."""
-    monkeypatch.chdir(folder)
-    text = (ROOT / "docs" / page).read_text().split("## From the command line\n", 1)[1].split("\n## ")[0]
-    printed = []
-    for kind, block in re.findall(r"```(python|sh)\n(.*?)```", text, re.S):
-        if kind == "python":
-            exec(compile(block, page, "exec"), {})
-            continue
-        for line in block.splitlines():
-            program, *args = shlex.split(line)
-            assert program == "pellucid"
-            printed.append(
-                told(*args, *(["--evidence", "none"] if args[0] in ("similar", "influence") else [])).stdout
-            )  # its checks are tested elsewhere
-    return printed
+def on_examples(args):
+    """The checks of the maps are tested elsewhere."""
+    return ("--evidence", "none") if args[0] in ("similar", "influence") else ()
 
 
 def test_the_page_on_examples_runs_as_written(tmp_path, monkeypatch):
-    first, second, why = followed("examples.md", tmp_path, monkeypatch)
+    first, second, why = followed("examples.md", tmp_path, monkeypatch, part="From the command line", added=on_examples).values()
     assert re.search(r"5 most similar of 24 other cases: [3-5] x DME", first)
     assert "most similar of 23 other cases" in second, "a patient is left out"
     places = [int(p) for p in re.findall(r"(?m)^[1-5] .*?(?:%|identical) +\S+ +(\d+)\b", second)]
@@ -85,7 +63,7 @@ def test_the_page_on_examples_runs_as_written(tmp_path, monkeypatch):
 
 
 def test_the_page_on_concepts_runs_as_written(tmp_path, monkeypatch):
-    (printed,) = followed("concepts.md", tmp_path, monkeypatch)
+    (printed,) = followed("concepts.md", tmp_path, monkeypatch, part="From the command line").values()
     assert re.search(
         r"Edema raised the .* for \d+ % of the directions, in all 12 images alike; random concepts \d+ % \[\d+, \d+\], p = 0.05", printed
     )

@@ -2,50 +2,30 @@
 
 import json
 import re
-import shlex
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tests.pages import followed, told
 from torch import nn
-from typer.testing import CliRunner
 
 import pellucid as pl
-from pellucid.cli import app
 from pellucid.errors import BadFile, BadParameter
 from pellucid.prototypes import Dissection, Traces, filters, unit_traces
 from pellucid.report import write_findings
 
-PAGE = Path(__file__).parents[2] / "docs" / "prototypes.md"
 COMMANDS = ("filters", "maximize", "maco", "invert", "dissect", "trace")
 WRITTEN = {"prototypes.html", "table.csv", "figure.png", "sentences.txt"}
-
-
-def told(*args, code=0):
-    got = CliRunner().invoke(app, [str(a) for a in args])
-    assert got.exit_code == code, got.output + repr(got.exception)
-    return got
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The blocks of the page's last part, run as they stand; what each command printed."""
     folder, patch = tmp_path_factory.mktemp("page"), pytest.MonkeyPatch()
-    patch.chdir(folder)
     patch.syspath_prepend(str(folder))
-    text = PAGE.read_text().split("## From the command line\n", 1)[1]
-    printed = {}
-    for kind, block in re.findall(r"```(python|sh)\n(.*?)```", text, re.S):
-        if kind == "python":
-            exec(compile(block, PAGE.name, "exec"), {})
-            continue
-        for line in block.splitlines():
-            program, group, command, *args = shlex.split(line)
-            assert (program, group) == ("pellucid", "prototypes")
-            printed[command] = told(group, command, *args).output
-    yield folder, printed
+    lines = followed("prototypes.md", folder, patch, part="From the command line")
+    yield folder, {line.split()[2]: printed for line, printed in lines.items()}
     patch.undo()
     sys.modules.pop("rhythm", None)
 
