@@ -22,9 +22,9 @@ import pellucid as pl
 from pellucid import phantoms
 from pellucid.evidence.controls import CONTROLS
 from pellucid.evidence.localization import mean_mask
+from pellucid.image import digest
 from pellucid.intervals import adjusted, average, paired
 from pellucid.loading import load_model
-from pellucid.study.store import digest
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -102,7 +102,7 @@ def measure(kind, net, case, prior):
 
 def results(kind, n, folder, part=0, parts=1):
     """The cases' values, measured or read."""
-    key = digest({"asked": (METHODS, MAIN, MORE, CHOICES, SEED, PRIOR, kind), "version": VERSION})
+    key = digest(repr((METHODS, MAIN, MORE, CHOICES, SEED, PRIOR, kind, VERSION)))[:16]
     net, prior = load_model(f"phantom:{kind}"), None
     rows = []
     for i, case in enumerate(cases(kind, net, n)):

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import os
 import re
 import subprocess
@@ -115,6 +116,20 @@ def test_tables_say_how_old_they_are(page):
     older = sorted({s.code for s in stamps((ROOT / "docs" / page).read_text()) if s.old})
     if older:
         pytest.skip(f"docs/{page} was measured on older code ({', '.join(older)}); `make studies` or `make bench` measures it anew")
+
+
+@pytest.mark.parametrize("folder", ["studies", "benchmarks", "docs", "examples"])
+def test_what_makes_a_page_still_finds_what_it_asks_for(folder):
+    """A study that runs for hours, and seldom, must not fail at its first line: every name that it takes from the package is there."""
+    missing = []
+    for file in sorted((ROOT / folder).glob("*.py")):
+        asked = [
+            n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("pellucid")
+        ]
+        for module, name in ((n.module, a.name) for n in asked for a in n.names):
+            if not hasattr(importlib.import_module(module), name) and importlib.util.find_spec(f"{module}.{name}") is None:
+                missing.append(f"{file.name}: {name} of {module}")
+    assert missing == []
 
 
 def test_links_of_the_readme_lead_somewhere():
