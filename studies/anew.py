@@ -24,7 +24,7 @@ from studies.pages import code, stamps  # noqa: E402
 COMMANDS = {  # the long ones first
     "real_scans": [()], "verdict": [()], "gallery": [()], "enrichment": [()], "family": [()], "retrieval": [()], "randomization": [()],
     "localization": [()], "concepts_null": [()], "data_randomization": [()], "idrid_concepts": [()], "predictions": [("300", "500")],
-    "annotate": [("fundus_dme",), ("chest",), ("brain_atrophy",)], "four_levels": [()], "cues": [()], "figures": [()], "fuzzing": [(), ("--page",)],
+    "annotate": [("fundus_dme",), ("chest",), ("fundus_dme", "24", "3", "1"), ("brain_atrophy",)], "four_levels": [()], "cues": [()], "figures": [()], "fuzzing": [(), ("--page",)],
     "parity": [()], "demo_picture": [()], "cohort_picture": [()], "shortcuts": [()],
 }  # fmt: skip
 AFTER = {"shortcuts": "family", "verdict": "family"}  # whose networks they judge
